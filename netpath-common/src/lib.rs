@@ -1,0 +1,2 @@
+//! What the netpath data path and its loader share.
+#![no_std]

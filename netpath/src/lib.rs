@@ -1,0 +1,1 @@
+//! netpath's loader: definitions, reconciliation and the data path's user side.

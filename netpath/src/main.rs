@@ -1,0 +1,2 @@
+//! The netpath command line.
+fn main() {}

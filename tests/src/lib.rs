@@ -1,0 +1,1 @@
+//! Topologies, packets and the kernel-level test tiers of netpath.

@@ -1,0 +1,163 @@
+//! Which toolchain builds the BPF object, and how: the one place for both facts.
+//!
+//! `cargo xtask setup` installs what is named here; `netpath`'s build script calls [`build`].
+//!
+//! The BPF target has no prebuilt `core`, so it needs a compiler together with its own sources. Two ways
+//! are known to work and are tried in this order:
+//!
+//! 1. a dated nightly with `rust-src`, from rustup;
+//! 2. Debian's `rustc-web`, `cargo-web` and `rust-web-src`, with unstable flags allowed by `RUSTC_BOOTSTRAP`.
+
+use std::{
+    env,
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The dated nightly of the first way.
+pub const NIGHTLY: &str = "nightly-2026-05-20";
+/// The linker that turns LLVM bitcode into a BPF object, with the version that fits both compilers' LLVM 22.
+pub const BPF_LINKER_VERSION: &str = "0.10.3";
+/// Debian packages of the second way.
+pub const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// Little-endian BPF, no operating system.
+pub const TARGET: &str = "bpfel-unknown-none";
+
+/// Where Debian's packages put the compiler and the sources it looks for.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+
+/// A compiler that can build the BPF object on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// rustup's dated nightly with `rust-src`.
+    Nightly,
+    /// Debian's packaged compiler.
+    Debian,
+}
+
+/// Why no object was built.
+#[derive(Debug)]
+pub enum BuildError {
+    /// Neither way has its compiler, or `bpf-linker` is missing.
+    NoToolchain(String),
+    /// The compiler ran and failed; its own output has been printed.
+    Failed(String),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoToolchain(what) => {
+                write!(f, "no BPF toolchain: {what}; run `cargo xtask setup`")
+            }
+            Self::Failed(what) => write!(f, "the BPF object did not build: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl Toolchain {
+    /// The first usable way on this machine, if any.
+    pub fn find() -> Option<Self> {
+        let has_sources = |sysroot: &Path| sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists();
+        let nightly_sysroot = || {
+            let out =
+                clean(Command::new("rustc")).args([&format!("+{NIGHTLY}"), "--print", "sysroot"]).output().ok()?;
+            out.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
+        };
+        let debian_sysroot = || {
+            let out = clean(Command::new(DEBIAN_RUSTC)).args(["--print", "sysroot"]).output().ok()?;
+            out.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
+        };
+        if nightly_sysroot().is_some_and(|s| has_sources(&s)) {
+            return Some(Self::Nightly);
+        }
+        if debian_sysroot().is_some_and(|s| has_sources(&s)) {
+            return Some(Self::Debian);
+        }
+        None
+    }
+
+    /// A cargo of this toolchain, free of the outer cargo's environment.
+    pub fn cargo(&self) -> Command {
+        match self {
+            Self::Nightly => {
+                let mut cargo = clean(Command::new("cargo"));
+                cargo.arg(format!("+{NIGHTLY}"));
+                cargo
+            }
+            Self::Debian => {
+                let mut cargo = clean(Command::new(DEBIAN_CARGO));
+                cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+                cargo
+            }
+        }
+    }
+}
+
+/// A command without what an outer cargo or rustup set for its own compiler.
+fn clean(mut command: Command) -> Command {
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let outer = text.starts_with("CARGO_") && text != "CARGO_HOME" && text != "CARGO_NET_OFFLINE"
+            || text.starts_with("RUSTC")
+            || text == "RUSTUP_TOOLCHAIN"
+            || text == "RUSTFLAGS"
+            || text == "RUSTDOC"
+            || text == "CARGO";
+        if outer {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// What rustc is told for the BPF target, as one `CARGO_ENCODED_RUSTFLAGS` value.
+///
+/// BTF comes from debug info; CPU v3 (Linux 5.12) is needed where the old value of an atomic is used.
+pub fn rustflags() -> OsString {
+    ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf"].join("\x1f").into()
+}
+
+/// A cargo command (`build`, `clippy`, …) over `netpath-ebpf` for the BPF target.
+///
+/// # Errors
+/// [`BuildError::NoToolchain`] names what is missing.
+pub fn cargo(verb: &str, workspace: &Path, target_dir: &Path) -> Result<Command, BuildError> {
+    let toolchain = Toolchain::find().ok_or_else(|| {
+        BuildError::NoToolchain(format!(
+            "neither {NIGHTLY} with rust-src nor Debian's {} is installed",
+            DEBIAN_PACKAGES.join(", ")
+        ))
+    })?;
+    if Command::new("bpf-linker").arg("--version").output().is_err() {
+        return Err(BuildError::NoToolchain("bpf-linker is not on the PATH".into()));
+    }
+    let mut cargo = toolchain.cargo();
+    cargo
+        .arg(verb)
+        .args(["--package", "netpath-ebpf", "--release", "-Z", "build-std=core", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .current_dir(workspace)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+    Ok(cargo)
+}
+
+/// Builds the BPF object and answers its path.
+///
+/// # Errors
+/// [`BuildError`], with the next step in its text.
+pub fn build(workspace: &Path, target_dir: &Path) -> Result<PathBuf, BuildError> {
+    let status = cargo("build", workspace, target_dir)?
+        .status()
+        .map_err(|e| BuildError::Failed(format!("cargo did not start: {e}")))?;
+    if !status.success() {
+        return Err(BuildError::Failed(format!("cargo ended with {status}")));
+    }
+    Ok(target_dir.join(TARGET).join("release/netpath"))
+}

@@ -1,0 +1,2 @@
+//! Developer tasks of netpath.
+fn main() {}
