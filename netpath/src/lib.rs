@@ -1,1 +1,5 @@
 //! netpath's loader: definitions, reconciliation and the data path's user side.
+
+pub mod cli;
+pub mod definitions;
+pub mod error;

@@ -1,0 +1,134 @@
+//! The command line: global options, and one file per verb.
+//!
+//! A verb is a module with `Args` (clap's derive) and `run(&Args, &Global) -> Result<Exit, Error>`. To add one: write
+//! the file, declare the module, add a row to [`Verb`] and one to `dispatch`.
+
+mod output;
+mod schema;
+mod validate;
+
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use tracing_subscriber::EnvFilter;
+
+pub use self::output::Format;
+use crate::error::Error;
+
+/// The eBPF/XDP fast path of tenant networks on this hypervisor.
+#[derive(Debug, Parser)]
+#[command(name = "netpath", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options that every verb takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Where the maps and links are pinned; one per instance
+    #[arg(long, global = true, value_name = "PIN_ROOT", default_value = "/sys/fs/bpf/netpath", env = "NETPATH_ROOT")]
+    pub root: PathBuf,
+    /// Where applied documents are kept
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/netpath", env = "NETPATH_STATE_DIR")]
+    pub state_dir: PathBuf,
+    /// The form of the output
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Log what is done (-v), in detail (-vv)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The verbs, one file each.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Validate(validate::Args),
+    Schema(schema::Args),
+}
+
+fn dispatch(cli: &Cli) -> Result<Exit, Error> {
+    let global = &cli.global;
+    match &cli.verb {
+        Verb::Validate(args) => validate::run(args, global),
+        Verb::Schema(args) => schema::run(args, global),
+    }
+}
+
+/// How a verb ended, as the process's exit code says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done: 0.
+    Done,
+    /// Failed, and what failed has been said: 1.
+    Failed,
+    /// `plan --detailed-exitcode` found edits to make: 2.
+    Changes,
+    /// The command line is wrong: 3.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => ExitCode::SUCCESS,
+            Exit::Failed => ExitCode::from(1),
+            Exit::Changes => ExitCode::from(2),
+            Exit::Usage => ExitCode::from(3),
+        }
+    }
+}
+
+/// Runs the verb that the process's arguments name. A wrong command line is explained and is [`Exit::Usage`].
+///
+/// # Errors
+/// Whatever the verb fails with, for `main` to print.
+pub fn run() -> Result<Exit, Error> {
+    run_with(std::env::args_os())
+}
+
+fn run_with(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Error> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is no reason to fail over a help text.
+            let _ = error.print();
+            return Ok(match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+                _ => Exit::Usage,
+            });
+        }
+    };
+    init_logs(cli.global.verbose);
+    dispatch(&cli)
+}
+
+/// Logs go to standard error; `NETPATH_LOG` overrides what `-v` chooses.
+fn init_logs(verbose: u8) {
+    let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
+    let filter = EnvFilter::try_from_env("NETPATH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // Only a test that runs two verbs in one process finds a subscriber in place already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_a_usage_error() {
+        for args in [&["netpath", "validate"][..], &["netpath", "no-such-verb"], &["netpath"]] {
+            let exit = run_with(args.iter().map(OsString::from)).unwrap();
+            assert_eq!(exit, Exit::Usage, "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What is wrong with a document: findings with their places, collected so that all are reported at once.
+
+use std::{fmt, io, path::PathBuf};
+
+use serde::Serialize;
+
+/// A place in a document, both counted from one. [`Pos::NONE`] is the place of what the document does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Pos {
+    /// Line, from one.
+    pub line: u32,
+    /// Column in characters, from one.
+    pub column: u32,
+}
+
+impl Pos {
+    /// No place: a default, or the stand-in for a value that could not be read.
+    pub const NONE: Self = Self { line: 0, column: 0 };
+    /// The document's first character.
+    pub const START: Self = Self { line: 1, column: 1 };
+}
+
+/// One error of a document.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// Where.
+    #[serde(flatten)]
+    pub at: Pos,
+    /// The offending value, as written.
+    pub value: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What would be right.
+    pub expected: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, value, problem, expected } = self;
+        write!(f, "{}:{}: `{value}`: {problem}; {expected}", at.line, at.column)
+    }
+}
+
+/// Findings are worth reading up to here; a file that is no definitions at all would fill the screen otherwise.
+const FINDINGS_MAX: usize = 1000;
+/// An offending value is quoted up to here, in characters.
+const VALUE_MAX: usize = 80;
+
+/// Collects findings.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    found: Vec<Finding>,
+}
+
+impl Findings {
+    /// Records that `value` at `at` has a `problem`, and what was `expected`.
+    pub(super) fn add(
+        &mut self,
+        at: Pos,
+        value: impl fmt::Display,
+        problem: impl fmt::Display,
+        expected: impl fmt::Display,
+    ) {
+        if self.found.len() >= FINDINGS_MAX {
+            return;
+        }
+        self.found.push(Finding {
+            at,
+            value: quoted(&value.to_string()),
+            problem: problem.to_string(),
+            expected: expected.to_string(),
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// The findings by place, each once.
+    pub(super) fn into_sorted(mut self) -> Vec<Finding> {
+        self.found.sort();
+        self.found.dedup();
+        self.found
+    }
+}
+
+/// One line without control characters, and short enough to read.
+fn quoted(value: &str) -> String {
+    let clean = value.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let mut text: String = clean.clone().take(VALUE_MAX).collect();
+    if clean.count() > VALUE_MAX {
+        text.push('…');
+    }
+    text
+}
+
+/// Why there is no zone.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionsError {
+    /// The file cannot be read.
+    #[error("the definitions {path} cannot be read; check the path and its permissions")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no such file.
+    #[error("there is no file {path}; name the definitions with -f FILE")]
+    Missing {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The path is a directory, a socket or a device.
+    #[error("{path} is {kind}, not a file; name one definitions file with -f FILE")]
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+        /// What it is: "a directory".
+        kind: &'static str,
+    },
+    /// The file is too large to be definitions.
+    #[error("{path} is larger than the limit of {limit_mib} MiB; check that it is the definitions file")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit in MiB.
+        limit_mib: u64,
+    },
+    /// The file is not text.
+    #[error("{path} is not UTF-8 text (byte {offset} is {byte:#04x}); give a YAML or JSON document")]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Where the first byte lies that is no text.
+        offset: usize,
+        /// That byte.
+        byte: u8,
+    },
+    /// The file holds nothing.
+    #[error("{path} is empty; write the definitions of a zone into it (docs/definitions.md begins with an example)")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The document has errors, all of them.
+    #[error("{}", Listing { file, findings })]
+    Findings {
+        /// The file's name.
+        file: String,
+        /// Every error, by place.
+        findings: Vec<Finding>,
+    },
+}
+
+impl DefinitionsError {
+    /// The errors of the document; empty when it could not even be read.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Findings { findings, .. } => findings,
+            _ => &[],
+        }
+    }
+}
+
+struct Listing<'a> {
+    file: &'a str,
+    findings: &'a [Finding],
+}
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, findings } = self;
+        match findings.len() {
+            1 => write!(f, "{file} has 1 error")?,
+            FINDINGS_MAX => write!(f, "{file} has {FINDINGS_MAX} errors or more")?,
+            count => write!(f, "{file} has {count} errors")?,
+        }
+        for finding in *findings {
+            write!(f, "\n{file}:{finding}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! Definitions: one YAML document describes a zone, and each host takes its own part of it.
+//!
+//! [`load`] reads a file into a [`Zone`] that is checked as a whole: every error of the document comes back at once,
+//! each with its place. Nothing here knows the host it runs on.
+
+mod counts;
+mod decode;
+mod findings;
+mod load;
+mod model;
+mod node;
+mod per_network;
+mod schema;
+mod values;
+
+pub use self::{
+    counts::Counts,
+    decode::At,
+    findings::{DefinitionsError, Finding, Pos},
+    load::{load, parse},
+    model::*,
+    per_network::{ByNetwork, PerNetwork},
+    schema::schema,
+    values::*,
+};
