@@ -10,7 +10,14 @@ extern crate std;
 pub mod address;
 pub mod checksum;
 pub mod drop_reason;
+pub mod frame;
 pub mod maps;
+pub mod packet;
+pub mod stage;
+pub mod too_big;
+pub mod vxlan;
 
 pub use address::{Address, Mac};
 pub use drop_reason::DropReason;
+pub use frame::Frame;
+pub use packet::Packet;

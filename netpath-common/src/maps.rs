@@ -265,7 +265,7 @@ pub mod uplink_flags {
 pub struct SegmentKey {
     /// The device that the frame arrives on.
     pub ifindex: u32,
-    /// The UDP port of VXLAN; 0 for VLAN and untagged networks.
+    /// The UDP port of VXLAN; 0 for VLAN and untagged networks, and for netpath's own tunnel device.
     pub udp_port: u32,
     /// VNI or VLAN id; 0 for untagged.
     pub id: u32,
@@ -281,6 +281,15 @@ pub struct Segment {
     pub network: u32,
     /// Physical network index.
     pub physical_network: u32,
+    /// [`segment_flags`].
+    pub flags: u32,
+}
+
+/// Bits of [`Segment::flags`].
+pub mod segment_flags {
+    /// VXLAN whose UDP port netpath does not own: no tunnel device of its own takes what XDP hands on, so XDP
+    /// strips the outer headers and passes.
+    pub const STRIP: u32 = 1;
 }
 
 /// Key of ENDPOINTS.

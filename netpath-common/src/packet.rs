@@ -1,0 +1,51 @@
+//! What a parser asks of a packet.
+
+use network_types::{
+    arp::ArpHdr,
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
+    vlan::VlanHdr,
+    vxlan::VxlanHdr,
+};
+
+/// A header that any bytes make: no invalid bit patterns, no padding.
+///
+/// # Safety
+/// Any `size_of::<Self>()` bytes are a value of the type.
+pub unsafe trait Wire: Copy {}
+
+macro_rules! wire {
+    ($($type:ty),+ $(,)?) => {
+        // SAFETY: each is `repr(C)` of integers and integer arrays without padding.
+        $(unsafe impl Wire for $type {})+
+    };
+}
+
+wire!(u8, [u8; 2], [u8; 4], [u8; 6], [u8; 8], [u8; 16], [u8; 24], [u8; 32]);
+wire!(EthHdr, VlanHdr, ArpHdr, Ipv4Hdr, Ipv6Hdr, UdpHdr, VxlanHdr);
+
+/// A packet whose headers can be read: an XDP buffer, a socket buffer, or bytes in a test.
+pub trait Packet {
+    /// The header at `offset` bytes from the start, where all of it can be read.
+    fn header<T: Wire>(&self, offset: usize) -> Option<&T>;
+
+    /// Length of the packet in bytes, read or not.
+    fn len(&self) -> usize;
+}
+
+/// Bytes in memory: packets of host tests. Headers must lie at offsets that their alignment allows.
+#[cfg(any(test, not(target_arch = "bpf")))]
+impl Packet for [u8] {
+    fn header<T: Wire>(&self, offset: usize) -> Option<&T> {
+        let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
+        let start = bytes.as_ptr().cast::<T>();
+        assert!(start.is_aligned(), "a test packet lies at an address that {} cannot have", core::any::type_name::<T>());
+        // SAFETY: `bytes` holds `size_of::<T>()` bytes at an aligned address, and `Wire` allows any of them.
+        Some(unsafe { &*start })
+    }
+
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+}

@@ -1,0 +1,4 @@
+//! The stages of the pipeline, as decisions on values: no maps, no contexts.
+
+pub mod antispoof;
+pub mod arp;

@@ -1,0 +1,133 @@
+//! "Too big": the ICMP error that keeps an MTU mistake from being a black hole.
+
+use network_types::{eth::EthHdr, ip::Ipv4Hdr, ip::Ipv6Hdr};
+
+use crate::{
+    Address, Frame, Mac, Packet, checksum,
+    frame::{EtherType, Protocol},
+    maps::Network,
+};
+
+/// Bytes of the offending packet that an error quotes, from its IP header on (RFC 1812 §4.3.2.3 asks for as many
+/// as fit into 576; the kernel sums at most 512 in one call).
+pub const QUOTE_LEN: usize = 512;
+/// Bytes of an ICMP or ICMPv6 error header.
+pub const ICMP_LEN: usize = 8;
+
+/// Who the error goes to, and from whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooBig {
+    /// The gateway's MAC address, or the one that the guest sent to.
+    pub from: Mac,
+    /// The guest.
+    pub to: Mac,
+    /// The largest packet that fits, in bytes.
+    pub mtu: u16,
+}
+
+impl TooBig {
+    /// Whether and how the sender of an oversized packet is told.
+    ///
+    /// It is not (RFC 1812 §4.3.2.7, RFC 4443 §2.4 e) where the network has no gateway to speak, about
+    /// broadcast and multicast, and about what is not IP.
+    #[inline(always)]
+    pub fn answer(frame: &Frame, network: &Network, mtu: u16) -> Option<Self> {
+        let gateway = match frame.ether_type {
+            EtherType::IPV4 => network.gateway_ip4 != [0; 4],
+            EtherType::IPV6 => network.gateway_ip6 != Address::NONE,
+            _ => false,
+        };
+        let first_fragment = frame.l4 != 0;
+        if !gateway || !first_fragment || frame.destination.is_group() {
+            return None;
+        }
+        let from = if network.gateway_mac == Mac::ZERO { frame.destination } else { network.gateway_mac };
+        Some(Self { from, to: frame.source, mtu })
+    }
+
+    /// The Ethernet header of the error.
+    #[inline(always)]
+    pub fn eth(&self, ether_type: EtherType) -> EthHdr {
+        EthHdr { dst_addr: self.to.0, src_addr: self.from.0, ether_type: ether_type.0.to_be() }
+    }
+
+    /// The IPv4 header of "fragmentation needed" to `to`, with precedence 6 (RFC 1812 §4.3.2.5).
+    #[inline(always)]
+    pub fn ipv4(&self, network: &Network, to: [u8; 4]) -> Ipv4Hdr {
+        let mut ip = Ipv4Hdr {
+            vihl: 0x45,
+            tos: 0xc0,
+            tot_len: ((Ipv4Hdr::LEN + ICMP_LEN + QUOTE_LEN) as u16).to_be_bytes(),
+            id: [0; 2],
+            frags: [0x40, 0],
+            ttl: 64,
+            proto: Protocol::ICMP.0,
+            check: [0; 2],
+            src_addr: network.gateway_ip4,
+            dst_addr: to,
+        };
+        ip.check = checksum::ipv4_header(&ip);
+        ip
+    }
+
+    /// The IPv6 header of "packet too big" to `to`.
+    #[inline(always)]
+    pub fn ipv6(&self, network: &Network, to: [u8; 16]) -> Ipv6Hdr {
+        Ipv6Hdr {
+            vcf: [0x60, 0, 0, 0],
+            payload_len: ((ICMP_LEN + QUOTE_LEN) as u16).to_be_bytes(),
+            next_hdr: Protocol::ICMPV6.0,
+            hop_limit: 64,
+            src_addr: network.gateway_ip6.0,
+            dst_addr: to,
+        }
+    }
+
+    /// The ICMP header (RFC 1191 §4: type 3, code 4) over a quote whose one's complement sum is `quote`.
+    #[inline(always)]
+    pub fn icmp(&self, quote: u64) -> [u8; ICMP_LEN] {
+        let [a, b] = self.mtu.to_be_bytes();
+        with_checksum([3, 4, 0, 0, 0, 0, a, b], quote)
+    }
+
+    /// The ICMPv6 header (RFC 4443 §3.2: type 2) over a quote, with the pseudo-header of `ip` (RFC 8200 §8.1).
+    #[inline(always)]
+    pub fn icmpv6(&self, ip: &Ipv6Hdr, quote: u64) -> [u8; ICMP_LEN] {
+        let [a, b] = self.mtu.to_be_bytes();
+        let pseudo = checksum::sum(&ip.src_addr)
+            + checksum::sum(&ip.dst_addr)
+            + checksum::sum(&ip.payload_len)
+            + checksum::sum(&[0, ip.next_hdr]);
+        with_checksum([2, 0, 0, 0, 0, 0, a, b], quote + pseudo)
+    }
+}
+
+#[inline(always)]
+fn with_checksum(mut header: [u8; ICMP_LEN], rest: u64) -> [u8; ICMP_LEN] {
+    let [c, d] = (!checksum::fold(checksum::sum(&header) + rest)).to_ne_bytes();
+    header[2] = c;
+    header[3] = d;
+    header
+}
+
+/// Offset in bytes, from the transport header, of the checksum that a sender may have left to a device.
+#[inline(always)]
+pub const fn checksum_offset(protocol: Protocol) -> Option<usize> {
+    match protocol {
+        Protocol::TCP => Some(16),
+        Protocol::UDP => Some(6),
+        _ => None,
+    }
+}
+
+/// The address that a packet came from, in its IPv4 header.
+#[inline(always)]
+pub fn ipv4_sender<P: Packet + ?Sized>(pkt: &P, frame: &Frame) -> Option<[u8; 4]> {
+    pkt.header::<Ipv4Hdr>(frame.l3).map(|ip| ip.src_addr)
+}
+
+/// The address that a packet came from, in its IPv6 header.
+#[inline(always)]
+pub fn ipv6_sender<P: Packet + ?Sized>(pkt: &P, frame: &Frame) -> Option<[u8; 16]> {
+    pkt.header::<Ipv6Hdr>(frame.l3).map(|ip| ip.src_addr)
+}
