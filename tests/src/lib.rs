@@ -1,1 +1,11 @@
 //! Topologies, packets and the kernel-level test tiers of netpath.
+//!
+//! A test arranges a [`topology`] of namespaces, sends [`packet`]s from [`guest`]s, drives the `netpath` binary
+//! through [`runner`] and compares what arrived byte for byte. Whatever a test cannot do on a kernel it says with
+//! [`skip`], so that a skip never looks like a pass.
+
+pub mod guest;
+pub mod packet;
+pub mod runner;
+pub mod skip;
+pub mod topology;

@@ -1,0 +1,125 @@
+//! Runs the `netpath` binary as an operator would, inside a hypervisor's namespace.
+
+use std::{
+    env,
+    ffi::OsStr,
+    os::fd::AsFd,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
+
+use crate::topology::NetNs;
+
+/// One instance of netpath on one hypervisor: a namespace, a pin root, a state folder and a host name.
+#[derive(Clone, Debug)]
+pub struct Netpath {
+    ns: NetNs,
+    root: PathBuf,
+    state_dir: PathBuf,
+    host: String,
+}
+
+/// What a run of the binary gave.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Netpath {
+    /// An instance with its pins at `root` (on a bpffs) and its state in `state_dir`.
+    pub fn new(ns: &NetNs, root: PathBuf, state_dir: PathBuf, host: &str) -> Self {
+        Self { ns: ns.clone(), root, state_dir, host: host.to_owned() }
+    }
+
+    /// The host whose part of the definitions this instance takes.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Where its maps and links are pinned.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The command with its global options, ready to run inside the namespace.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let ns = self.ns.fd().try_clone_to_owned().expect("a namespace's descriptor can be duplicated");
+        let mut command = Command::new(binary());
+        command.arg("--root").arg(&self.root).arg("--state-dir").arg(&self.state_dir).args(args).stdin(Stdio::null());
+        // SAFETY: setns is one system call and touches no memory of the forked child.
+        unsafe {
+            command.pre_exec(move || {
+                move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Network)).map_err(Into::into)
+            });
+        }
+        command
+    }
+
+    /// Runs a verb to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        let output = self.command(args).output().unwrap_or_else(|error| panic!("running {:?}: {error}", binary()));
+        Output {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a verb that must succeed.
+    pub fn succeed<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        let output = self.run(args);
+        assert_eq!(output.code, 0, "netpath on {}: {}\n{}", self.host, output.stderr, output.stdout);
+        output
+    }
+
+    /// Runs a verb with `-o json` that must succeed, and parses what it printed.
+    pub fn json<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Value {
+        let all: Vec<_> =
+            args.into_iter().map(|arg| arg.as_ref().to_owned()).chain(["-o".into(), "json".into()]).collect();
+        let output = self.succeed(all);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error} in {}", output.stdout))
+    }
+
+    /// `apply` of a definitions file for this host, which must succeed.
+    pub fn apply(&self, definitions: &Path) -> Output {
+        self.succeed(self.apply_args(definitions))
+    }
+
+    /// The arguments of `apply` for this host.
+    pub fn apply_args(&self, definitions: &Path) -> Vec<String> {
+        let file = definitions.display().to_string();
+        ["apply", "-f", &file, "--host", &self.host].map(str::to_owned).to_vec()
+    }
+}
+
+/// The binary: `NETPATH_BIN`, or what `cargo build -p netpath` leaves beside the test's own target folder.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match env::var_os("NETPATH_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    let test = env::current_exe().expect("a running test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--quiet", "-p", "netpath"]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if profile.file_name() == Some(OsStr::new("release")) {
+        command.arg("--release");
+    }
+    let status = command.status().expect("cargo runs");
+    assert!(status.success(), "cargo build -p netpath: {status}");
+    profile.join("netpath")
+}
