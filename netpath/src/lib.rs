@@ -3,3 +3,4 @@
 pub mod cli;
 pub mod definitions;
 pub mod error;
+pub mod netlink;

@@ -1,0 +1,61 @@
+//! What netpath asks of the kernel's network stack, over netlink, in the calling thread's namespace.
+//!
+//! Synchronous, one question at a time; nothing here knows of definitions or maps.
+//!
+//! - [`Device`], [`devices`]: what devices there are.
+//! - [`vxlan`]: netpath's own collect-metadata vxlan device.
+//! - [`ethtool`]: offload switches.
+//! - [`address`]: joining multicast groups by autojoin addresses.
+//! - [`tc`]: queueing disciplines and filters that others have put on a device.
+
+pub mod address;
+mod codec;
+mod device;
+pub mod ethtool;
+mod generic;
+mod socket;
+pub mod tc;
+pub mod vxlan;
+
+use std::io;
+
+pub use device::{Device, MacAddress, VxlanSettings, XdpSupport, devices};
+
+/// Why a netlink request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error("cannot open a netlink socket: {0}")]
+    Socket(#[source] io::Error),
+    /// The kernel said no.
+    #[error("cannot {operation}: {source}")]
+    Refused {
+        /// What was asked, with the object's name.
+        operation: String,
+        /// The kernel's errno.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel has no such generic netlink family.
+    #[error("this kernel has no generic netlink family `{0}`")]
+    NoFamily(&'static str),
+}
+
+impl NetlinkError {
+    /// The kernel's answer, when it gave one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Socket(source) | Self::Refused { source, .. } => source.raw_os_error(),
+            Self::NoFamily(_) => None,
+        }
+    }
+
+    /// Is the object that was asked about gone (`ENODEV`, `ENOENT`, `ENXIO`, `EADDRNOTAVAIL`)?
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        use rustix::io::Errno;
+        let gone = [Errno::NODEV, Errno::NOENT, Errno::NXIO, Errno::ADDRNOTAVAIL];
+        self.errno().is_some_and(|found| gone.iter().any(|errno| errno.raw_os_error() == found))
+    }
+}

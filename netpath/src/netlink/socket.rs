@@ -1,0 +1,86 @@
+//! A netlink socket of the calling thread's network namespace, and one question at a time on it.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType,
+    netlink::{GENERIC, SocketAddrNetlink},
+    recv, send, socket_with,
+};
+
+use super::{
+    NetlinkError,
+    codec::{self, Message, Reply},
+};
+
+/// `NLMSG_ERROR`, which with code 0 is the acknowledgement.
+const ERROR: u16 = 2;
+/// `NLMSG_DONE`: the end of a dump.
+const DONE: u16 = 3;
+/// The kernel answers a dump in datagrams of at most 32 KiB.
+const BUFFER_LEN: usize = 1 << 17;
+
+static SEQUENCE: AtomicU32 = AtomicU32::new(1);
+
+/// An open netlink socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: OwnedFd,
+}
+
+impl Socket {
+    /// Opens a socket for routes, links, addresses and traffic control.
+    pub(super) fn route() -> Result<Self, NetlinkError> {
+        // Protocol 0 of AF_NETLINK is NETLINK_ROUTE.
+        Self::open(None)
+    }
+
+    /// Opens a socket for generic netlink families.
+    pub(super) fn generic() -> Result<Self, NetlinkError> {
+        Self::open(Some(GENERIC))
+    }
+
+    fn open(protocol: Option<Protocol>) -> Result<Self, NetlinkError> {
+        let fail = |source: rustix::io::Errno| NetlinkError::Socket(source.into());
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol).map_err(fail)?;
+        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(fail)?;
+        Ok(Self { fd })
+    }
+
+    /// Sends `message` and waits for the kernel's word that it is done, or for all of its answer.
+    ///
+    /// `operation` says what is being done, for the error ("create vxlan device netpath4789").
+    pub(super) fn ask(&self, operation: &str, message: Message) -> Result<Vec<Reply>, NetlinkError> {
+        let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+        let refused = |source| NetlinkError::Refused { operation: operation.to_owned(), source };
+        send(&self.fd, &message.finish(sequence), SendFlags::empty()).map_err(|e| refused(e.into()))?;
+
+        let mut replies = Vec::new();
+        let mut buffer = vec![0; BUFFER_LEN];
+        loop {
+            let (_, len) = recv(&self.fd, &mut buffer[..], RecvFlags::TRUNC).map_err(|e| refused(e.into()))?;
+            let datagram = buffer.get(..len).ok_or_else(|| refused(io::Error::from(io::ErrorKind::InvalidData)))?;
+            for (kind, found, payload) in codec::messages(datagram) {
+                if found != sequence {
+                    continue;
+                }
+                match kind {
+                    ERROR | DONE => return result_code(payload).map(|()| replies).map_err(refused),
+                    _ => replies.push(Reply { kind, payload: payload.to_vec() }),
+                }
+            }
+        }
+    }
+}
+
+/// The result at the start of an error or done message: zero, or a negative errno.
+fn result_code(payload: &[u8]) -> io::Result<()> {
+    match codec::u32_at(payload, 0).map(|code| code as i32) {
+        None | Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+    }
+}

@@ -1,0 +1,130 @@
+//! netpath's own vxlan device: collect-metadata, so that one device decapsulates every VNI of a UDP port.
+
+use std::{fs, io, path::PathBuf};
+
+use super::{
+    Device, NetlinkError,
+    codec::{ACK, CREATE, EXCLUSIVE, Message},
+    device::{IFINFO_LEN, index_of},
+    socket::Socket,
+};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_PORT_RANGE: u16 = 10;
+const IFLA_VXLAN_PORT: u16 = 15;
+const IFLA_VXLAN_UDP_ZERO_CSUM6_RX: u16 = 20;
+const IFLA_VXLAN_COLLECT_METADATA: u16 = 25;
+const IFF_UP: u32 = 1;
+
+/// The largest MTU a vxlan device over IPv4 takes (65 535 less the outer headers): it must never be what refuses a frame.
+const MTU: u32 = 65_485;
+/// Outer UDP source ports (RFC 6335's dynamic range, which RFC 7348 section 5 recommends).
+const SOURCE_PORTS: (u16, u16) = (49_152, 65_535);
+
+/// A request to make, raise or remove netpath's vxlan device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnVxlan {
+    /// Device name.
+    pub name: String,
+    /// UDP port.
+    pub port: u16,
+}
+
+impl OwnVxlan {
+    /// Makes the device and brings it up, with forwarding on for this device only: `bpf_fib_lookup` answers
+    /// `BPF_FIB_LKUP_RET_FWD_DISABLED` for a lookup that begins at a device without it. An existing device of the
+    /// right kind is completed. Returns its index.
+    ///
+    /// # Errors
+    /// When the kernel refuses: `EADDRINUSE` when another vxlan device holds the port.
+    pub fn create(&self) -> Result<u32, NetlinkError> {
+        let socket = Socket::route()?;
+        let (name, port) = (&self.name, self.port);
+        let operation = format!("create vxlan device {name} on UDP port {port}");
+        match socket.ask(&operation, self.creation()) {
+            Err(error) if error.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) => {}
+            other => drop(other?),
+        }
+        let gone = || NetlinkError::Refused {
+            operation: operation.clone(),
+            source: rustix::io::Errno::NODEV.into(),
+        };
+        let index = index_of(&socket, name)?.ok_or_else(gone)?;
+        self.allow_forwarding()?;
+        socket.ask(&format!("bring up device {name}"), up(index))?;
+        Ok(index)
+    }
+
+    /// Removes the device; one that is gone is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete(&self) -> Result<(), NetlinkError> {
+        let socket = Socket::route()?;
+        let request = Message::new(RTM_DELLINK, ACK, &[0; IFINFO_LEN]).text(IFLA_IFNAME, &self.name);
+        match socket.ask(&format!("delete vxlan device {}", self.name), request) {
+            Err(error) if error.is_gone() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Is this the device that [`OwnVxlan::create`] makes, whole?
+    #[must_use]
+    pub fn is_complete(&self, device: &Device) -> bool {
+        let settings = device.vxlan.is_some_and(|v| v.external && v.port == self.port);
+        device.name == self.name && settings && device.is_up && self.forwards()
+    }
+
+    fn creation(&self) -> Message {
+        let (low, high) = SOURCE_PORTS;
+        let range = [low.to_be_bytes(), high.to_be_bytes()].concat();
+        Message::new(RTM_NEWLINK, ACK | CREATE | EXCLUSIVE, &[0; IFINFO_LEN])
+            .text(IFLA_IFNAME, &self.name)
+            .attribute(IFLA_MTU, &MTU.to_ne_bytes())
+            .nest(IFLA_LINKINFO, |m| {
+                m.text(IFLA_INFO_KIND, "vxlan").nest(IFLA_INFO_DATA, |m| {
+                    m.attribute(IFLA_VXLAN_COLLECT_METADATA, &[1])
+                        .attribute(IFLA_VXLAN_LEARNING, &[0])
+                        .attribute(IFLA_VXLAN_PORT, &self.port.to_be_bytes())
+                        .attribute(IFLA_VXLAN_PORT_RANGE, &range)
+                        .attribute(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, &[1])
+                })
+            })
+    }
+
+    fn allow_forwarding(&self) -> Result<(), NetlinkError> {
+        if self.forwards() {
+            return Ok(());
+        }
+        fs::write(self.forwarding(), "1").map_err(|source| NetlinkError::Refused {
+            operation: format!("turn on IPv4 forwarding of device {}", self.name),
+            source,
+        })
+    }
+
+    fn forwards(&self) -> bool {
+        let read: io::Result<String> = fs::read_to_string(self.forwarding());
+        read.is_ok_and(|value| value.trim() == "1")
+    }
+
+    /// `/proc/sys/net` shows the namespace of the thread that opens it. A dot in a device's name stays a dot there.
+    fn forwarding(&self) -> PathBuf {
+        ["/proc/sys/net/ipv4/conf", &self.name, "forwarding"].iter().collect()
+    }
+}
+
+/// Sets `IFF_UP` and leaves the other flags.
+fn up(index: u32) -> Message {
+    let mut header = [0; IFINFO_LEN];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
+    header[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
+    Message::new(RTM_NEWLINK, ACK, &header)
+}
