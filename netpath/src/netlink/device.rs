@@ -1,6 +1,8 @@
 //! The devices of a namespace, as the kernel lists them.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
+
+use netpath_common::Mac;
 
 use super::{
     NetlinkError,
@@ -34,23 +36,6 @@ const SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = 1;
 /// `IF_OPER_UP`; devices without a carrier of their own report `IF_OPER_UNKNOWN` (0) while they work.
 const OPER_UP: u8 = 6;
-
-/// A 48-bit address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct MacAddress(pub [u8; 6]);
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// Whether XDP runs in a device's driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +74,7 @@ pub struct Device {
     /// Link kind as rtnetlink names it (`tun`, `veth`, `bridge`, `bond`, `vlan`, `vxlan`); `None` for hardware.
     pub kind: Option<String>,
     /// Hardware address, for devices that have one of Ethernet's length.
-    pub mac: Option<MacAddress>,
+    pub mac: Option<Mac>,
     /// MTU, without the Ethernet header.
     pub mtu: u32,
     /// Index of the bridge or bond it is enslaved to.
@@ -156,7 +141,7 @@ fn device(reply: &Reply, features: Option<&HashMap<u32, u64>>) -> Option<Device>
     for (kind, payload) in reply.attributes(IFINFO_LEN) {
         match kind {
             IFLA_IFNAME => device.name = text_of(payload),
-            IFLA_ADDRESS => device.mac = <[u8; 6]>::try_from(payload).ok().map(MacAddress),
+            IFLA_ADDRESS => device.mac = <[u8; 6]>::try_from(payload).ok().map(Mac),
             IFLA_MTU => device.mtu = u32_at(payload, 0)?,
             IFLA_MASTER => device.master = u32_at(payload, 0),
             IFLA_LINK => device.parent = u32_at(payload, 0),

@@ -75,7 +75,6 @@ fn contains(bitset: &[u8], name: &str) -> bool {
     let bits = Attributes(Attributes(bitset).find(A_BITSET_BITS).unwrap_or_default());
     bits.filter(|(kind, _)| *kind == A_BITSET_BIT).any(|(_, bit)| {
         let bit = Attributes(bit);
-        bit.find(A_BIT_NAME).is_some_and(|found| text_of(found) == name)
-            && (is_list || bit.find(A_BIT_VALUE).is_some())
+        bit.find(A_BIT_NAME).is_some_and(|found| text_of(found) == name) && (is_list || bit.find(A_BIT_VALUE).is_some())
     })
 }

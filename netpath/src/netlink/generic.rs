@@ -29,8 +29,7 @@ impl Family {
     /// Finds the family; [`NetlinkError::NoFamily`] when the kernel was built without it.
     pub(super) fn open(name: &'static str) -> Result<Self, NetlinkError> {
         let socket = Socket::generic()?;
-        let request =
-            Message::new(GENL_ID_CTRL, ACK, &[CTRL_CMD_GETFAMILY, 1, 0, 0]).text(CTRL_ATTR_FAMILY_NAME, name);
+        let request = Message::new(GENL_ID_CTRL, ACK, &[CTRL_CMD_GETFAMILY, 1, 0, 0]).text(CTRL_ATTR_FAMILY_NAME, name);
         let replies = match socket.ask("look up a generic netlink family", request) {
             Err(error) if error.is_gone() => return Err(NetlinkError::NoFamily(name)),
             other => other?,

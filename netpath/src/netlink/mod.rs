@@ -19,7 +19,7 @@ pub mod vxlan;
 
 use std::io;
 
-pub use device::{Device, MacAddress, VxlanSettings, XdpSupport, devices};
+pub use device::{Device, VxlanSettings, XdpSupport, devices};
 
 /// Why a netlink request failed.
 #[derive(Debug, thiserror::Error)]

@@ -52,11 +52,9 @@ impl OwnVxlan {
             Err(error) if error.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) => {}
             other => drop(other?),
         }
-        let gone = || NetlinkError::Refused {
-            operation: operation.clone(),
-            source: rustix::io::Errno::NODEV.into(),
-        };
-        let index = index_of(&socket, name)?.ok_or_else(gone)?;
+        // EEXIST is said of a port that another device holds, too.
+        let port_held = || NetlinkError::Refused { operation, source: rustix::io::Errno::ADDRINUSE.into() };
+        let index = index_of(&socket, name)?.ok_or_else(port_held)?;
         self.allow_forwarding()?;
         socket.ask(&format!("bring up device {name}"), up(index))?;
         Ok(index)
