@@ -1,2 +1,50 @@
-//! Developer tasks of netpath.
-fn main() {}
+//! Developer tasks of netpath, one file each. Every task first makes sure of what it needs (`setup`).
+
+mod build;
+mod lint;
+mod process;
+mod setup;
+mod test;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer tasks of netpath.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// The tasks.
+#[derive(Subcommand)]
+enum Task {
+    /// Install what this machine lacks to build, lint, test and benchmark netpath
+    Setup,
+    /// Build the loader with the BPF object inside
+    Build(build::Args),
+    /// Format, clippy (host and BPF), spelling, rustdoc: every warning is an error
+    Lint,
+    /// Run the test tiers and print what passed, failed and was skipped
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build(args) => build::run(&args),
+        Task::Lint => lint::run(),
+        Task::Test(args) => test::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

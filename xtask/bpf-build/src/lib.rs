@@ -22,12 +22,15 @@ pub const NIGHTLY: &str = "nightly-2026-05-20";
 pub const BPF_LINKER_VERSION: &str = "0.10.3";
 /// Debian packages of the second way.
 pub const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// Debian package of the second way's clippy.
+pub const DEBIAN_CLIPPY: &str = "rust-web-clippy";
 /// Little-endian BPF, no operating system.
 pub const TARGET: &str = "bpfel-unknown-none";
 
 /// Where Debian's packages put the compiler and the sources it looks for.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
 
 /// A compiler that can build the BPF object on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,23 +66,35 @@ impl std::error::Error for BuildError {}
 impl Toolchain {
     /// The first usable way on this machine, if any.
     pub fn find() -> Option<Self> {
-        let has_sources = |sysroot: &Path| sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists();
-        let nightly_sysroot = || {
-            let out =
-                clean(Command::new("rustc")).args([&format!("+{NIGHTLY}"), "--print", "sysroot"]).output().ok()?;
-            out.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
-        };
-        let debian_sysroot = || {
-            let out = clean(Command::new(DEBIAN_RUSTC)).args(["--print", "sysroot"]).output().ok()?;
-            out.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
-        };
-        if nightly_sysroot().is_some_and(|s| has_sources(&s)) {
-            return Some(Self::Nightly);
+        [Self::Nightly, Self::Debian].into_iter().find(Self::has_sources)
+    }
+
+    /// Whether this compiler has clippy.
+    pub fn has_clippy(&self) -> bool {
+        match self {
+            Self::Nightly => self.sysroot().is_some_and(|root| root.join("bin/cargo-clippy").exists()),
+            Self::Debian => Path::new(DEBIAN_CARGO_CLIPPY).exists(),
         }
-        if debian_sysroot().is_some_and(|s| has_sources(&s)) {
-            return Some(Self::Debian);
-        }
-        None
+    }
+
+    /// Whether this compiler is there, with the sources of `core`.
+    fn has_sources(&self) -> bool {
+        self.sysroot().is_some_and(|root| root.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists())
+    }
+
+    /// Where this compiler's libraries are; `None` if there is no such compiler.
+    fn sysroot(&self) -> Option<PathBuf> {
+        let mut rustc = match self {
+            Self::Nightly => {
+                let mut rustc = clean(Command::new("rustc"));
+                // A missing toolchain is an answer here, not something to download.
+                rustc.arg(format!("+{NIGHTLY}")).env("RUSTUP_AUTO_INSTALL", "0");
+                rustc
+            }
+            Self::Debian => clean(Command::new(DEBIAN_RUSTC)),
+        };
+        let out = rustc.args(["--print", "sysroot"]).output().ok()?;
+        out.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
     }
 
     /// A cargo of this toolchain, free of the outer cargo's environment.
