@@ -30,7 +30,7 @@ fn main() {
             fs::write(&object, []).expect("OUT_DIR is writable");
         }
         Err(error) => {
-            println!("cargo:error={error}");
+            println!("cargo::error={error}");
         }
     }
 }

@@ -9,7 +9,10 @@ use network_types::{
     vxlan::VxlanHdr,
 };
 
-/// A header that any bytes make: no invalid bit patterns, no padding.
+use crate::too_big::QUOTE_LEN;
+
+/// A header that any bytes make: no invalid bit patterns, no padding. Two bytes at least: for one byte the compiler
+/// turns `offset + 1 > end` into `offset >= end`, from which the verifier learns nothing.
 ///
 /// # Safety
 /// Any `size_of::<Self>()` bytes are a value of the type.
@@ -22,7 +25,7 @@ macro_rules! wire {
     };
 }
 
-wire!(u8, [u8; 2], [u8; 4], [u8; 6], [u8; 8], [u8; 16], [u8; 24], [u8; 32]);
+wire!([u8; 2], [u8; 4], [u8; 6], [u8; 8], [u8; 16], [u8; 24], [u8; 32], [u8; QUOTE_LEN]);
 wire!(EthHdr, VlanHdr, ArpHdr, Ipv4Hdr, Ipv6Hdr, UdpHdr, VxlanHdr);
 
 /// A packet whose headers can be read: an XDP buffer, a socket buffer, or bytes in a test.
@@ -40,7 +43,11 @@ impl Packet for [u8] {
     fn header<T: Wire>(&self, offset: usize) -> Option<&T> {
         let bytes = self.get(offset..offset.checked_add(size_of::<T>())?)?;
         let start = bytes.as_ptr().cast::<T>();
-        assert!(start.is_aligned(), "a test packet lies at an address that {} cannot have", core::any::type_name::<T>());
+        assert!(
+            start.is_aligned(),
+            "a test packet lies at an address that {} cannot have",
+            core::any::type_name::<T>()
+        );
         // SAFETY: `bytes` holds `size_of::<T>()` bytes at an aligned address, and `Wire` allows any of them.
         Some(unsafe { &*start })
     }

@@ -120,6 +120,55 @@ pub const fn checksum_offset(protocol: Protocol) -> Option<usize> {
     }
 }
 
+/// What the transport checksum of a packet covers besides its segment.
+#[derive(Clone, Copy, Debug)]
+pub struct PseudoHeader {
+    addresses_and_protocol: u64,
+    len: u16,
+}
+
+impl PseudoHeader {
+    /// Whether a checksum field holds the pseudo-header's sum only: its sender left the rest to a device. Some
+    /// leave out the length of a super-packet, which each of its segments will have of its own.
+    #[inline(always)]
+    pub fn is_unfinished(&self, field: [u8; 2]) -> bool {
+        let field = u16::from_ne_bytes(field);
+        let len = u64::from(self.len.to_be());
+        field == checksum::fold(self.addresses_and_protocol + len)
+            || field == checksum::fold(self.addresses_and_protocol)
+    }
+}
+
+/// The pseudo-header of a TCP or UDP packet (RFC 9293 §3.1, RFC 8200 §8.1).
+#[inline(always)]
+pub fn pseudo_header<P: Packet + ?Sized>(pkt: &P, frame: &Frame) -> Option<PseudoHeader> {
+    let addresses = if frame.ether_type == EtherType::IPV4 {
+        let ip = pkt.header::<Ipv4Hdr>(frame.l3)?;
+        checksum::sum(&ip.src_addr) + checksum::sum(&ip.dst_addr)
+    } else {
+        let ip = pkt.header::<Ipv6Hdr>(frame.l3)?;
+        checksum::sum(&ip.src_addr) + checksum::sum(&ip.dst_addr)
+    };
+    let len = (frame.l3 + frame.l3_len - frame.l4) as u16;
+    Some(PseudoHeader { addresses_and_protocol: addresses + checksum::sum(&[0, frame.protocol.0]), len })
+}
+
+/// The one's complement sum of the bytes between the start of the network header and the transport header.
+#[inline(always)]
+pub fn header_sum<P: Packet + ?Sized>(pkt: &P, frame: &Frame) -> Option<u64> {
+    const MOST_WORDS: usize = 32;
+    let mut sum = 0;
+    let mut offset = frame.l3;
+    for _ in 0..MOST_WORDS {
+        if offset >= frame.l4 {
+            return Some(sum);
+        }
+        sum += u64::from(u32::from_ne_bytes(*pkt.header::<[u8; 4]>(offset)?));
+        offset += 4;
+    }
+    None
+}
+
 /// The address that a packet came from, in its IPv4 header.
 #[inline(always)]
 pub fn ipv4_sender<P: Packet + ?Sized>(pkt: &P, frame: &Frame) -> Option<[u8; 4]> {

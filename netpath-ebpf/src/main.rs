@@ -1,13 +1,82 @@
-//! The netpath data path.
+//! The netpath data path: XDP and TC programs.
+//!
+//! Hooks are named by endpoint; each is parse, pipeline, one exit.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the hook macros make public, undocumented wrappers of documented functions")]
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+mod account;
+mod flood;
+mod from_guest;
+mod from_stack;
+mod from_uplink;
+mod learn;
+mod maps;
+mod next_hop;
+mod packet;
+mod redirect;
+mod respond;
+mod tunnel;
+mod vlan;
 
-/// Placeholder that passes everything.
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+
+use crate::packet::{TcPacket, XdpPacket};
+
+/// TC ingress of a guest's device.
+#[classifier]
+pub fn from_guest(ctx: TcContext) -> i32 {
+    let mut network = 0;
+    match from_guest::process(&mut TcPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// XDP of an uplink.
 #[xdp(frags)]
-pub fn from_uplink_xdp(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
+    let mut network = 0;
+    match from_uplink::process(&mut XdpPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::xdp_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+/// TC ingress of an uplink.
+#[classifier]
+pub fn from_uplink(ctx: TcContext) -> i32 {
+    let mut network = 0;
+    match from_stack::uplink(&mut TcPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// TC ingress of netpath's own tunnel device.
+#[classifier]
+pub fn from_tunnel(ctx: TcContext) -> i32 {
+    let mut network = 0;
+    match from_stack::tunnel_device(&mut TcPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
 }
 
 #[cfg(not(test))]

@@ -80,7 +80,7 @@ fn ipv4<P: Packet + ?Sized>(
     if more && owns(Address::v4(source)) { Ok(()) } else { Err(DropReason::SpoofedIpv4) }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn arp_sender<P: Packet + ?Sized>(
     pkt: &P,
     frame: &Frame,
@@ -114,7 +114,7 @@ fn is_own(address: Address, port: &Port, owns: impl Fn(Address) -> bool) -> bool
         || port.flags & port_flags::MORE_ADDRESSES != 0 && owns(address)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn ipv6<P: Packet + ?Sized>(
     pkt: &P,
     frame: &Frame,

@@ -1,0 +1,163 @@
+//! Broadcast, multicast and unknown unicast: to every member of the network, never back to where it came from.
+//!
+//! ```text
+//!   from a guest    1. a copy to each local port, as it is; to each tunnel without a known way, through the device
+//!                   2. outer headers once, then for each tunnel: its headers written over them, a copy out
+//!                      or: the network's tag, and out of the uplink
+//!   from the wire   a copy to each local port, and to nobody else (split horizon)
+//! ```
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
+use netpath_common::{
+    DropReason, Frame, Packet as _,
+    maps::{Destination, FloodKey, Network, destination_kind},
+    vxlan::Outer,
+};
+
+use crate::{
+    account, maps, next_hop,
+    packet::TcPacket,
+    redirect::{self, Verdict},
+    tunnel, vlan,
+};
+
+/// What the walk over the members carries from one to the next.
+#[repr(C)]
+struct Walk {
+    skb: *mut __sk_buff,
+    frame: *const Frame,
+    network: *const Network,
+    index: u32,
+    /// The port that the frame came from; 0 for the wire.
+    source: u32,
+    /// Length of the frame before any outer header, in bytes.
+    len: u32,
+    /// Tunnels whose way is known.
+    tunnels: u32,
+    /// The uplink, if it is a member.
+    uplink: u32,
+}
+
+impl Walk {
+    #[inline(always)]
+    fn new(pkt: &mut TcPacket, frame: &Frame, network: &Network, index: u32, source: u32) -> Self {
+        let len = pkt.len() as u32;
+        Self { skb: pkt.skb(), frame, network, index, source, len, tunnels: 0, uplink: 0 }
+    }
+
+    #[inline(always)]
+    fn each(&mut self, visit: unsafe extern "C" fn(u32, *mut Walk) -> i64) {
+        // SAFETY: every visitor takes the loop's counter and this walk, which outlives the loop.
+        unsafe {
+            let count = (*self.network).flood_count;
+            let visit: *const () = visit as *const ();
+            helper::bpf_loop(count, visit.cast_mut().cast::<c_void>(), core::ptr::from_mut(self).cast(), 0);
+        }
+    }
+
+    #[inline(always)]
+    fn member(&self, position: u32) -> Option<Destination> {
+        // SAFETY: the row is copied at once, and `network` tells whether it is still the row that was asked for.
+        let row = unsafe { maps::FLOODS.get(FloodKey { network: self.index, position }) }.copied()?;
+        let is_source = row.kind == destination_kind::LOCAL && row.target == self.source;
+        (row.network == self.index && !is_source).then_some(row)
+    }
+}
+
+/// Sends a frame from a guest to all other members.
+#[inline(never)]
+pub fn from_guest(
+    pkt: &mut TcPacket,
+    frame: &Frame,
+    network: &Network,
+    index: u32,
+    tag: u16,
+) -> Result<Verdict, DropReason> {
+    let source = pkt.ifindex();
+    let mut walk = Walk::new(pkt, frame, network, index, source);
+    walk.each(to_local_or_device);
+    if walk.uplink != 0 {
+        vlan::push(pkt, network, tag)?;
+        return Ok(Verdict::Redirect(walk.uplink));
+    }
+    if walk.tunnels != 0 {
+        tunnel::make_room(pkt, frame)?;
+        walk.each(to_tunnel);
+    }
+    Ok(Verdict::Consumed)
+}
+
+/// Sends a frame from the wire to the members on this host.
+#[inline(never)]
+pub fn from_wire(pkt: &mut TcPacket, frame: &Frame, network: &Network, index: u32) {
+    let mut walk = Walk::new(pkt, frame, network, index, 0);
+    walk.each(to_local);
+}
+
+#[inline(always)]
+fn copy_to_port(walk: &Walk, member: &Destination) {
+    redirect::clone_to(&mut TcPacket::from_raw(walk.skb), member.target);
+    account::to_guest(member.slot, walk.len as usize);
+}
+
+/// Visits a member with a frame from the wire.
+unsafe extern "C" fn to_local(position: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: `bpf_loop` passes the walk that it was given.
+    let walk = unsafe { &mut *walk };
+    if let Some(member) = walk.member(position) {
+        if member.kind == destination_kind::LOCAL {
+            copy_to_port(walk, &member);
+        }
+    }
+    0
+}
+
+/// Visits a member with the guest's frame as it is.
+unsafe extern "C" fn to_local_or_device(position: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: `bpf_loop` passes the walk that it was given.
+    let walk = unsafe { &mut *walk };
+    let Some(member) = walk.member(position) else { return 0 };
+    match member.kind {
+        destination_kind::LOCAL => copy_to_port(walk, &member),
+        destination_kind::UPLINK => walk.uplink = member.target,
+        destination_kind::TUNNEL => {
+            let Some(row) = maps::TUNNELS.get(member.target) else { return 0 };
+            let pkt = &mut TcPacket::from_raw(walk.skb);
+            if next_hop::resolve(pkt, member.target, row).is_some_and(|way| way.is_resolved()) {
+                walk.tunnels += 1;
+                return 0;
+            }
+            // SAFETY: the frame and the network outlive the walk.
+            let (frame, network) = unsafe { (&*walk.frame, &*walk.network) };
+            if row.device != 0 && tunnel::address_device(pkt, frame, network, row).is_ok() {
+                redirect::clone_to(pkt, row.device);
+            } else {
+                account::dropped(walk.index, DropReason::UnderlayUnresolved);
+            }
+        }
+        _ => {}
+    }
+    0
+}
+
+/// Visits a member with the frame behind outer headers, which become the member's.
+unsafe extern "C" fn to_tunnel(position: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: `bpf_loop` passes the walk that it was given.
+    let walk = unsafe { &mut *walk };
+    let Some(member) = walk.member(position) else { return 0 };
+    if member.kind != destination_kind::TUNNEL {
+        return 0;
+    }
+    let Some(row) = maps::TUNNELS.get(member.target) else { return 0 };
+    let pkt = &mut TcPacket::from_raw(walk.skb);
+    let Some(hop) = next_hop::resolved(member.target, row) else { return 0 };
+    // SAFETY: the frame and the network outlive the walk.
+    let (frame, network) = unsafe { (&*walk.frame, &*walk.network) };
+    let outer = Outer::new(row, hop, network.segment, frame, walk.len as usize);
+    if pkt.write_outer(outer.as_bytes()).is_ok() {
+        redirect::clone_to(pkt, hop.ifindex);
+    }
+    0
+}

@@ -1,0 +1,136 @@
+//! A guest's frame: parse, judge, answer or forward.
+
+use netpath_common::{
+    Address, DropReason, Frame, Packet as _,
+    frame::{self, EtherType, Protocol},
+    maps::{AddressKey, Destination, Network, Port, destination_kind, network_flags, port_flags, segment_kind},
+    stage::antispoof,
+    vxlan,
+};
+
+use crate::{account, flood, learn, maps, next_hop, packet::TcPacket, redirect::Verdict, respond, tunnel, vlan};
+
+/// Runs the pipeline. `owner` becomes the network's index as soon as it is known, for the account of refusals.
+#[inline(always)]
+pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
+    let ifindex = pkt.ifindex();
+    // SAFETY: the row's own ifindex tells whether it is still the row that was asked for.
+    let port = unsafe { maps::PORTS.get(ifindex) }.filter(|port| port.ifindex == ifindex);
+    let port = port.ok_or(DropReason::UnknownPort)?;
+    let network = maps::NETWORKS.get(port.network).filter(|n| n.kind != segment_kind::NONE);
+    let network = network.ok_or(DropReason::UnknownPort)?;
+    *owner = port.network;
+
+    let priority = vlan::strip_from_guest(pkt, network)?;
+    let frame = frame::parse(pkt, 0)?;
+    if frame.tagged && frame.ether_type.is_tag() {
+        return Err(DropReason::TaggedFrame);
+    }
+    antispoof::check(pkt, &frame, port, |address| owns(port, address))?;
+    if frame.destination.is_link_local_group() {
+        return Err(DropReason::LinkLocalGroup);
+    }
+    account::from_guest(port.slot, pkt.len());
+    if port.flags & port_flags::TRUSTED != 0 && frame.source != port.mac {
+        learn::note(frame.source, &here(port));
+    }
+    if frame.ether_type == EtherType::ARP {
+        if let Some(verdict) = respond::arp(pkt, &frame, port, network)? {
+            return Ok(verdict);
+        }
+    }
+    let wanted = if frame.destination.is_group() { None } else { learn::find(port.network, frame.destination) };
+    match wanted {
+        Some(destination) => forward(pkt, &frame, port, network, &destination, priority),
+        None => miss(pkt, &frame, port, network, priority),
+    }
+}
+
+/// Whether a further address is the port's.
+#[inline(never)]
+fn owns(port: &Port, address: Address) -> bool {
+    // SAFETY: only whether the row exists is asked.
+    unsafe { maps::ADDRESSES.get(AddressKey { ifindex: port.ifindex, address }) }.is_some()
+}
+
+/// The port itself, as a place where stations are.
+#[inline(always)]
+fn here(port: &Port) -> Destination {
+    Destination {
+        network: port.network,
+        kind: destination_kind::LOCAL,
+        target: port.ifindex,
+        slot: port.slot,
+        ..Destination::default()
+    }
+}
+
+/// A frame for everybody, or for somebody unknown.
+#[inline(always)]
+fn miss(
+    pkt: &mut TcPacket,
+    frame: &Frame,
+    port: &Port,
+    network: &Network,
+    priority: u16,
+) -> Result<Verdict, DropReason> {
+    if network.flags & network_flags::ON_MISS_PASS != 0 {
+        return Ok(Verdict::Pass);
+    }
+    if wire_len(pkt, frame) > usize::from(network.mtu) {
+        return Err(DropReason::PacketTooBig);
+    }
+    flood::from_guest(pkt, frame, network, port.network, priority)
+}
+
+/// A frame for one station.
+#[inline(always)]
+fn forward(
+    pkt: &mut TcPacket,
+    frame: &Frame,
+    port: &Port,
+    network: &Network,
+    destination: &Destination,
+    priority: u16,
+) -> Result<Verdict, DropReason> {
+    let len = wire_len(pkt, frame);
+    if len > usize::from(network.mtu) {
+        return respond::too_big(pkt, frame, network, port, network.mtu);
+    }
+    match destination.kind {
+        destination_kind::LOCAL if destination.target == port.ifindex => Err(DropReason::SamePort),
+        destination_kind::LOCAL => {
+            account::to_guest(destination.slot, pkt.len());
+            Ok(Verdict::Redirect(destination.target))
+        }
+        destination_kind::TUNNEL => {
+            let row = maps::TUNNELS.get(destination.target).ok_or(DropReason::UnderlayUnresolved)?;
+            let way = next_hop::resolve(pkt, destination.target, row);
+            let path_mtu = way.map_or(usize::from(u16::MAX), |way| way.hop.mtu as usize);
+            let fits = path_mtu.saturating_sub(vxlan::MTU_OVERHEAD);
+            if len > fits {
+                return respond::too_big(pkt, frame, network, port, fits as u16);
+            }
+            tunnel::send(pkt, frame, network, row, way)
+        }
+        destination_kind::UPLINK => {
+            vlan::push(pkt, network, priority)?;
+            Ok(Verdict::Redirect(destination.target))
+        }
+        _ => Err(DropReason::NoRoute),
+    }
+}
+
+/// Length in bytes of the network packet as a wire sees it: of each segment, for a super-packet.
+#[inline(always)]
+fn wire_len(pkt: &TcPacket, frame: &Frame) -> usize {
+    let segment = pkt.gso_size();
+    if segment == 0 || frame.l4 == 0 {
+        return if frame.l3_len == 0 { pkt.len().saturating_sub(frame.l3) } else { frame.l3_len };
+    }
+    let transport = match frame.protocol {
+        Protocol::TCP => pkt.header::<[u8; 2]>(frame.l4 + 12).map_or(20, |word| usize::from(word[0] >> 4) * 4),
+        _ => 8,
+    };
+    frame.l4 - frame.l3 + transport + segment
+}

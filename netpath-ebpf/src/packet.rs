@@ -1,0 +1,313 @@
+//! Packets in the kernel: the only pointer arithmetic of the data path.
+//!
+//! A header borrowed from a packet ends where the packet is moved: everything that moves it takes `&mut self`, and
+//! the verifier wants the bounds compared again afterwards.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{__sk_buff, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, xdp_md},
+    helpers::generated as helper,
+    programs::{TcContext, XdpContext},
+};
+use netpath_common::{DropReason, Packet, frame::EtherType, packet::Wire, vxlan::OUTER_LEN};
+
+/// A pointer to `T` at `offset`, where all of it lies before `end`.
+#[inline(always)]
+fn at<T>(start: usize, end: usize, offset: usize) -> Option<*mut T> {
+    if start + offset + size_of::<T>() > end { None } else { Some((start + offset) as *mut T) }
+}
+
+/// A packet pointer from the context. Volatile, so that each comparison stands beside its access: the compiler would
+/// reuse an earlier one whose result the verifier no longer has.
+///
+/// # Safety
+/// `field` is one of the context's packet pointers.
+#[inline(always)]
+unsafe fn read(field: *const u32) -> usize {
+    // SAFETY: the caller says so.
+    unsafe { field.read_volatile() as usize }
+}
+
+/// The largest offset at which a header is looked for; the verifier wants a bound on what it adds to a pointer.
+const OFFSET_MASK: usize = 0x7ff;
+
+/// A frame as the driver received it.
+pub struct XdpPacket {
+    ctx: *mut xdp_md,
+}
+
+/// What XDP tells TC about a frame whose outer headers it stripped.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Stripped {
+    /// [`Stripped::MAGIC`].
+    magic: u32,
+    /// Network index.
+    pub network: u32,
+    /// Row of TUNNELS that leads back.
+    pub tunnel: u32,
+}
+
+impl Stripped {
+    const MAGIC: u32 = 0x6e70_7631;
+
+    /// The note of a frame from `tunnel` in `network`.
+    pub fn new(network: u32, tunnel: u32) -> Self {
+        Self { magic: Self::MAGIC, network, tunnel }
+    }
+}
+
+impl XdpPacket {
+    /// The packet of a program's context.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self { ctx: ctx.ctx }
+    }
+
+    /// The device that the frame arrived on.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the context is the kernel's and lives as long as the program runs.
+        unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: as above; the verifier turns both loads into packet pointers.
+        unsafe { (read(&raw const (*self.ctx).data), read(&raw const (*self.ctx).data_end)) }
+    }
+
+    /// Whether part of the frame lies in fragments that cannot be read here.
+    #[inline(always)]
+    pub fn has_fragments(&self) -> bool {
+        // SAFETY: the context is the kernel's.
+        unsafe { helper::bpf_xdp_get_buff_len(self.ctx) != self.len() as u64 }
+    }
+
+    /// Overwrites the bytes at `offset`.
+    #[inline(always)]
+    pub fn write<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
+        let (start, end) = self.bounds();
+        let target = at::<T>(start, end, offset & OFFSET_MASK).ok_or(DropReason::MalformedFrame)?;
+        // SAFETY: `at` compared the bounds, and `Wire` has no alignment that the target lacks on BPF.
+        unsafe { target.write_unaligned(*value) };
+        Ok(())
+    }
+
+    /// Takes `len` bytes off the front.
+    #[inline(always)]
+    pub fn shrink_head(&mut self, len: usize) -> Result<(), DropReason> {
+        // SAFETY: the context is the kernel's; no pointer into the packet outlives `&mut self`.
+        match unsafe { helper::bpf_xdp_adjust_head(self.ctx, len as i32) } {
+            0 => Ok(()),
+            _ => Err(DropReason::EncapsulationRefused),
+        }
+    }
+
+    /// Leaves a note for TC. `false` where the driver keeps none.
+    #[inline(always)]
+    pub fn note(&mut self, note: Stripped) -> bool {
+        // SAFETY: the context is the kernel's; no pointer into the packet outlives `&mut self`.
+        if unsafe { helper::bpf_xdp_adjust_meta(self.ctx, -(size_of::<Stripped>() as i32)) } != 0 {
+            return false;
+        }
+        // SAFETY: both are loads from the context.
+        let (start, end) = unsafe { (read(&raw const (*self.ctx).data_meta), read(&raw const (*self.ctx).data)) };
+        let Some(target) = at::<Stripped>(start, end, 0) else { return false };
+        // SAFETY: `at` compared the bounds.
+        unsafe { target.write_unaligned(note) };
+        true
+    }
+}
+
+impl Packet for XdpPacket {
+    #[inline(always)]
+    fn header<T: Wire>(&self, offset: usize) -> Option<&T> {
+        let (start, end) = self.bounds();
+        // SAFETY: `at` compared the bounds, `Wire` allows any bytes, and the BPF target reads at any alignment.
+        at::<T>(start, end, offset & OFFSET_MASK).map(|p| unsafe { &*p })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        let (start, end) = self.bounds();
+        end - start
+    }
+}
+
+/// A socket buffer: a frame from a guest, possibly of 64 KiB, or one that the stack has received.
+pub struct TcPacket {
+    skb: *mut __sk_buff,
+}
+
+/// Bytes of headers that every program wants readable: Ethernet, IPv6 with a few extension headers, transport.
+const HEADERS: u32 = 128;
+
+impl TcPacket {
+    /// The packet of a program's context, with its headers pulled together where they can be read.
+    #[inline(always)]
+    pub fn new(ctx: &TcContext) -> Self {
+        let pkt = Self { skb: ctx.as_ptr().cast() };
+        let (start, end) = pkt.bounds();
+        let wanted = (pkt.skb_len()).min(HEADERS);
+        if ((end - start) as u32) < wanted {
+            // SAFETY: the context is the kernel's. Refused: the parser finds the headers too short.
+            unsafe { helper::bpf_skb_pull_data(pkt.skb, wanted) };
+        }
+        pkt
+    }
+
+    /// The same packet again, inside a loop's callback.
+    #[inline(always)]
+    pub fn from_raw(skb: *mut __sk_buff) -> Self {
+        Self { skb }
+    }
+
+    #[inline(always)]
+    fn skb_len(&self) -> u32 {
+        // SAFETY: the context is the kernel's and lives as long as the program runs.
+        unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: as above; the verifier turns both loads into packet pointers.
+        unsafe { (read(&raw const (*self.skb).data), read(&raw const (*self.skb).data_end)) }
+    }
+
+    /// The raw context, for helpers.
+    #[inline(always)]
+    pub fn skb(&mut self) -> *mut __sk_buff {
+        self.skb
+    }
+
+    /// The device that the program is attached to.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    /// Payload bytes of each segment that a super-packet will become; 0 for an ordinary packet.
+    #[inline(always)]
+    pub fn gso_size(&self) -> usize {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.skb).gso_size as usize }
+    }
+
+    /// The outermost VLAN tag (TPID, TCI), whether the device took it off or it stands in the frame.
+    #[inline(always)]
+    pub fn tag(&self) -> Option<(EtherType, u16)> {
+        // SAFETY: the context is the kernel's.
+        let skb = unsafe { &*self.skb };
+        if skb.vlan_present != 0 {
+            return Some((EtherType(u16::from_be(skb.vlan_proto as u16)), skb.vlan_tci as u16));
+        }
+        let [a, b, c, d] = *self.header::<[u8; 4]>(12)?;
+        let tpid = EtherType(u16::from_be_bytes([a, b]));
+        tpid.is_tag().then_some((tpid, u16::from_be_bytes([c, d])))
+    }
+
+    /// Takes the outermost VLAN tag off.
+    #[inline(always)]
+    pub fn pop_tag(&mut self) -> Result<(), DropReason> {
+        // SAFETY: the context is the kernel's; no pointer into the packet outlives `&mut self`.
+        match unsafe { helper::bpf_skb_vlan_pop(self.skb) } {
+            0 => Ok(()),
+            _ => Err(DropReason::EncapsulationRefused),
+        }
+    }
+
+    /// Puts an 802.1Q tag around whatever tags there are.
+    #[inline(always)]
+    pub fn push_tag(&mut self, tci: u16) -> Result<(), DropReason> {
+        // SAFETY: as for `pop_tag`.
+        match unsafe { helper::bpf_skb_vlan_push(self.skb, EtherType::VLAN.0.to_be(), tci) } {
+            0 => Ok(()),
+            _ => Err(DropReason::EncapsulationRefused),
+        }
+    }
+
+    /// Overwrites the bytes at `offset`, in a buffer that is made writable first.
+    #[inline(always)]
+    pub fn write<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
+        self.write_bytes(offset, core::ptr::from_ref(value).cast(), size_of::<T>())
+    }
+
+    /// Overwrites `OUTER_LEN` bytes at the front.
+    #[inline(always)]
+    pub fn write_outer(&mut self, outer: &[u8; OUTER_LEN]) -> Result<(), DropReason> {
+        self.write_bytes(0, outer.as_ptr(), OUTER_LEN)
+    }
+
+    #[inline(always)]
+    fn write_bytes(&mut self, offset: usize, bytes: *const u8, len: usize) -> Result<(), DropReason> {
+        // SAFETY: the caller's reference covers `len` bytes; no pointer into the packet outlives `&mut self`.
+        match unsafe { helper::bpf_skb_store_bytes(self.skb, offset as u32, bytes.cast(), len as u32, 0) } {
+            0 => Ok(()),
+            _ => Err(DropReason::EncapsulationRefused),
+        }
+    }
+
+    /// Makes `len` bytes of room between the Ethernet header and what follows, or takes them away.
+    #[inline(always)]
+    pub fn adjust_room(&mut self, len: i32, flags: u64) -> Result<(), DropReason> {
+        // SAFETY: as for `pop_tag`.
+        match unsafe { helper::bpf_skb_adjust_room(self.skb, len, BPF_ADJ_ROOM_MAC, flags) } {
+            0 => Ok(()),
+            _ => Err(DropReason::EncapsulationRefused),
+        }
+    }
+
+    /// Makes `len` bytes of room before the Ethernet header.
+    #[inline(always)]
+    pub fn grow_head(&mut self, len: usize) -> Result<(), DropReason> {
+        // SAFETY: as for `pop_tag`.
+        match unsafe { helper::bpf_skb_change_head(self.skb, len as u32, 0) } {
+            0 => Ok(()),
+            _ => Err(DropReason::EncapsulationRefused),
+        }
+    }
+
+    /// Cuts the packet to `len` bytes; a super-packet becomes an ordinary one.
+    #[inline(always)]
+    pub fn cut(&mut self, len: usize) -> Result<(), DropReason> {
+        // SAFETY: as for `pop_tag`.
+        match unsafe { helper::bpf_skb_change_tail(self.skb, len as u32, 0) } {
+            0 => Ok(()),
+            _ => Err(DropReason::EncapsulationRefused),
+        }
+    }
+
+    /// Makes the first `len` bytes readable.
+    #[inline(always)]
+    pub fn pull(&mut self, len: usize) {
+        // SAFETY: as for `pop_tag`. Refused: the next read finds the packet too short.
+        unsafe { helper::bpf_skb_pull_data(self.skb, len as u32) };
+    }
+
+    /// XDP's note about this frame, if XDP stripped it.
+    #[inline(always)]
+    pub fn note(&self) -> Option<Stripped> {
+        // SAFETY: both are loads from the context.
+        let (start, end) = unsafe { (read(&raw const (*self.skb).data_meta), read(&raw const (*self.skb).data)) };
+        let note = at::<Stripped>(start, end, 0)?;
+        // SAFETY: `at` compared the bounds; three integers take any bytes.
+        let note = unsafe { note.read_unaligned() };
+        (note.magic == Stripped::MAGIC).then_some(note)
+    }
+}
+
+impl Packet for TcPacket {
+    #[inline(always)]
+    fn header<T: Wire>(&self, offset: usize) -> Option<&T> {
+        let (start, end) = self.bounds();
+        // SAFETY: `at` compared the bounds, `Wire` allows any bytes, and the BPF target reads at any alignment.
+        at::<T>(start, end, offset & OFFSET_MASK).map(|p| unsafe { &*p })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.skb_len() as usize
+    }
+}

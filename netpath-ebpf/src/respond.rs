@@ -1,0 +1,113 @@
+//! Answers that the data path gives itself: the guest's own frame, turned into the reply.
+
+use aya_ebpf::helpers::generated as helper;
+use netpath_common::{
+    Address, DropReason, Frame, Packet as _, checksum,
+    frame::EtherType,
+    maps::{NeighbourKey, Network, Port},
+    stage::arp,
+    too_big::{self, ICMP_LEN, QUOTE_LEN, TooBig},
+};
+use network_types::{
+    arp::ArpHdr,
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
+
+use crate::{account, maps, packet::TcPacket, redirect::Verdict};
+
+/// Answers an ARP request for an address whose owner is defined; `None` where the question goes on.
+///
+/// A request to a single station, other than the gateway, is a question whether it is alive: it goes on.
+#[inline(never)]
+pub fn arp(pkt: &mut TcPacket, frame: &Frame, port: &Port, network: &Network) -> Result<Option<Verdict>, DropReason> {
+    let arp = arp::parse(pkt, frame)?;
+    if !arp.asks() || pkt.tag().is_some() {
+        return Ok(None);
+    }
+    let key = NeighbourKey { network: port.network, address: Address::v4(arp.target_address) };
+    // SAFETY: the row is copied at once, and `network` tells whether it is still the row that was asked for.
+    let Some(owner) = unsafe { maps::NEIGHBOURS.get(key) }.copied() else { return Ok(None) };
+    let to_all = frame.destination.is_group() || owner.mac == network.gateway_mac;
+    if owner.network != port.network || owner.mac == arp.sender || !to_all {
+        return Ok(None);
+    }
+    let (eth, reply) = arp.reply(owner.mac);
+    pkt.write(0, &eth)?;
+    pkt.write(EthHdr::LEN, &reply)?;
+    account::to_guest(port.slot, EthHdr::LEN + ArpHdr::LEN);
+    Ok(Some(Verdict::Redirect(port.ifindex)))
+}
+
+/// Refuses an oversized packet, and tells its sender the size that fits where there is a gateway to say so.
+#[inline(never)]
+pub fn too_big(
+    pkt: &mut TcPacket,
+    frame: &Frame,
+    network: &Network,
+    port: &Port,
+    mtu: u16,
+) -> Result<Verdict, DropReason> {
+    let whole = frame.l3 == EthHdr::LEN && pkt.len() >= EthHdr::LEN + QUOTE_LEN;
+    let Some(error) = TooBig::answer(frame, network, mtu).filter(|_| whole) else {
+        return Err(DropReason::PacketTooBig);
+    };
+    pkt.cut(EthHdr::LEN + QUOTE_LEN)?;
+    pkt.pull(EthHdr::LEN + QUOTE_LEN);
+    steady_quote(pkt, frame)?;
+    let quote = quote_sum(pkt)?;
+    let len = if frame.ether_type == EtherType::IPV4 {
+        let to = too_big::ipv4_sender(pkt, frame).ok_or(DropReason::PacketTooBig)?;
+        pkt.adjust_room((Ipv4Hdr::LEN + ICMP_LEN) as i32, 0)?;
+        pkt.write(EthHdr::LEN, &error.ipv4(network, to))?;
+        pkt.write(EthHdr::LEN + Ipv4Hdr::LEN, &error.icmp(quote))?;
+        Ipv4Hdr::LEN
+    } else {
+        let to = too_big::ipv6_sender(pkt, frame).ok_or(DropReason::PacketTooBig)?;
+        let ip = error.ipv6(network, to);
+        pkt.adjust_room((Ipv6Hdr::LEN + ICMP_LEN) as i32, 0)?;
+        pkt.write(EthHdr::LEN, &ip)?;
+        pkt.write(EthHdr::LEN + Ipv6Hdr::LEN, &error.icmpv6(&ip, quote))?;
+        Ipv6Hdr::LEN
+    };
+    pkt.write(0, &error.eth(frame.ether_type))?;
+    account::dropped(port.network, DropReason::PacketTooBig);
+    account::to_guest(port.slot, EthHdr::LEN + len + ICMP_LEN + QUOTE_LEN);
+    Ok(Verdict::Redirect(port.ifindex))
+}
+
+/// The one's complement sum of the quoted packet.
+#[inline(always)]
+fn quote_sum(pkt: &TcPacket) -> Result<u64, DropReason> {
+    let quote = pkt.header::<[u8; QUOTE_LEN]>(EthHdr::LEN).ok_or(DropReason::PacketTooBig)?;
+    Ok(sum_of(quote.as_ptr(), QUOTE_LEN))
+}
+
+#[inline(always)]
+fn sum_of(bytes: *const u8, len: usize) -> u64 {
+    // SAFETY: the caller's reference covers `len` bytes, a multiple of four.
+    let sum = unsafe { helper::bpf_csum_diff(core::ptr::null_mut(), 0, bytes.cast_mut().cast(), len as u32, 0) };
+    sum as u64 & 0xffff_ffff
+}
+
+/// Makes the quote's own checksum field one that a device may still finish without spoiling the error's.
+///
+/// The guest may have left the checksum to its device (`CHECKSUM_PARTIAL`), no helper takes that mark off, and
+/// the mark stays with the buffer that becomes the error. A checksum that the guest finished is left alone.
+#[inline(always)]
+fn steady_quote(pkt: &mut TcPacket, frame: &Frame) -> Result<(), DropReason> {
+    let Some(offset) = too_big::checksum_offset(frame.protocol) else { return Ok(()) };
+    let at = frame.l4 + offset;
+    let pseudo = too_big::pseudo_header(pkt, frame).ok_or(DropReason::PacketTooBig)?;
+    let field = *pkt.header::<[u8; 2]>(at).ok_or(DropReason::PacketTooBig)?;
+    if !pseudo.is_unfinished(field) {
+        return Ok(());
+    }
+    pkt.write(at, &[0u8; 2])?;
+    pkt.pull(EthHdr::LEN + QUOTE_LEN);
+    let all = quote_sum(pkt)?;
+    let before = too_big::header_sum(pkt, frame).ok_or(DropReason::PacketTooBig)?;
+    pkt.write(at, &checksum::steady_field(all + u64::from(!checksum::fold(before))))?;
+    pkt.pull(EthHdr::LEN + QUOTE_LEN);
+    Ok(())
+}
