@@ -139,19 +139,19 @@ impl<T: Field> Field for Vec<T> {
 }
 
 /// The fields of one map while it is read: each is taken by name, and what is left over is unknown.
-pub(super) struct Fields<'n, 'a> {
+pub(super) struct Fields<'n, 'a, 'k> {
     fields: &'n [(Key<'a>, std::rc::Rc<Node<'a>>)],
     what: &'static str,
-    known: &'static [&'static str],
+    known: &'k [&'static str],
     at: Pos,
 }
 
-impl<'n, 'a> Fields<'n, 'a> {
+impl<'n, 'a, 'k> Fields<'n, 'a, 'k> {
     /// The fields of `node`, which has to be a map with `known` names only.
     pub(super) fn open(
         node: &'n Node<'a>,
         what: &'static str,
-        known: &'static [&'static str],
+        known: &'k [&'static str],
         findings: &mut Findings,
     ) -> Option<Self> {
         let Kind::Map(fields) = &node.kind else {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    check,
     decode::Field as _,
     findings::{DefinitionsError, Findings, Pos},
     model::Zone,
@@ -69,6 +70,9 @@ pub fn parse(name: &str, text: &str) -> Result<Zone, DefinitionsError> {
     let mut findings = Findings::default();
     let root = node::read(text, &mut findings);
     let zone = root.as_ref().and_then(|root| Zone::decode(root, &mut findings));
+    if let Some(zone) = &zone {
+        check::check(zone, &mut findings);
+    }
     match zone {
         Some(zone) if findings.is_empty() => Ok(zone),
         _ => {

@@ -3,9 +3,12 @@
 //! [`load`] reads a file into a [`Zone`] that is checked as a whole: every error of the document comes back at once,
 //! each with its place. Nothing here knows the host it runs on.
 
+mod capacities;
+mod check;
 mod counts;
 mod decode;
 mod findings;
+mod force;
 mod load;
 mod model;
 mod node;
@@ -14,9 +17,11 @@ mod schema;
 mod values;
 
 pub use self::{
+    capacities::Capacities,
     counts::Counts,
     decode::At,
     findings::{DefinitionsError, Finding, Pos},
+    force::not_in_force,
     load::{load, parse},
     model::*,
     per_network::{ByNetwork, PerNetwork},

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netpath_common::Mac;
 
 use super::{
+    capacities::Capacities,
     decode::{At, object},
     per_network::{ByNetwork, PerNetwork},
     values::{
-        Action, DeviceName, Direction, EgressDefault, Filtering, GatewayMode, Ids, Int, Isolation, Mac, Name, OnMiss,
-        Ports, Protocol, Rate, Replication, Segment, Traffic, UplinkMode,
+        Action, DeviceName, Direction, EgressDefault, Filtering, GatewayMode, Ids, Int, Isolation, Name, OnMiss, Ports,
+        Protocol, Rate, Replication, Segment, Traffic, UplinkMode,
     },
 };
 
@@ -17,8 +19,6 @@ use super::{
 pub type Port = Int<1, 65535>;
 /// An MTU in bytes, from IPv4's least (RFC 791) on.
 pub type Mtu = Int<68, 65535>;
-/// A count of map entries.
-pub type Capacity = Int<1, 16_777_216>;
 /// A time in seconds, up to a week.
 pub type Seconds = Int<1, 604_800>;
 
@@ -84,32 +84,7 @@ object! {
         /// Where frames from its uplinks are taken: auto (default), xdp or tc; or a map from physical network to one.
         pub uplink_mode: PerNetwork<UplinkMode>,
         /// How many entries its maps have room for, where the defaults do not do.
-        pub capacities: Option<Capacities>,
-    }
-}
-
-object! {
-    #[what = "a host's capacities"]
-    /// How many entries a host's maps have room for.
-    pub struct Capacities {
-        /// Networks with a member on the host.
-        pub networks: Option<At<Capacity>>,
-        /// NICs on the host.
-        pub ports: Option<At<Capacity>>,
-        /// MAC addresses of the host's networks.
-        pub fdb: Option<At<Capacity>>,
-        /// MAC addresses learned from uplinks.
-        pub learned: Option<At<Capacity>>,
-        /// IPv4 and IPv6 addresses of the host's networks.
-        pub neighbours: Option<At<Capacity>>,
-        /// Other hosts' tunnel ends.
-        pub tunnels: Option<At<Capacity>>,
-        /// Members of all the host's networks, for broadcast.
-        pub floods: Option<At<Capacity>>,
-        /// Flow entries, two for each connection.
-        pub flows: Option<At<Capacity>>,
-        /// Source-NAT bindings.
-        pub bindings: Option<At<Capacity>>,
+        pub capacities: Capacities,
     }
 }
 
@@ -210,8 +185,8 @@ object! {
         pub ip6: Option<At<Ipv6Addr>>,
         /// Further addresses of either kind that the guest may use.
         pub secondary_ips: Vec<At<IpAddr>>,
-        /// The host that the guest runs on.
-        pub host: At<Name>,
+        /// The host that the guest runs on. Absent: it runs nowhere now.
+        pub host: Option<At<Name>>,
         /// The host's device of it. Absent: found by the MAC address, as libvirt names and numbers taps.
         pub device: Option<At<DeviceName>>,
         /// Whether the guest may send from any address: a virtual router, keepalived.

@@ -16,7 +16,7 @@ pub struct ByNetwork<T>(Vec<(At<Name>, At<T>)>);
 impl<T> ByNetwork<T> {
     /// The value for `physical_network`.
     pub fn get(&self, physical_network: &str) -> Option<&At<T>> {
-        self.0.iter().find(|(name, _)| &***name == physical_network).map(|(_, value)| value)
+        self.0.iter().find(|(name, _)| name.as_str() == physical_network).map(|(_, value)| value)
     }
 
     /// Every row, in the document's order.

@@ -1,70 +1,33 @@
 //! MAC and IP addresses and prefixes.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netpath_common::Mac;
 use serde_json::{Value, json};
 
 use super::{Problem, problem};
 use crate::definitions::decode::Scalar;
 
-/// An Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// Whether it names a group instead of a station (IEEE 802: the first octet's lowest bit).
-    pub fn is_multicast(&self) -> bool {
-        self.0[0] & 1 == 1
-    }
-
-    /// Whether every octet is zero, which names nobody.
-    pub fn is_zero(&self) -> bool {
-        self.0 == [0; 6]
-    }
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
 const MAC_EXPECTED: &str = "write six hexadecimal octets: 02:00:0a:01:01:0b";
 
 impl Scalar for Mac {
-    const STAND_IN: Self = Self([0; 6]);
+    const STAND_IN: Self = Self::ZERO;
 
     fn parse(text: &str) -> Result<Self, Problem> {
-        let mut octets = [0; 6];
-        let mut parts = text.split([':', '-']);
-        for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
-            *octet = match part.map(|part| u8::from_str_radix(part, 16)) {
-                Some(Ok(octet)) => octet,
-                _ => return problem("not a MAC address", MAC_EXPECTED),
-            };
+        match text.parse() {
+            Ok(Self::ZERO) => problem("the zero MAC address, which names nobody", "give the address of the interface"),
+            Ok(mac) if Self::is_group(mac) => {
+                let expected = "give a unicast address: an even first octet";
+                problem(format!("a multicast MAC address: its first octet, {:02x}, is odd", mac.0[0]), expected)
+            }
+            Ok(mac) => Ok(mac),
+            Err(_) => problem("not a MAC address", MAC_EXPECTED),
         }
-        if parts.next().is_some() {
-            return problem("not a MAC address", MAC_EXPECTED);
-        }
-        let mac = Self(octets);
-        if mac.is_zero() {
-            return problem("the zero MAC address, which names nobody", "give the address of the interface");
-        }
-        if mac.is_multicast() {
-            let odd = format!("a multicast MAC address (the first octet {:02x} is odd)", octets[0]);
-            return problem(odd, "give a unicast address, its first octet even");
-        }
-        Ok(mac)
     }
 
     fn schema() -> Value {
-        json!({"type": "string", "pattern": "^[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5}$"})
+        json!({"type": "string", "pattern": "^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$"})
     }
 }
 

@@ -9,7 +9,6 @@ use std::{fmt, ops::Deref};
 use serde_json::{Value, json};
 
 pub use self::{
-    address::Mac,
     choice::{
         Action, Direction, EgressDefault, Filtering, GatewayMode, Isolation, OnMiss, Protocol, Replication, Traffic,
         UplinkMode,
@@ -84,6 +83,13 @@ impl Scalar for DeviceName {
 
 macro_rules! text_like {
     ($($name:ident),*) => {$(
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl Deref for $name {
             type Target = str;
 

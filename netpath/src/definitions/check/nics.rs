@@ -1,0 +1,169 @@
+//! NICs: their addresses, hosts and devices.
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use super::{
+    super::{
+        decode::At,
+        findings::Findings,
+        model::{Host, Network, Nic, Zone},
+        values::{GatewayMode, Isolation},
+    },
+    Names, Seen, find,
+};
+
+pub(super) fn check(zone: &Zone, names: &Names<'_>, findings: &mut Findings) {
+    let mut devices = Seen::default();
+    for host in &zone.hosts {
+        for (_, device) in host.uplinks.iter() {
+            devices.insert((host.name.as_str(), device.as_str()), device.at);
+        }
+    }
+    let mut reach = Reach { zone, names, reported: HashSet::new() };
+    for network in &zone.networks {
+        addresses(network, findings);
+        for nic in &network.nics {
+            let Some(host) = &nic.host else {
+                if let Some(device) = &nic.device {
+                    let expected = "add `host`, or leave the device out";
+                    findings.add(device.at, &device.value, "a device of a NIC without `host`", expected);
+                }
+                continue;
+            };
+            if let Some(device) = &nic.device {
+                let what = format_args!("a device used twice on host {}", host.value);
+                let fix = "give each NIC a device of its own";
+                devices.once((host.as_str(), device.as_str()), device, what, fix, findings);
+            }
+            find("host", host, &names.hosts, findings);
+        }
+        reach.check(network, findings);
+    }
+}
+
+/// MAC and IP addresses are unique in the network, and belong to it.
+fn addresses(network: &Network, findings: &mut Findings) {
+    let (mut macs, mut ips, mut instances) = (Seen::default(), Seen::default(), Seen::default());
+    if *network.gateway_mode == GatewayMode::Netpath {
+        if let Some(mac) = &network.gateway_mac {
+            macs.insert(**mac, mac.at);
+        }
+        if let Some(gateway) = &network.gateway {
+            ips.insert(IpAddr::V4(**gateway), gateway.at);
+        }
+        if let Some(gateway) = &network.gateway6 {
+            ips.insert(IpAddr::V6(**gateway), gateway.at);
+        }
+    }
+    for nic in &network.nics {
+        let what = "two NICs of one instance in one network";
+        instances.once(nic.instance.as_str(), &nic.instance, what, "give each NIC its own instance", findings);
+        let name = &network.name.value;
+        let what = format_args!("a MAC address used twice in network {name}");
+        macs.once(*nic.mac, &nic.mac, what, "give each NIC an address of its own", findings);
+        for address in nic_addresses(nic) {
+            let what = format_args!("an IP address used twice in network {name}");
+            ips.once(*address, &address, what, "give each NIC, and the gateway, an address of its own", findings);
+            match address.value {
+                IpAddr::V4(ip) => inside4(network, At { value: ip, at: address.at }, findings),
+                IpAddr::V6(ip) => inside6(network, At { value: ip, at: address.at }, findings),
+            }
+        }
+    }
+}
+
+/// Every address of a NIC.
+fn nic_addresses(nic: &Nic) -> impl Iterator<Item = At<IpAddr>> {
+    let ip = nic.ip.map(|ip| At { value: IpAddr::V4(*ip), at: ip.at });
+    let ip6 = nic.ip6.map(|ip| At { value: IpAddr::V6(*ip), at: ip.at });
+    ip.into_iter().chain(ip6).chain(nic.secondary_ips.iter().copied())
+}
+
+fn inside4(network: &Network, ip: At<Ipv4Addr>, findings: &mut Findings) {
+    match &network.cidr {
+        None => {
+            let problem = format_args!("an IPv4 address in network {}, which has no `cidr`", network.name.value);
+            findings.add(ip.at, ip.value, problem, "add `cidr` to the network, or leave the address out");
+        }
+        Some(cidr) if !cidr.contains(&ip.value) => {
+            let problem = format_args!("outside the cidr of network {}", network.name.value);
+            findings.add(ip.at, ip.value, problem, format_args!("use an address of {}", cidr.value));
+        }
+        Some(cidr) if cidr.prefix_len() < 31 && (ip.value == cidr.network() || ip.value == cidr.broadcast()) => {
+            let problem = format_args!("the network or broadcast address of {}", cidr.value);
+            findings.add(ip.at, ip.value, problem, "use another address of the prefix");
+        }
+        Some(_) => {}
+    }
+}
+
+fn inside6(network: &Network, ip: At<Ipv6Addr>, findings: &mut Findings) {
+    match &network.cidr6 {
+        None => {
+            let problem = format_args!("an IPv6 address in network {}, which has no `cidr6`", network.name.value);
+            findings.add(ip.at, ip.value, problem, "add `cidr6` to the network, or leave the address out");
+        }
+        Some(cidr) if !cidr.contains(&ip.value) => {
+            let problem = format_args!("outside the cidr6 of network {}", network.name.value);
+            findings.add(ip.at, ip.value, problem, format_args!("use an address of {}", cidr.value));
+        }
+        Some(_) if ip.is_multicast() || ip.is_unspecified() => {
+            findings.add(ip.at, ip.value, "no address of a station", "use a unicast address");
+        }
+        Some(_) => {}
+    }
+}
+
+/// Whether each host of a network has the way to its other hosts; each lack is reported once.
+struct Reach<'z, 'n> {
+    zone: &'z Zone,
+    names: &'n Names<'z>,
+    reported: HashSet<(&'z str, &'z str, &'static str)>,
+}
+
+impl<'z> Reach<'z, '_> {
+    fn check(&mut self, network: &'z Network, findings: &mut Findings) {
+        let Some(physical) = self.names.physical_networks.get(network.physical_network.as_str()) else { return };
+        if !physical.isolation.is_written() {
+            return;
+        }
+        let mut hosts: Vec<&str> = network.nics.iter().filter_map(|nic| Some(nic.host.as_ref()?.as_str())).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        // A NIC may move to any host, so tunnels are for every zone of several hosts; a VLAN may have one host only.
+        let is_vxlan = *physical.isolation == Isolation::Vxlan;
+        if (is_vxlan && self.zone.hosts.len() < 2) || (!is_vxlan && hosts.len() < 2) {
+            return;
+        }
+        let physical = physical.name.as_str();
+        for name in hosts {
+            let Some(host) = self.names.hosts.get(name) else { continue };
+            if is_vxlan && host.tunnel_address.get(physical).is_none() {
+                let expected = "add `tunnel_address` to it".to_owned();
+                self.lack(host, physical, network, "tunnel_address", expected, findings);
+            }
+            if host.uplinks.get(physical).is_none() {
+                let expected = format!("add `{physical}: DEVICE` to its `uplinks`");
+                self.lack(host, physical, network, "uplink", expected, findings);
+            }
+        }
+    }
+
+    fn lack(
+        &mut self,
+        host: &'z Host,
+        physical: &'z str,
+        network: &Network,
+        field: &'static str,
+        expected: String,
+        findings: &mut Findings,
+    ) {
+        if self.reported.insert((host.name.as_str(), physical, field)) {
+            let problem = format_args!("has NICs of network {} but no {field} on `{physical}`", network.name.value);
+            findings.add(host.name.at, &host.name.value, problem, expected);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Which parts of a document are read and checked, but not acted upon by this version.
+
+use super::{
+    model::{Network, Zone},
+    values::{GatewayMode, Rate},
+};
+
+/// One sentence for each part of the document that is not in force, for `apply` to say plainly.
+pub fn not_in_force(zone: &Zone) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut say = |names: Vec<&str>, what: &str| {
+        if !names.is_empty() {
+            parts.push(format!("{what}: {}", listing(&names)));
+        }
+    };
+    let having = |has: fn(&Network) -> bool| {
+        zone.networks.iter().filter(|network| has(network)).map(|network| network.name.as_str()).collect::<Vec<_>>()
+    };
+
+    let limited = |rate: &Rate| *rate != Rate::Unlimited;
+    if limited(&zone.default_rate) {
+        say(vec![&zone.zone], "default_rate of the zone");
+    }
+    let offerings = zone.offerings.iter().filter(|offering| offering.network_rate.as_deref().is_some_and(limited));
+    say(offerings.map(|offering| offering.name.as_str()).collect(), "network_rate of offerings");
+    say(
+        having(|network| network.nics.iter().any(|nic| nic.network_rate.is_some())),
+        "network_rate of NICs in networks",
+    );
+    say(having(is_routed), "routing by the gateway (it answers ARP, and routes nothing) of networks");
+    say(having(|network| network.router.is_some()), "router of networks");
+    say(having(|network| network.source_nat.is_some()), "source_nat of networks");
+    say(having(|network| !network.static_nat.is_empty()), "static_nat of networks");
+    say(having(|network| !network.port_forwarding.is_empty()), "port_forwarding of networks");
+    say(having(|network| network.firewall.is_some()), "firewall of networks");
+    say(having(|network| !network.acl.is_empty()), "acl of networks");
+    say(having(|network| !network.static_routes.is_empty()), "static_routes of networks");
+    say(having(|network| network.nat_host.is_some()), "nat_host of networks");
+    say(having(|network| network.filtering.is_written()), "filtering of networks");
+    say(having(|network| network.timeouts.is_some()), "timeouts of networks");
+    let ranges: Vec<String> = zone.public_ranges.iter().map(|range| range.cidr.value.to_string()).collect();
+    say(ranges.iter().map(String::as_str).collect(), "public_ranges");
+    parts
+}
+
+fn is_routed(network: &Network) -> bool {
+    *network.gateway_mode == GatewayMode::Netpath && (network.gateway.is_some() || network.gateway6.is_some())
+}
+
+/// The first few names, and how many more there are.
+fn listing(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
