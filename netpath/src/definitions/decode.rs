@@ -107,7 +107,7 @@ impl<T: Field> Field for Option<T> {
     }
 
     fn stand_in() -> Option<Self> {
-        Some(None)
+        Some(T::stand_in())
     }
 
     fn schema(defs: &mut Map<String, Value>) -> Value {

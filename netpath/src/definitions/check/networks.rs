@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use ipnet::Ipv4Net;
+
 use super::{
     super::{
         decode::At,
@@ -78,6 +80,9 @@ pub(super) fn segment(physical: &PhysicalNetwork, segment: &At<Segment>, finding
             let problem = format_args!("no usable {kind}: they go from {first} to {last}");
             findings.add(segment.at, id, problem, format_args!("use one of {usable}"));
         }
+        // The ids were of the other kind, or could not be read: that has been said.
+        (Segment::Id(_), None) if physical.vlans.is_some() || physical.vnis.is_some() => {}
+        (Segment::Id(_), Some(ids)) if !ids.is_written() => {}
         (Segment::Id(id), None) => {
             let problem = format_args!("`{name}` has no `{field}`");
             findings.add(segment.at, id, problem, format_args!("give it `{field}`, in line {}", physical.at.line));
@@ -91,7 +96,7 @@ pub(super) fn segment(physical: &PhysicalNetwork, segment: &At<Segment>, finding
 }
 
 fn prefix4(network: &Network, findings: &mut Findings) {
-    let Some(gateway) = &network.gateway else { return };
+    let Some(gateway) = network.gateway.as_ref().filter(|gateway| gateway.is_written()) else { return };
     let ip = gateway.value;
     let Some(cidr) = &network.cidr else {
         let expected = "add `cidr`, or leave the gateway out";
@@ -108,11 +113,11 @@ fn prefix4(network: &Network, findings: &mut Findings) {
 }
 
 fn prefix6(network: &Network, findings: &mut Findings) {
-    if network.cidr6.is_some() && network.mtu.get() < IPV6_MTU_MIN {
+    if network.cidr6.is_some() && network.mtu.is_written() && network.mtu.get() < IPV6_MTU_MIN {
         let expected = format_args!("use {IPV6_MTU_MIN} or more, or leave `cidr6` out");
         findings.add(network.mtu.at, network.mtu.value, "an MTU too small for IPv6", expected);
     }
-    let Some(gateway) = &network.gateway6 else { return };
+    let Some(gateway) = network.gateway6.as_ref().filter(|gateway| gateway.is_written()) else { return };
     match &network.cidr6 {
         None => {
             let expected = "add `cidr6`, or leave the gateway out";
@@ -176,7 +181,7 @@ fn untagged(zone: &Zone, names: &Names<'_>, findings: &mut Findings) {
 fn routers(zone: &Zone, findings: &mut Findings) {
     let mut tiers: HashMap<&str, Vec<&Network>> = HashMap::new();
     for network in &zone.networks {
-        let Some(router) = network.router.as_ref() else { continue };
+        let Some(router) = network.router.as_ref().filter(|router| router.is_written()) else { continue };
         let others = tiers.entry(router.as_str()).or_default();
         if let Some(first) = others.first().filter(|first| account(first) != account(network)) {
             let problem = format_args!("a router of two accounts: `{}` is another's", first.name.value);
@@ -186,10 +191,10 @@ fn routers(zone: &Zone, findings: &mut Findings) {
             let problem = "a router in a network whose gateway is external";
             findings.add(router.at, &router.value, problem, "use gateway_mode netpath, or leave `router` out");
         }
-        if let Some(cidr) = &network.cidr {
-            let overlapping = |other: &&&Network| {
-                other.cidr.as_ref().is_some_and(|other| other.contains(&cidr.value) || cidr.contains(&other.value))
-            };
+        if let Some(cidr) = network.cidr.as_ref().filter(|cidr| cidr.is_written()) {
+            let overlap = |other: &At<Ipv4Net>| other.contains(&cidr.value) || cidr.contains(&other.value);
+            let overlapping =
+                |other: &&&Network| other.cidr.as_ref().is_some_and(|other| other.is_written() && overlap(other));
             if let Some(other) = others.iter().find(overlapping) {
                 let problem = format_args!("overlaps `{}` of the same router", other.name.value);
                 findings.add(cidr.at, cidr.value, problem, "use prefixes that do not overlap");

@@ -27,7 +27,7 @@ pub(super) fn check(zone: &Zone, names: &Names<'_>, findings: &mut Findings) {
         addresses(network, findings);
         for nic in &network.nics {
             let Some(host) = &nic.host else {
-                if let Some(device) = &nic.device {
+                if let Some(device) = nic.device.as_ref().filter(|device| device.is_written()) {
                     let expected = "add `host`, or leave the device out";
                     findings.add(device.at, &device.value, "a device of a NIC without `host`", expected);
                 }
@@ -79,7 +79,7 @@ fn addresses(network: &Network, findings: &mut Findings) {
 fn nic_addresses(nic: &Nic) -> impl Iterator<Item = At<IpAddr>> {
     let ip = nic.ip.map(|ip| At { value: IpAddr::V4(*ip), at: ip.at });
     let ip6 = nic.ip6.map(|ip| At { value: IpAddr::V6(*ip), at: ip.at });
-    ip.into_iter().chain(ip6).chain(nic.secondary_ips.iter().copied())
+    ip.into_iter().chain(ip6).chain(nic.secondary_ips.iter().copied()).filter(At::is_written)
 }
 
 fn inside4(network: &Network, ip: At<Ipv4Addr>, findings: &mut Findings) {

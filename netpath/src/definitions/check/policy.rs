@@ -44,11 +44,11 @@ fn protocol(
         return;
     }
     let name = protocol.value;
-    if let Some(ports) = ports.as_ref().filter(|_| !name.has_ports()) {
+    if let Some(ports) = ports.as_ref().filter(|ports| ports.is_written() && !name.has_ports()) {
         let problem = format_args!("ports of protocol {name}, which has none");
         findings.add(ports.at, ports.value, problem, "use protocol tcp or udp, or leave the ports out");
     }
-    for field in icmp.into_iter().flatten().filter(|_| name != Protocol::Icmp) {
+    for field in icmp.into_iter().flatten().filter(|field| field.is_written() && name != Protocol::Icmp) {
         let problem = format_args!("an ICMP type or code of protocol {name}");
         findings.add(field.at, field.value, problem, "use protocol icmp, or leave it out");
     }

@@ -240,7 +240,7 @@ fn forward_ports(forward: &PortForward, findings: &mut Findings) {
             findings.add(ports.at, ports.value, "port 0, which is reserved", "use ports from 1 to 65535");
         }
     }
-    if let Some(to) = forward.to_ports.as_ref().filter(|_| ports.is_written()) {
+    if let Some(to) = forward.to_ports.as_ref().filter(|to| to.is_written() && ports.is_written()) {
         let both_single = to.is_single() && ports.is_single();
         if to.value != ports.value && !both_single {
             let problem = format_args!("other ports than the range {} that is forwarded", ports.value);
