@@ -14,8 +14,6 @@ use anyhow::{Context, Result, bail};
 
 /// How often a child with a time limit is looked at.
 const POLL: Duration = Duration::from_millis(50);
-/// Longer than any task.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Runs a command that must succeed; its output goes where ours goes, its stdin is empty.
 ///
@@ -64,23 +62,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// Runs a command and hands every line of its two outputs to `each`, as they come; the command may end as it likes.
-///
-/// # Errors
-/// The command did not start.
-pub(crate) fn by_line(command: &mut Command, each: impl FnMut(&str)) -> Result<ExitStatus> {
-    by_line_until(command, None, each)
-}
-
-/// As [`by_line`], and killed when it takes longer than `limit`.
+/// Runs a command and hands every line of its two outputs to `each`, as they come; the command may end as it likes,
+/// and is killed when it takes longer than `limit`.
 ///
 /// # Errors
 /// The command did not start, or took too long.
-pub(crate) fn by_line_within(command: &mut Command, limit: Duration, each: impl FnMut(&str)) -> Result<ExitStatus> {
-    by_line_until(command, Some(limit), each)
-}
-
-fn by_line_until(command: &mut Command, limit: Option<Duration>, mut each: impl FnMut(&str)) -> Result<ExitStatus> {
+pub(crate) fn by_line(command: &mut Command, limit: Duration, mut each: impl FnMut(&str)) -> Result<ExitStatus> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.with_context(|| format!("cannot start {}", line(command)))?;
     let (sender, lines) = mpsc::channel();
@@ -97,16 +84,15 @@ fn by_line_until(command: &mut Command, limit: Option<Duration>, mut each: impl 
         });
     }
     drop(sender);
-    let deadline = limit.map(|limit| Instant::now() + limit);
+    let deadline = Instant::now() + limit;
     loop {
-        let left = deadline.map_or(FOREVER, |at| at.saturating_duration_since(Instant::now()));
-        match lines.recv_timeout(left) {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(text) => each(&text),
             Err(RecvTimeoutError::Disconnected) => return Ok(child.wait()?),
             Err(RecvTimeoutError::Timeout) => {
                 child.kill()?;
                 child.wait()?;
-                bail!("{} was stopped after {} s", line(command), limit.unwrap_or_default().as_secs());
+                bail!("{} was stopped after {} s", line(command), limit.as_secs());
             }
         }
     }

@@ -97,20 +97,23 @@ impl Toolchain {
         out.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
     }
 
-    /// A cargo of this toolchain, free of the outer cargo's environment.
-    pub fn cargo(&self) -> Command {
-        match self {
+    /// This toolchain's `cargo VERB`, free of the outer cargo's environment.
+    fn cargo(&self, verb: &str) -> Command {
+        let mut cargo = match self {
             Self::Nightly => {
                 let mut cargo = clean(Command::new("cargo"));
                 cargo.arg(format!("+{NIGHTLY}"));
                 cargo
             }
             Self::Debian => {
-                let mut cargo = clean(Command::new(DEBIAN_CARGO));
-                cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+                // As a subcommand of Debian's cargo, clippy would be the first on the PATH: rustup's.
+                let mut cargo = clean(Command::new(if verb == "clippy" { DEBIAN_CARGO_CLIPPY } else { DEBIAN_CARGO }));
+                cargo.env("CARGO", DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 cargo
             }
-        }
+        };
+        cargo.arg(verb);
+        cargo
     }
 }
 
@@ -152,9 +155,8 @@ pub fn cargo(verb: &str, workspace: &Path, target_dir: &Path) -> Result<Command,
     if Command::new("bpf-linker").arg("--version").output().is_err() {
         return Err(BuildError::NoToolchain("bpf-linker is not on the PATH".into()));
     }
-    let mut cargo = toolchain.cargo();
+    let mut cargo = toolchain.cargo(verb);
     cargo
-        .arg(verb)
         .args(["--package", "netpath-ebpf", "--release", "-Z", "build-std=core", "--target", TARGET])
         .arg("--target-dir")
         .arg(target_dir)

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +20,9 @@ use crate::{
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Where a test finds the `netpath` program.
 pub(crate) const NETPATH_VARIABLE: &str = "NETPATH_BIN";
+
+/// How long one binary may run.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// What the kernel-level tiers run.
 pub(crate) struct KernelTests {
@@ -74,7 +78,7 @@ impl KernelTests {
         let mut counter = Counter::default();
         let mut test = Command::new(binary);
         test.args(filters).env(NETPATH_VARIABLE, &self.netpath).current_dir(workspace::root().join("tests"));
-        let status = process::by_line(&mut test, |line| {
+        let status = process::by_line(&mut test, LIMIT, |line| {
             eprintln!("{line}");
             counter.read(line);
         })?;

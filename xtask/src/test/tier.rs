@@ -1,6 +1,6 @@
 //! Which tiers a command line names, and the one that needs no root.
 
-use std::slice;
+use std::{slice, time::Duration};
 
 use anyhow::{Result, bail};
 
@@ -79,13 +79,16 @@ impl Selection {
     }
 }
 
+/// How long the unit tests may run.
+const LIMIT: Duration = Duration::from_secs(900);
+
 /// Runs the unit and property tests of every default member, doc tests included.
 pub(crate) fn unit(filters: &[String]) -> Result<Tally> {
     process::run(workspace::cargo().args(["test", "--no-run"]))?;
     let mut counter = Counter::default();
     let mut cargo = workspace::cargo();
     cargo.args(["test", "--no-fail-fast", "--quiet", "--"]).args(filters);
-    let status = process::by_line(&mut cargo, |line| {
+    let status = process::by_line(&mut cargo, LIMIT, |line| {
         eprintln!("{line}");
         counter.read(line);
     })?;

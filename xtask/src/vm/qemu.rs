@@ -34,7 +34,7 @@ pub(super) fn run(image: &Path, initramfs: &Path, folder: &Path) -> Result<Tally
 
     let mut counter = Counter::default();
     let mut passed = false;
-    let status = process::by_line_within(&mut qemu, LIMIT, |line| {
+    let status = process::by_line(&mut qemu, LIMIT, |line| {
         let line = line.trim_end_matches('\r');
         eprintln!("  {line}");
         passed |= line == PASSED;
