@@ -1,6 +1,7 @@
 //! netpath's loader: definitions, reconciliation and the data path's user side.
 
 pub mod cli;
+pub mod datapath;
 pub mod definitions;
 pub mod error;
 pub mod netlink;

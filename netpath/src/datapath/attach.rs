@@ -1,0 +1,290 @@
+//! Puts programs on devices, replaces them in place, takes them off, and says what is where.
+//!
+//! ```text
+//! pinned link? ─ yes ─► update it in place (no packet sees a gap) ─ ENOLINK, ENODEV: the device went away ─┐
+//!      │ no                                                                                                 ▼
+//!      └────────────────────────────────────────────► attach, pin ◄──────────────────────────────── unpin
+//! ```
+//!
+//! A link that is not pinned yet ends with the process, so a kill between the two leaves the device as it was.
+
+use std::{io, path::Path};
+
+use aya::programs::{
+    LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType, XdpMode,
+    links::{FdLink, LinkError, PinnedLink},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
+    xdp::XdpLink,
+};
+use rustix::io::Errno;
+
+use super::{
+    DatapathError, Hook, LinkPin, Programs, Root,
+    error::errno,
+    pins::{make_dir, remove_dir, remove_pin},
+};
+use crate::netlink::{Device, tc};
+
+/// Priority of netpath's clsact filters: before whatever else is likely to be there.
+const PRIORITY: u16 = 17;
+/// Handle of netpath's clsact filters.
+const HANDLE: TcHandle = TcHandle::new(0, 0x4e50);
+
+/// One program on one device, as it is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the device.
+    pub device: String,
+    /// The hook.
+    pub hook: Hook,
+    /// How it is attached.
+    pub state: AttachState,
+    /// The program's id.
+    pub program: u32,
+}
+
+/// Whether an attachment works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachState {
+    /// This build's program runs.
+    Current,
+    /// Another build's program runs.
+    Outdated,
+    /// The device it was attached to is gone, or its program was taken off; only the pin is left.
+    Broken,
+}
+
+/// Everything pinned under the root, against what the devices really run.
+///
+/// # Errors
+/// When pins or devices cannot be read.
+pub fn attachments(
+    root: &Root,
+    programs: Option<&Programs>,
+    devices: &[Device],
+) -> Result<Vec<Attachment>, DatapathError> {
+    let by_name: std::collections::HashMap<_, _> = devices.iter().map(|d| (d.name.as_str(), d)).collect();
+    let mut found = Vec::new();
+    for pin in root.link_pins()? {
+        let program = pinned_program(&pin)?;
+        let is_live = match by_name.get(pin.device.as_str()) {
+            None => false,
+            Some(device) if pin.is_clsact => runs_filter(device, program)?,
+            Some(device) if pin.hook.is_xdp() => device.xdp_program == Some(program),
+            Some(device) => runs_tcx(device, program)?,
+        };
+        let state = match programs {
+            _ if !is_live => AttachState::Broken,
+            Some(programs) if programs.id(pin.hook) == program => AttachState::Current,
+            _ => AttachState::Outdated,
+        };
+        found.push(Attachment { device: pin.device, hook: pin.hook, state, program });
+    }
+    Ok(found)
+}
+
+/// Attaches the hook's program to a device, or replaces what netpath has there.
+///
+/// # Errors
+/// [`DatapathError::XdpTaken`] when somebody else's XDP program is in the way; otherwise when the kernel refuses.
+pub fn attach(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> Result<(), DatapathError> {
+    let name = &device.name;
+    if let Some(folder) = root.link(name, hook).parent() {
+        make_dir(folder)?;
+    }
+    let failed = |error: ProgramError| DatapathError::failed(format!("attach {hook} to device {name}"), error);
+    match (hook.is_xdp(), programs.kernel.has_tcx) {
+        (true, _) => attach_xdp(root, programs, device, hook),
+        (false, true) => attach_tcx(root, programs, name, hook).map_err(failed_or(failed)),
+        (false, false) => attach_clsact(root, programs, name, hook),
+    }
+}
+
+/// Takes the hook's program off a device and removes the pin. Only what netpath attached is taken off.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn detach(root: &Root, device: &str, hook: Hook) -> Result<(), DatapathError> {
+    let filter = root.filter(device, hook);
+    if filter.exists() {
+        remove_own_filter(device, &filter)?;
+        remove_pin(&filter)?;
+    }
+    // A link goes with its last reference, which is the pin.
+    let link = root.link(device, hook);
+    remove_pin(&link)?;
+    link.parent().map_or(Ok(()), remove_dir)
+}
+
+/// Program ids on a device's TC ingress that are not netpath's, by name, through tcx.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn foreign_tcx(device: &Device, own: &[u32]) -> Result<Vec<String>, DatapathError> {
+    let programs = match SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress) {
+        Ok((_, programs)) => programs,
+        // The kernel has no tcx, or the device went away meanwhile.
+        Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => return Ok(Vec::new()),
+        Err(error) => return Err(DatapathError::failed(format!("list programs of device {}", device.name), error)),
+    };
+    let foreign = programs.iter().filter(|program| !own.contains(&program.id()));
+    Ok(foreign.map(|program| program.name_as_str().unwrap_or("unnamed").to_owned()).collect())
+}
+
+type AttachResult = Result<(), Result<ProgramError, DatapathError>>;
+
+fn failed_or(
+    failed: impl FnOnce(ProgramError) -> DatapathError,
+) -> impl FnOnce(Result<ProgramError, DatapathError>) -> DatapathError {
+    |error| error.map_or_else(|own| own, failed)
+}
+
+fn attach_tcx(root: &Root, programs: &Programs, device: &str, hook: Hook) -> AttachResult {
+    let path = root.link(device, hook);
+    let mut program = programs.classifier(hook).map_err(Err)?;
+    if let Some(link) = pinned_link(&path).map_err(Err)? {
+        let link = SchedClassifierLink::try_from(link).map_err(|e| Err(foreign_pin(&path, e)))?;
+        match program.attach_to_link(link) {
+            // The pin keeps the link; the program's own copy may close.
+            Ok(_) => return Ok(()),
+            Err(error) if is_device_gone(&error) => remove_pin(&path).map_err(Err)?,
+            Err(error) => return Err(Ok(error)),
+        }
+    }
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(device, TcAttachType::Ingress, order).map_err(Ok)?;
+    let link = program.take_link(id).map_err(Ok)?;
+    let link = FdLink::try_from(link).map_err(|e| Err(foreign_pin(&path, e)))?;
+    link.pin(&path).map(drop).map_err(|e| Err(DatapathError::failed(format!("pin link {}", path.display()), e)))
+}
+
+fn attach_xdp(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> Result<(), DatapathError> {
+    let failed = |error: ProgramError| {
+        DatapathError::failed(format!("attach {hook} to device {} in its driver", device.name), error)
+    };
+    let path = root.link(&device.name, hook);
+    let mut program = programs.xdp(hook)?;
+    if let Some(link) = pinned_link(&path)? {
+        let link = XdpLink::try_from(link).map_err(|e| foreign_pin(&path, e))?;
+        match program.attach_to_link(link) {
+            Ok(_) => return Ok(()),
+            Err(error) if is_device_gone(&error) => remove_pin(&path)?,
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let id = match program.attach_to_if_index(device.index, XdpMode::Driver) {
+        Err(error) if errno(&error) == Some(Errno::BUSY.raw_os_error()) => {
+            let program = device.xdp_program.unwrap_or_default();
+            return Err(DatapathError::XdpTaken { device: device.name.clone(), program });
+        }
+        attached => attached.map_err(failed)?,
+    };
+    let link = program.take_link(id).map_err(failed)?;
+    let link = FdLink::try_from(link).map_err(|e| foreign_pin(&path, e))?;
+    link.pin(&path).map(drop).map_err(|e| DatapathError::failed(format!("pin link {}", path.display()), e))
+}
+
+/// Below 6.6: the filter has no file descriptor to pin, so its program is pinned in its place, which says that the
+/// filter of this priority and handle is netpath's for as long as it runs that program.
+fn attach_clsact(root: &Root, programs: &Programs, device: &str, hook: Hook) -> Result<(), DatapathError> {
+    let failed = |error: ProgramError| DatapathError::failed(format!("attach {hook} to device {device}"), error);
+    let io_failed = |error: io::Error| DatapathError::failed(format!("attach {hook} to device {device}"), error);
+    let path = root.filter(device, hook);
+    let mut program = programs.classifier(hook)?;
+    match qdisc_add_clsact(device) {
+        Err(error) if errno(&error) == Some(Errno::EXIST.raw_os_error()) => {}
+        added => added.map_err(|e| DatapathError::failed(format!("add clsact to device {device}"), e))?,
+    }
+    let is_there = path.exists();
+    if is_there {
+        let link = SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, HANDLE, None);
+        match program.attach_to_link(link.map_err(io_failed)?) {
+            Ok(id) => {
+                std::mem::forget(program.take_link(id).map_err(failed)?);
+                return repin(&mut program, &path);
+            }
+            // The device was made anew, or the filter was deleted.
+            Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    // Pinned first: killed between the two, the pin without its filter is found broken and attached again.
+    repin(&mut program, &path)?;
+    let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
+    let id = program.attach_with_options(device, TcAttachType::Ingress, options).map_err(failed)?;
+    // Its drop would delete the filter.
+    std::mem::forget(program.take_link(id).map_err(failed)?);
+    Ok(())
+}
+
+fn repin(program: &mut SchedClassifier, path: &Path) -> Result<(), DatapathError> {
+    remove_pin(path)?;
+    program.pin(path).map_err(|e| DatapathError::failed(format!("pin {}", path.display()), e))
+}
+
+fn remove_own_filter(device: &str, pin: &Path) -> Result<(), DatapathError> {
+    let failed = |e: ProgramError| DatapathError::failed(format!("take the filter off device {device}"), e);
+    let own = ProgramInfo::from_pin(pin).map_err(failed)?.id();
+    // A device that is gone took its filters along.
+    let Ok(link) = SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, HANDLE, None) else {
+        return Ok(());
+    };
+    let devices = crate::netlink::devices().map_err(|e| DatapathError::failed("list devices", e))?;
+    let is_own = match devices.iter().find(|found| found.name == device) {
+        Some(device) => runs_filter(device, own)?,
+        None => false,
+    };
+    if is_own {
+        use aya::programs::links::Link as _;
+        return link.detach().map_err(failed);
+    }
+    std::mem::forget(link);
+    Ok(())
+}
+
+fn runs_filter(device: &Device, program: u32) -> Result<bool, DatapathError> {
+    let filters = tc::ingress_filters(device.index)
+        .map_err(|e| DatapathError::failed(format!("list filters of device {}", device.name), e))?;
+    let is_own = |f: &tc::Filter| f.priority == PRIORITY && f.handle == u32::from(HANDLE);
+    Ok(filters.iter().any(|filter| is_own(filter) && filter.program_id == Some(program)))
+}
+
+fn runs_tcx(device: &Device, program: u32) -> Result<bool, DatapathError> {
+    match SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress) {
+        Ok((_, programs)) => Ok(programs.iter().any(|found| found.id() == program)),
+        Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => Ok(false),
+        Err(error) => Err(DatapathError::failed(format!("list programs of device {}", device.name), error)),
+    }
+}
+
+fn pinned_program(pin: &LinkPin) -> Result<u32, DatapathError> {
+    let open = || format!("open pin {}", pin.path.display());
+    if pin.is_clsact {
+        return Ok(ProgramInfo::from_pin(&pin.path).map_err(|e| DatapathError::failed(open(), e))?.id());
+    }
+    let link = PinnedLink::from_pin(&pin.path).map_err(|e| DatapathError::failed(open(), e))?;
+    Ok(FdLink::from(link).info().map_err(|e| DatapathError::failed(open(), e))?.program_id())
+}
+
+fn pinned_link(path: &Path) -> Result<Option<FdLink>, DatapathError> {
+    match PinnedLink::from_pin(path) {
+        Ok(link) => Ok(Some(link.into())),
+        Err(error) if errno(&error) == Some(Errno::NOENT.raw_os_error()) => Ok(None),
+        Err(error) => Err(DatapathError::failed(format!("open link {}", path.display()), error)),
+    }
+}
+
+fn foreign_pin(path: &Path, error: LinkError) -> DatapathError {
+    DatapathError::failed(format!("use link {}", path.display()), error)
+}
+
+fn is_device_gone(error: &ProgramError) -> bool {
+    let gone = [Errno::NOLINK, Errno::NODEV];
+    errno(error).is_some_and(|code| gone.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+fn is_absent(code: i32) -> bool {
+    let absent = [Errno::NOENT, Errno::NODEV, Errno::INVAL, Errno::NXIO];
+    absent.iter().any(|errno| errno.raw_os_error() == code)
+}

@@ -1,0 +1,149 @@
+//! What can go wrong between the loader and the kernel's BPF objects.
+
+use std::{error::Error as StdError, io, path::PathBuf};
+
+use netpath_common::maps::ABI_VERSION;
+
+use super::check::FoundShape;
+
+/// The failure of an operation on the data path: which object, which operation, why, and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The kernel lacks what the programs need.
+    #[error("this kernel is {found}; netpath needs Linux {needed} or newer")]
+    KernelTooOld {
+        /// Its version.
+        found: String,
+        /// The oldest that will do.
+        needed: &'static str,
+    },
+    /// This binary was built without a BPF toolchain.
+    #[error("this build of netpath holds no BPF object; run `cargo xtask setup`, then build again")]
+    NoObject,
+    /// The root is elsewhere.
+    #[error("{} is not on a BPF file system; mount one with `mount -t bpf bpf /sys/fs/bpf`, or name another place with --root", root.display())]
+    NotBpffs {
+        /// The root as given.
+        root: PathBuf,
+    },
+    /// Nothing was ever applied under this root, or by another ABI only.
+    #[error("nothing is applied under {}; `netpath apply -f FILE` does that, --root names another place", root.display())]
+    NothingApplied {
+        /// The root as given.
+        root: PathBuf,
+    },
+    /// The caller may not.
+    #[error("no permission to {operation}; run netpath as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    NoPermission {
+        /// What was tried.
+        operation: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A pinned map is not what this build works with.
+    #[error(
+        "map {name} pinned at {} is a {found}, this build needs a {wanted}; an older or newer netpath of ABI v{ABI_VERSION} \
+         made it: run `netpath detach --purge` with that one, then apply again", path.display()
+    )]
+    MapLayout {
+        /// The map.
+        name: &'static str,
+        /// Its pin.
+        path: PathBuf,
+        /// What is there.
+        found: FoundShape,
+        /// What should be.
+        wanted: FoundShape,
+    },
+    /// A pinned map has another capacity than the definitions give it.
+    #[error(
+        "map {name} has room for {found} rows, the definitions' capacities.{field} asks for {wanted}; maps are not resized in \
+         place: set it to {found}, or run `netpath detach --purge` (which interrupts traffic) and apply again"
+    )]
+    MapCapacity {
+        /// The map.
+        name: &'static str,
+        /// The field of a host's `capacities`.
+        field: &'static str,
+        /// Rows it has room for.
+        found: u32,
+        /// Rows asked for.
+        wanted: u32,
+    },
+    /// The object lacks a program or a map that this build expects.
+    #[error("the BPF object has no {what} {name}; build netpath and its object from one source tree")]
+    NotInObject {
+        /// "program" or "map".
+        what: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+    /// A map has no room for another row.
+    #[error("map {name} is full at {capacity} rows; raise capacities.{field} of the host in the definitions")]
+    MapFull {
+        /// The map.
+        name: &'static str,
+        /// Rows it has room for.
+        capacity: u32,
+        /// The field of a host's `capacities`.
+        field: &'static str,
+    },
+    /// The verifier refused a program. Its whole log is in the source.
+    #[error("the kernel refused program {program}: {source}")]
+    Refused {
+        /// The program.
+        program: &'static str,
+        /// With the verifier's log.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// Another XDP program is attached to the device.
+    #[error(
+        "device {device} has an XDP program already (id {program}), which is not netpath's; take it off with `ip link set {device} xdp off`, or set uplink_mode: tc"
+    )]
+    XdpTaken {
+        /// The device.
+        device: String,
+        /// Id of the program there.
+        program: u32,
+    },
+    /// Anything else the kernel refused.
+    #[error("cannot {operation}: {source}")]
+    Failed {
+        /// What was tried, with the object's name.
+        operation: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl DatapathError {
+    /// A failed operation; a refusal for want of privileges is told apart.
+    pub(super) fn failed(operation: impl Into<String>, source: impl StdError + Send + Sync + 'static) -> Self {
+        let operation = operation.into();
+        match errno(&source) {
+            Some(code) if is_permission(code) => {
+                Self::NoPermission { operation, source: io::Error::from_raw_os_error(code) }
+            }
+            _ => Self::Failed { operation, source: Box::new(source) },
+        }
+    }
+}
+
+fn is_permission(code: i32) -> bool {
+    code == rustix::io::Errno::PERM.raw_os_error() || code == rustix::io::Errno::ACCESS.raw_os_error()
+}
+
+/// The errno at the bottom of an error, when there is one.
+pub(super) fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        next = error.source();
+    }
+    None
+}

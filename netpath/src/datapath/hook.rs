@@ -1,0 +1,45 @@
+//! Where programs are attached.
+
+use std::fmt;
+
+/// A hook; its name is the program's name in the object and the pin's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hook {
+    /// TC ingress of a guest's device.
+    FromGuest,
+    /// XDP of an uplink.
+    FromUplinkXdp,
+    /// TC ingress of an uplink.
+    FromUplink,
+    /// TC ingress of netpath's own tunnel device.
+    FromTunnel,
+}
+
+impl Hook {
+    /// Every hook.
+    pub const ALL: [Self; 4] = [Self::FromGuest, Self::FromUplinkXdp, Self::FromUplink, Self::FromTunnel];
+
+    /// The program's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromGuest => "from_guest",
+            Self::FromUplinkXdp => "from_uplink_xdp",
+            Self::FromUplink => "from_uplink",
+            Self::FromTunnel => "from_tunnel",
+        }
+    }
+
+    /// XDP, and not TC.
+    #[must_use]
+    pub const fn is_xdp(self) -> bool {
+        matches!(self, Self::FromUplinkXdp)
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

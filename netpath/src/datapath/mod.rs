@@ -1,0 +1,27 @@
+//! The data path's user side, and the only user of aya: what is loaded, pinned, attached, and in the maps.
+//!
+//! State is the kernel's. [`Root`] says where it is pinned, [`load`] brings maps and programs in, [`Tables`] reads and
+//! writes rows, [`attach`] and [`detach`] put programs on devices. Nothing here knows definitions.
+
+mod attach;
+mod check;
+mod error;
+mod hook;
+mod load;
+mod object;
+mod pins;
+mod probe;
+mod tables;
+
+pub use self::{
+    attach::{AttachState, Attachment, attach, attachments, detach, foreign_tcx},
+    check::{Capacities, FoundShape, check_layouts, check_maps, cpus, memory, wanted_capacity},
+    error::DatapathError,
+    hook::Hook,
+    load::{Loading, Programs, is_loaded, load},
+    pins::{LinkPin, Lock, Root},
+    probe::{Kernel, release},
+    tables::{
+        ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Tables, add, applied_host, name_row, name_text,
+    },
+};

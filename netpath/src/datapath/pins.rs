@@ -1,0 +1,269 @@
+//! Where things are pinned. This file is the one place that knows.
+//!
+//! ```text
+//! <root>/v<ABI>/maps/NAME                    a map
+//! <root>/v<ABI>/programs/<object>/<hook>     a loaded program of one build's object
+//! <root>/links/<device>/<hook>               a link: an XDP link, or tcx from Linux 6.6
+//! <root>/links/<device>/<hook>-clsact        below 6.6: the program that a filter of fixed priority and handle runs
+//! ```
+//!
+//! bpffs takes no dots in names: in devices' names they are `%2e`.
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use netpath_common::maps::ABI_VERSION;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, statfs};
+
+use super::{DatapathError, Hook};
+
+/// `BPF_FS_MAGIC`.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// Ends the name of a pin that stands for a clsact filter.
+const CLSACT_SUFFIX: &str = "-clsact";
+
+/// The pin root of one instance.
+#[derive(Debug, Clone)]
+pub struct Root {
+    path: PathBuf,
+}
+
+/// The pin of one attachment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkPin {
+    /// Name of the device.
+    pub device: String,
+    /// The hook.
+    pub hook: Hook,
+    /// A clsact filter's program, and not a link.
+    pub is_clsact: bool,
+    /// The pin.
+    pub path: PathBuf,
+}
+
+/// Held while edits are made: one apply or detach at a time. Ends with the process, however that ends.
+#[derive(Debug)]
+pub struct Lock {
+    _fd: OwnedFd,
+}
+
+impl Root {
+    /// The root at `path`, made when it is missing.
+    ///
+    /// # Errors
+    /// [`DatapathError::NotBpffs`] when the path is on another file system.
+    pub fn create(path: &Path) -> Result<Self, DatapathError> {
+        let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+        if !is_bpffs(existing)? {
+            return Err(DatapathError::NotBpffs { root: path.to_owned() });
+        }
+        let root = Self { path: path.to_owned() };
+        for dir in [root.maps(), root.programs(), root.links()] {
+            make_dir(&dir)?;
+        }
+        Ok(root)
+    }
+
+    /// The root at `path`, where something was applied before.
+    ///
+    /// # Errors
+    /// [`DatapathError::NothingApplied`] when there is nothing of this build's ABI.
+    pub fn open(path: &Path) -> Result<Self, DatapathError> {
+        let root = Self { path: path.to_owned() };
+        match fs::metadata(root.maps()) {
+            Ok(_) => Ok(root),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(DatapathError::NothingApplied { root: root.path })
+            }
+            Err(error) => Err(DatapathError::failed(format!("open {}", path.display()), error)),
+        }
+    }
+
+    /// Waits until no other process edits under this root, and keeps others waiting until it is dropped.
+    ///
+    /// # Errors
+    /// When the root cannot be opened.
+    pub fn lock(&self) -> Result<Lock, DatapathError> {
+        let fail = |e| DatapathError::failed(format!("lock {}", self.path.display()), io::Error::from(e));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = open(&self.path, flags, Mode::empty()).map_err(fail)?;
+        if flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
+            tracing::info!("waiting for another netpath at work under {}", self.path.display());
+            flock(&fd, FlockOperation::LockExclusive).map_err(fail)?;
+        }
+        Ok(Lock { _fd: fd })
+    }
+
+    /// The path given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of the maps.
+    #[must_use]
+    pub fn maps(&self) -> PathBuf {
+        self.version().join("maps")
+    }
+
+    /// A map's pin.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// The folder of the programs of all builds of this ABI.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.version().join("programs")
+    }
+
+    /// The folder of the links.
+    #[must_use]
+    pub fn links(&self) -> PathBuf {
+        self.path.join("links")
+    }
+
+    /// The pin of a link.
+    #[must_use]
+    pub fn link(&self, device: &str, hook: Hook) -> PathBuf {
+        self.links().join(encode(device)).join(hook.name())
+    }
+
+    /// The pin of the program that a clsact filter runs.
+    #[must_use]
+    pub fn filter(&self, device: &str, hook: Hook) -> PathBuf {
+        self.links().join(encode(device)).join(format!("{}{CLSACT_SUFFIX}", hook.name()))
+    }
+
+    /// Every pinned attachment, by device and hook.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn link_pins(&self) -> Result<Vec<LinkPin>, DatapathError> {
+        let mut pins = Vec::new();
+        for device in names_in(&self.links())? {
+            let folder = self.links().join(&device);
+            for name in names_in(&folder)? {
+                let (hook, is_clsact) = match name.strip_suffix(CLSACT_SUFFIX) {
+                    Some(hook) => (hook, true),
+                    None => (name.as_str(), false),
+                };
+                if let Some(hook) = Hook::ALL.into_iter().find(|known| known.name() == hook) {
+                    pins.push(LinkPin { device: decode(&device), hook, is_clsact, path: folder.join(&name) });
+                }
+            }
+        }
+        pins.sort_by(|a, b| (&a.device, a.hook).cmp(&(&b.device, b.hook)));
+        Ok(pins)
+    }
+
+    /// Removes all pins of maps and programs, and the root. Links must be gone already.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn purge(&self) -> Result<(), DatapathError> {
+        for object in names_in(&self.programs())? {
+            remove_all(&self.programs().join(object))?;
+        }
+        for folder in [self.programs(), self.maps()] {
+            remove_all(&folder)?;
+        }
+        for folder in [self.version(), self.links()] {
+            remove_dir(&folder)?;
+        }
+        // Another ABI's pins may be left, and then the root stays.
+        match fs::remove_dir(&self.path) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
+                Err(DatapathError::failed(format!("remove {}", self.path.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn version(&self) -> PathBuf {
+        self.path.join(format!("v{ABI_VERSION}"))
+    }
+}
+
+/// Makes a folder and those above it.
+pub(super) fn make_dir(path: &Path) -> Result<(), DatapathError> {
+    fs::create_dir_all(path).map_err(|e| DatapathError::failed(format!("make {}", path.display()), e))
+}
+
+/// Removes a pin; one that is gone is no error.
+pub(super) fn remove_pin(path: &Path) -> Result<(), DatapathError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DatapathError::failed(format!("remove pin {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes an empty folder; one that is gone, or in use by other pins, is no error.
+pub(super) fn remove_dir(path: &Path) -> Result<(), DatapathError> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match fs::remove_dir(path) {
+        Err(error) if !matches!(error.kind(), NotFound | DirectoryNotEmpty) => {
+            Err(DatapathError::failed(format!("remove {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder of pins.
+pub(super) fn remove_all(folder: &Path) -> Result<(), DatapathError> {
+    for name in names_in(folder)? {
+        remove_pin(&folder.join(name))?;
+    }
+    remove_dir(folder)
+}
+
+/// The names in a folder, none when it is missing.
+pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, DatapathError> {
+    let fail = |e| DatapathError::failed(format!("read {}", folder.display()), e);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fail)?,
+    };
+    entries.map(|entry| Ok(entry.map_err(fail)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+fn is_bpffs(path: &Path) -> Result<bool, DatapathError> {
+    let stat =
+        statfs(path).map_err(|e| DatapathError::failed(format!("look at {}", path.display()), io::Error::from(e)))?;
+    Ok(stat.f_type == BPF_FS_MAGIC)
+}
+
+fn encode(device: &str) -> String {
+    device.replace('%', "%25").replace('.', "%2e")
+}
+
+fn decode(name: &str) -> String {
+    name.replace("%2e", ".").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_name_survives_the_pin_path() {
+        let root = Root { path: "/r".into() };
+        assert_eq!(root.link("eth0.100", Hook::FromUplink), Path::new("/r/links/eth0%2e100/from_uplink"));
+        assert_eq!(root.filter("vnet0", Hook::FromGuest), Path::new("/r/links/vnet0/from_guest-clsact"));
+        for name in ["vnet0", "eth0.100", "a%2eb", "%25", "100%.1"] {
+            assert_eq!(decode(&encode(name)), name);
+        }
+    }
+
+    #[test]
+    fn maps_are_pinned_under_the_abi() {
+        let root = Root { path: "/sys/fs/bpf/netpath".into() };
+        assert_eq!(root.map("PORTS"), Path::new(&format!("/sys/fs/bpf/netpath/v{ABI_VERSION}/maps/PORTS")));
+    }
+}

@@ -1,0 +1,38 @@
+//! What the running kernel can do.
+
+use aya::util::KernelVersion;
+
+use super::DatapathError;
+
+/// XDP programs with several buffers per frame, atomics that return, `bpf_loop`.
+const OLDEST: (u8, u8) = (5, 18);
+/// tcx links.
+const TCX_SINCE: (u8, u8) = (6, 6);
+
+/// The kernel's abilities that the loader decides by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel {
+    /// TC programs attach through links (tcx, from 6.6); otherwise as filters of a clsact queueing discipline.
+    pub has_tcx: bool,
+}
+
+impl Kernel {
+    /// Asks the running kernel.
+    ///
+    /// # Errors
+    /// [`DatapathError::KernelTooOld`] below 5.18.
+    pub fn probe() -> Result<Self, DatapathError> {
+        let version = KernelVersion::current().map_err(|e| DatapathError::failed("read the kernel's version", e))?;
+        let at_least = |(major, minor)| version >= KernelVersion::new(major, minor, 0);
+        if !at_least(OLDEST) {
+            return Err(DatapathError::KernelTooOld { found: release(), needed: "5.18" });
+        }
+        Ok(Self { has_tcx: at_least(TCX_SINCE) })
+    }
+}
+
+/// The kernel's release, as `uname -r` prints it.
+#[must_use]
+pub fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}

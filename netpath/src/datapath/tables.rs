@@ -1,0 +1,325 @@
+//! The pinned maps as typed tables.
+//!
+//! One pass of next-key and look-up over a map reads all of it; the loader is the only writer of the tables it
+//! reconciles, and holds the root's lock while it does.
+
+use aya::{
+    Pod,
+    maps::{self as aya_maps, Map, MapData, MapError, PerCpuValues},
+};
+use netpath_common::maps::{
+    self, AddressKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey, Learned, MapShape, Name,
+    NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, Segment, SegmentKey, Tunnel, Uplink, UplinkKey, shape,
+};
+
+use super::{DatapathError, Root, error::errno};
+
+/// A hash of the loader's, or the data path's LRU hash.
+pub struct HashTable<K: Pod, V: Pod> {
+    shape: &'static MapShape,
+    map: aya_maps::HashMap<MapData, K, V>,
+}
+
+/// An array.
+pub struct ArrayTable<V: Pod> {
+    shape: &'static MapShape,
+    map: aya_maps::Array<MapData, V>,
+}
+
+/// An array with a value per CPU.
+pub struct PerCpuArrayTable<V: Pod> {
+    shape: &'static MapShape,
+    map: aya_maps::PerCpuArray<MapData, V>,
+}
+
+/// A hash with a value per CPU.
+pub struct PerCpuHashTable<K: Pod, V: Pod> {
+    shape: &'static MapShape,
+    map: aya_maps::PerCpuHashMap<MapData, K, V>,
+}
+
+/// Every table, open.
+#[expect(missing_docs, reason = "each is the map of its name, described in netpath_common::maps::shape")]
+pub struct Tables {
+    pub ports: HashTable<u32, Port>,
+    pub addresses: HashTable<AddressKey, u32>,
+    pub networks: ArrayTable<Network>,
+    pub uplinks: HashTable<UplinkKey, Uplink>,
+    pub segments: HashTable<SegmentKey, Segment>,
+    pub endpoints: HashTable<EndpointKey, Endpoint>,
+    pub fdb: HashTable<FdbKey, Destination>,
+    pub learned: HashTable<FdbKey, Learned>,
+    pub neighbours: HashTable<NeighbourKey, Neighbour>,
+    pub tunnels: ArrayTable<Tunnel>,
+    pub next_hops: PerCpuArrayTable<NextHop>,
+    pub floods: HashTable<FloodKey, Destination>,
+    pub names: HashTable<NameKey, Name>,
+    pub counters: PerCpuArrayTable<Counters>,
+    pub retired: ArrayTable<Counters>,
+    pub drops: PerCpuHashTable<DropKey, u64>,
+}
+
+impl Tables {
+    /// Opens every pinned map, after their layouts were compared.
+    ///
+    /// # Errors
+    /// [`DatapathError::NothingApplied`] and [`DatapathError::MapLayout`] as [`super::check_layouts`].
+    pub fn open(root: &Root) -> Result<Self, DatapathError> {
+        super::check_layouts(root)?;
+        Ok(Self {
+            ports: HashTable::open(root, &shape::PORTS)?,
+            addresses: HashTable::open(root, &shape::ADDRESSES)?,
+            networks: ArrayTable::open(root, &shape::NETWORKS)?,
+            uplinks: HashTable::open(root, &shape::UPLINKS)?,
+            segments: HashTable::open(root, &shape::SEGMENTS)?,
+            endpoints: HashTable::open(root, &shape::ENDPOINTS)?,
+            fdb: HashTable::open(root, &shape::FDB)?,
+            learned: HashTable::open(root, &shape::LEARNED)?,
+            neighbours: HashTable::open(root, &shape::NEIGHBOURS)?,
+            tunnels: ArrayTable::open(root, &shape::TUNNELS)?,
+            next_hops: PerCpuArrayTable::open(root, &shape::NEXT_HOPS)?,
+            floods: HashTable::open(root, &shape::FLOODS)?,
+            names: HashTable::open(root, &shape::NAMES)?,
+            counters: PerCpuArrayTable::open(root, &shape::COUNTERS)?,
+            retired: ArrayTable::open(root, &shape::RETIRED)?,
+            drops: PerCpuHashTable::open(root, &shape::DROPS)?,
+        })
+    }
+}
+
+impl<K: Pod, V: Pod> HashTable<K, V> {
+    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+        Ok(Self { shape, map })
+    }
+
+    /// Every row, in the kernel's order.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rows(&self) -> Result<Vec<(K, V)>, DatapathError> {
+        self.map.iter().collect::<Result<_, _>>().map_err(|e| failed("read", self.shape, e))
+    }
+
+    /// One row.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn get(&self, key: &K) -> Result<Option<V>, DatapathError> {
+        found(self.map.get(key, 0), self.shape)
+    }
+
+    /// Writes a row, new or not.
+    ///
+    /// # Errors
+    /// [`DatapathError::MapFull`] when there is no room for it.
+    pub fn put(&mut self, key: &K, value: &V) -> Result<(), DatapathError> {
+        self.map.insert(key, value, 0).map_err(|e| refused_row(self.shape, capacity_of(&self.map), e))
+    }
+
+    /// Removes a row; one that is gone is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete(&mut self, key: &K) -> Result<(), DatapathError> {
+        found(self.map.remove(key), self.shape).map(drop)
+    }
+
+    /// How many rows there is room for.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn capacity(&self) -> Result<u32, DatapathError> {
+        Ok(capacity_of(&self.map).unwrap_or(self.shape.capacity))
+    }
+}
+
+impl<V: Pod> ArrayTable<V> {
+    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+        Ok(Self { shape, map })
+    }
+
+    /// Every row, by index; rows that were never written are all zero.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rows(&self) -> Result<Vec<V>, DatapathError> {
+        self.map.iter().collect::<Result<_, _>>().map_err(|e| failed("read", self.shape, e))
+    }
+
+    /// One row; `None` beyond the capacity.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn get(&self, index: u32) -> Result<Option<V>, DatapathError> {
+        found(self.map.get(&index, 0), self.shape)
+    }
+
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// [`DatapathError::MapFull`] beyond the capacity.
+    pub fn put(&mut self, index: u32, value: &V) -> Result<(), DatapathError> {
+        let capacity = Some(self.map.len());
+        self.map.set(index, value, 0).map_err(|e| refused_row(self.shape, capacity, e))
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.map.len()
+    }
+}
+
+impl<V: Pod + Default> PerCpuArrayTable<V> {
+    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+        Ok(Self { shape, map })
+    }
+
+    /// The values of one row, by CPU; `None` beyond the capacity.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn get(&self, index: u32) -> Result<Option<Vec<V>>, DatapathError> {
+        let values = found(self.map.get(&index, 0), self.shape)?;
+        Ok(values.map(|values| values.iter().copied().collect()))
+    }
+
+    /// Zeroes one row on every CPU.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn clear(&mut self, index: u32) -> Result<(), DatapathError> {
+        let zeros = vec![V::default(); super::cpus()? as usize];
+        let zeros = PerCpuValues::try_from(zeros).map_err(|e| failed("clear", self.shape, e))?;
+        self.map.set(index, zeros, 0).map_err(|e| failed("clear", self.shape, e))
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.map.len()
+    }
+}
+
+impl PerCpuArrayTable<Counters> {
+    /// The counters of one row, over all CPUs; zero beyond the capacity.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn sum(&self, index: u32) -> Result<Counters, DatapathError> {
+        Ok(self.get(index)?.unwrap_or_default().iter().fold(Counters::default(), |sum, next| add(&sum, next)))
+    }
+}
+
+impl<K: Pod> PerCpuHashTable<K, u64> {
+    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+        Ok(Self { shape, map })
+    }
+
+    /// Every row, over all CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rows(&self) -> Result<Vec<(K, u64)>, DatapathError> {
+        let sums = self.map.iter().map(|row| row.map(|(key, values)| (key, values.iter().sum())));
+        sums.collect::<Result<_, _>>().map_err(|e| failed("read", self.shape, e))
+    }
+
+    /// Removes a row; one that is gone is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete(&mut self, key: &K) -> Result<(), DatapathError> {
+        found(self.map.remove(key), self.shape).map(drop)
+    }
+}
+
+/// The sum of two rows of counters.
+#[must_use]
+pub fn add(a: &Counters, b: &Counters) -> Counters {
+    Counters {
+        from_guest_packets: a.from_guest_packets.wrapping_add(b.from_guest_packets),
+        from_guest_bytes: a.from_guest_bytes.wrapping_add(b.from_guest_bytes),
+        to_guest_packets: a.to_guest_packets.wrapping_add(b.to_guest_packets),
+        to_guest_bytes: a.to_guest_bytes.wrapping_add(b.to_guest_bytes),
+    }
+}
+
+/// The text of a name.
+#[must_use]
+pub fn name_text(name: &Name) -> String {
+    let end = name.0.iter().position(|byte| *byte == 0).unwrap_or(name.0.len());
+    String::from_utf8_lossy(&name.0[..end]).into_owned()
+}
+
+/// The row of a name; what does not fit is cut off at a character's end.
+#[must_use]
+pub fn name_row(text: &str) -> Name {
+    let mut end = text.len().min(size_of::<Name>());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut row = Name([0; 128]);
+    row.0[..end].copy_from_slice(&text.as_bytes()[..end]);
+    row
+}
+
+/// The name of the host that was applied, where one was.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn applied_host(tables: &Tables) -> Result<Option<String>, DatapathError> {
+    let key = NameKey { kind: maps::name_kind::HOST, index: 0 };
+    Ok(tables.names.get(&key)?.as_ref().map(name_text))
+}
+
+fn pinned(root: &Root, shape: &'static MapShape) -> Result<Map, DatapathError> {
+    let data = MapData::from_pin(root.map(shape.name)).map_err(|e| failed("open", shape, e))?;
+    Map::from_map_data(data).map_err(|e| failed("open", shape, e))
+}
+
+fn capacity_of<K: Pod, V>(map: &impl aya_maps::IterableMap<K, V>) -> Option<u32> {
+    map.map().info().ok().map(|info| info.max_entries())
+}
+
+fn failed(verb: &str, shape: &MapShape, error: impl std::error::Error + Send + Sync + 'static) -> DatapathError {
+    DatapathError::failed(format!("{verb} map {}", shape.name), error)
+}
+
+/// `None` for a row that is not there.
+fn found<T>(result: Result<T, MapError>, shape: &MapShape) -> Result<Option<T>, DatapathError> {
+    match result {
+        Ok(row) => Ok(Some(row)),
+        Err(MapError::KeyNotFound | MapError::ElementNotFound | MapError::OutOfBounds { .. }) => Ok(None),
+        Err(error) if errno(&error) == Some(rustix::io::Errno::NOENT.raw_os_error()) => Ok(None),
+        Err(error) => Err(failed("use", shape, error)),
+    }
+}
+
+fn refused_row(shape: &'static MapShape, capacity: Option<u32>, error: MapError) -> DatapathError {
+    let is_full = matches!(error, MapError::OutOfBounds { .. })
+        || errno(&error) == Some(rustix::io::Errno::TOOBIG.raw_os_error());
+    if !is_full {
+        return failed("write", shape, error);
+    }
+    let capacity = capacity.unwrap_or(shape.capacity);
+    DatapathError::MapFull { name: shape.name, capacity, field: shape.capacity_field }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_and_a_long_one_is_cut_at_a_character() {
+        assert_eq!(name_text(&name_row("acme-web/web-1/02:00:0a:01:01:0b")), "acme-web/web-1/02:00:0a:01:01:0b");
+        let long = "ä".repeat(100);
+        assert_eq!(name_text(&name_row(&long)), "ä".repeat(64));
+        let odd = format!("x{long}");
+        assert_eq!(name_text(&name_row(&odd)), format!("x{}", "ä".repeat(63)));
+    }
+}
