@@ -8,7 +8,7 @@ mod check;
 mod error;
 mod hook;
 mod load;
-mod object;
+pub mod object;
 mod pins;
 mod probe;
 mod tables;
