@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod datapath;
+pub mod compile;
 pub mod definitions;
 pub mod error;
 pub mod netlink;
+pub mod reconcile;

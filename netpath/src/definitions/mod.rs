@@ -7,6 +7,7 @@ mod capacities;
 mod check;
 mod counts;
 mod decode;
+mod derived;
 mod findings;
 mod force;
 mod load;

@@ -138,7 +138,7 @@ object! {
         pub gateway6: Option<At<Ipv6Addr>>,
         /// Who is the gateway: netpath (default), or external, a machine in the network.
         pub gateway_mode: At<GatewayMode> = At::default_of(GatewayMode::Netpath),
-        /// The gateway's MAC address. Absent: made from the network's segment.
+        /// The gateway's MAC address. Absent: 02:6e:70 and the segment's 24 bits, for gateway_mode netpath.
         pub gateway_mac: Option<At<Mac>>,
         /// The MTU of its guests' interfaces in bytes, 1500 by default.
         pub mtu: At<Mtu> = MTU,

@@ -158,10 +158,3 @@ fn sharing(zone: &Zone, names: &Names<'_>, findings: &mut Findings) {
         }
     }
 }
-
-impl Zone {
-    /// The UDP port of VXLAN on a physical network.
-    pub fn udp_port(&self, network: &PhysicalNetwork) -> u16 {
-        network.vxlan_port.as_ref().unwrap_or(&self.vxlan_port).get_u16()
-    }
-}

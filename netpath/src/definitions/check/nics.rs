@@ -9,7 +9,7 @@ use super::{
     super::{
         decode::At,
         findings::Findings,
-        model::{Host, Network, Nic, Zone},
+        model::{Host, Network, Zone},
         values::{GatewayMode, Isolation},
     },
     Names, Seen, find,
@@ -48,8 +48,8 @@ pub(super) fn check(zone: &Zone, names: &Names<'_>, findings: &mut Findings) {
 fn addresses(network: &Network, findings: &mut Findings) {
     let (mut macs, mut ips, mut instances) = (Seen::default(), Seen::default(), Seen::default());
     if *network.gateway_mode == GatewayMode::Netpath {
-        if let Some(mac) = &network.gateway_mac {
-            macs.insert(**mac, mac.at);
+        if let Some(mac) = network.gateway_station() {
+            macs.insert(mac, network.gateway_mac.map_or(network.segment.at, |mac| mac.at));
         }
         if let Some(gateway) = &network.gateway {
             ips.insert(IpAddr::V4(**gateway), gateway.at);
@@ -64,7 +64,7 @@ fn addresses(network: &Network, findings: &mut Findings) {
         let name = &network.name.value;
         let what = format_args!("a MAC address used twice in network {name}");
         macs.once(*nic.mac, &nic.mac, what, "give each NIC an address of its own", findings);
-        for address in nic_addresses(nic) {
+        for address in nic.addresses().filter(At::is_written) {
             let what = format_args!("an IP address used twice in network {name}");
             ips.once(*address, &address, what, "give each NIC, and the gateway, an address of its own", findings);
             match address.value {
@@ -73,13 +73,6 @@ fn addresses(network: &Network, findings: &mut Findings) {
             }
         }
     }
-}
-
-/// Every address of a NIC.
-fn nic_addresses(nic: &Nic) -> impl Iterator<Item = At<IpAddr>> {
-    let ip = nic.ip.map(|ip| At { value: IpAddr::V4(*ip), at: ip.at });
-    let ip6 = nic.ip6.map(|ip| At { value: IpAddr::V6(*ip), at: ip.at });
-    ip.into_iter().chain(ip6).chain(nic.secondary_ips.iter().copied()).filter(At::is_written)
 }
 
 fn inside4(network: &Network, ip: At<Ipv4Addr>, findings: &mut Findings) {

@@ -1,0 +1,67 @@
+//! Indices by name: what has one keeps it, what is new takes the lowest free one.
+
+use std::collections::{BTreeSet, HashMap};
+
+use netpath_common::maps::{NameKey, name_kind};
+
+use super::rows::Rows;
+
+/// The indices of one kind of thing.
+///
+/// An index is free when NAMES has no row of it. What the zone no longer has keeps its row, and so its index, until the
+/// loader has cleared all that belonged to it: an index never changes hands within one apply.
+pub(super) struct Indices {
+    kind: u32,
+    known: HashMap<String, u32>,
+    taken: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Indices {
+    /// The indices of `kind` as the rows in force have them; new ones count from `first`.
+    pub(super) fn of(kind: u32, first: u32, existing: &Rows) -> Self {
+        let range = NameKey { kind, index: 0 }..=NameKey { kind, index: u32::MAX };
+        let rows = existing.names.range(range);
+        let known: HashMap<String, u32> = rows.map(|(key, name)| (name.clone(), key.index)).collect();
+        // Two rows of one name, as a crash between two applies could leave them, are both taken.
+        let taken = existing.names.keys().filter(|key| key.kind == kind).map(|key| key.index).collect();
+        Self { kind, known, taken, next: first }
+    }
+
+    /// The index of `name`, whose row goes into `rows`.
+    pub(super) fn index(&mut self, name: &str, rows: &mut Rows) -> u32 {
+        let index = match self.known.get(name) {
+            Some(index) => *index,
+            None => {
+                while self.taken.contains(&self.next) {
+                    self.next += 1;
+                }
+                self.taken.insert(self.next);
+                self.known.insert(name.into(), self.next);
+                self.next
+            }
+        };
+        rows.names.insert(NameKey { kind: self.kind, index }, name.into());
+        index
+    }
+}
+
+/// Every kind that has indices.
+pub(super) struct AllIndices {
+    pub(super) networks: Indices,
+    pub(super) ports: Indices,
+    pub(super) tunnels: Indices,
+    pub(super) physical_networks: Indices,
+}
+
+impl AllIndices {
+    /// Network 0 is none, and so are tunnel 0 and physical network 0; slots of COUNTERS count from 0.
+    pub(super) fn of(existing: &Rows) -> Self {
+        Self {
+            networks: Indices::of(name_kind::NETWORK, 1, existing),
+            ports: Indices::of(name_kind::PORT, 0, existing),
+            tunnels: Indices::of(name_kind::TUNNEL, 1, existing),
+            physical_networks: Indices::of(name_kind::PHYSICAL_NETWORK, 1, existing),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The host's devices, as far as definitions refer to them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use netpath_common::Mac;
+
+use crate::{
+    definitions::{Host, Isolation, PhysicalNetwork, Zone},
+    netlink::{Device, XdpSupport},
+};
+
+/// What stands in a row for a tunnel device that `apply` has yet to make: `plan` shows rows with it, and none is written.
+pub const PLANNED_DEVICE: u32 = u32::MAX;
+
+/// The device that listens on a UDP port of VXLAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelDevice {
+    /// netpath's own, with its ifindex.
+    Own(u32),
+    /// netpath's own, yet to be made.
+    Planned,
+    /// Another vxlan device, by its name: netpath makes none.
+    Foreign(String),
+}
+
+impl TunnelDevice {
+    /// The ifindex of netpath's own device; 0 for none.
+    pub(super) fn index(&self) -> u32 {
+        match self {
+            Self::Own(index) => *index,
+            Self::Planned => PLANNED_DEVICE,
+            Self::Foreign(_) => 0,
+        }
+    }
+}
+
+/// The name of netpath's own device for a UDP port.
+pub fn tunnel_device_name(port: u16) -> String {
+    format!("np{port}")
+}
+
+/// The UDP ports on which the host needs a tunnel device, and what listens there now. `is_own` tells whether a device
+/// of the right name and kind was made by this instance of netpath, and not by another one on the same kernel.
+pub fn tunnel_devices(
+    zone: &Zone,
+    host: &str,
+    devices: &[Device],
+    is_own: impl Fn(&Device) -> bool,
+) -> BTreeMap<u16, TunnelDevice> {
+    let ports: BTreeSet<u16> = used_physical_networks(zone, host)
+        .filter(|physical| *physical.isolation == Isolation::Vxlan)
+        .map(|physical| zone.udp_port(physical))
+        .collect();
+    let classify = |port: u16| {
+        let name = tunnel_device_name(port);
+        let mut holders = devices.iter().filter(|device| device.vxlan.is_some_and(|vxlan| vxlan.port == port));
+        match holders.clone().find(|device| device.name == name && is_own(device)) {
+            Some(own) => TunnelDevice::Own(own.index),
+            None => match holders.next() {
+                Some(foreign) => TunnelDevice::Foreign(foreign.name.clone()),
+                None => TunnelDevice::Planned,
+            },
+        }
+    };
+    ports.into_iter().map(|port| (port, classify(port))).collect()
+}
+
+/// The physical networks that a network with a NIC on the host is a segment of, in the zone's order.
+pub(super) fn used_physical_networks<'z>(zone: &'z Zone, host: &'z str) -> impl Iterator<Item = &'z PhysicalNetwork> {
+    let used: BTreeSet<&str> = zone
+        .networks
+        .iter()
+        .filter(|network| network.nics.iter().any(|nic| nic.is_on(host)))
+        .map(|network| network.physical_network.as_str())
+        .collect();
+    zone.physical_networks.iter().filter(move |physical| used.contains(physical.name.as_str()))
+}
+
+/// The host's devices by name, by index and by MAC address.
+pub(super) struct Inventory<'d> {
+    devices: &'d [Device],
+    by_name: HashMap<&'d str, &'d Device>,
+    taps: HashMap<Mac, Vec<&'d Device>>,
+}
+
+impl<'d> Inventory<'d> {
+    pub(super) fn of(devices: &'d [Device]) -> Self {
+        let mut taps: HashMap<Mac, Vec<&Device>> = HashMap::new();
+        for device in devices.iter().filter(|device| device.kind.as_deref() == Some("tun")) {
+            if let Some(mac) = device.mac {
+                taps.entry(mac).or_default().push(device);
+            }
+        }
+        Self { devices, by_name: devices.iter().map(|device| (&*device.name, device)).collect(), taps }
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&'d Device> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The taps that libvirt made for a guest's interface: they carry its MAC address with a first octet of fe.
+    pub(super) fn taps_of(&self, mac: Mac) -> &[&'d Device] {
+        let [_, rest @ ..] = mac.0;
+        let [a, b, c, d, e] = rest;
+        self.taps.get(&Mac([0xfe, a, b, c, d, e])).map_or(&[], Vec::as_slice)
+    }
+
+    /// The host's device on a physical network.
+    pub(super) fn uplink(&self, host: &Host, physical_network: &str) -> Option<&'d Device> {
+        self.named(host.uplinks.get(physical_network)?)
+    }
+
+    /// The devices on which an uplink's frames may show up: itself, and a bond's slaves.
+    pub(super) fn receivers(&self, uplink: &'d Device) -> impl Iterator<Item = &'d Device> {
+        let is_bond = uplink.kind.as_deref() == Some("bond");
+        let slaves = self.devices.iter().filter(move |device| is_bond && device.master == Some(uplink.index));
+        std::iter::once(uplink).chain(slaves)
+    }
+
+    /// The device that a multicast group is joined on: the uplink, or the bridge above it, which has its address.
+    pub(super) fn member_device(&self, uplink: &Device) -> u32 {
+        let is_bridge = |index: &u32| {
+            self.devices.iter().any(|device| device.index == *index && device.kind.as_deref() == Some("bridge"))
+        };
+        uplink.master.filter(is_bridge).unwrap_or(uplink.index)
+    }
+}
+
+/// Whether XDP may redirect frames into the device.
+pub(super) fn takes_redirects(device: &Device) -> bool {
+    matches!(device.xdp, XdpSupport::Native { transmits: true, .. })
+}

@@ -1,0 +1,116 @@
+//! The rows of the maps that the loader writes: what `compile` wants, and what is read back.
+
+use std::collections::BTreeMap;
+
+use netpath_common::maps::{
+    AddressKey, Destination, Endpoint, EndpointKey, FdbKey, FloodKey, MapShape, NameKey, Neighbour, NeighbourKey,
+    Network, Port, Segment, SegmentKey, Tunnel, Uplink, UplinkKey, shape,
+};
+
+/// Declares [`Rows`], [`Row`] and [`Table`] from one list of maps, in the order in which rows come to depend on others.
+macro_rules! tables {
+    ($( $(#[doc = $doc:literal])* $field:ident, $table:ident, $shape:ident: $key:ty => $value:ty; )+) => {
+        /// The rows of every map that the loader writes. Arrays have their rows in use only: those that are not zero.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Rows {
+            $( $(#[doc = $doc])* pub $field: BTreeMap<$key, $value>, )+
+        }
+
+        /// A map that the loader writes. A row depends on rows of earlier maps only.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Table {
+            $( $(#[doc = $doc])* $table, )+
+        }
+
+        impl Table {
+            /// Every table, in the order in which rows are added.
+            pub const ALL: &[Self] = &[$(Self::$table,)+];
+
+            /// Its name, shape and default capacity.
+            pub fn shape(self) -> &'static MapShape {
+                match self { $( Self::$table => &shape::$shape, )+ }
+            }
+        }
+
+        /// One row with its key.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Row {
+            $( $(#[doc = $doc])* $table($key, $value), )+
+        }
+
+        impl Row {
+            /// The map that it is a row of.
+            pub fn table(&self) -> Table {
+                match self { $( Self::$table(..) => Table::$table, )+ }
+            }
+        }
+
+        impl Rows {
+            /// How many rows a map needs room for.
+            pub(crate) fn needed(&self, table: Table) -> usize {
+                match table { $( Table::$table => tables!(@needed $shape self.$field), )+ }
+            }
+
+            /// Calls `visit` with each key of `table` that is in either, and its rows.
+            pub(crate) fn compare(
+                table: Table, before: &Self, after: &Self, mut visit: impl FnMut(Option<Row>, Option<Row>),
+            ) {
+                match table {
+                    $( Table::$table => {
+                        for (key, old) in &before.$field {
+                            let row = |value: &$value| Row::$table(key.clone(), value.clone());
+                            match after.$field.get(key) {
+                                Some(new) if new == old => {}
+                                new => visit(Some(row(old)), new.map(row)),
+                            }
+                        }
+                        for (key, new) in &after.$field {
+                            if !before.$field.contains_key(key) {
+                                visit(None, Some(Row::$table(key.clone(), new.clone())));
+                            }
+                        }
+                    } )+
+                }
+            }
+
+            /// Writes a row, as the loader does to the map.
+            pub fn put(&mut self, row: Row) {
+                match row { $( Row::$table(key, value) => drop(self.$field.insert(key, value)), )+ }
+            }
+
+            /// Deletes a row, as the loader does from the map: an array's row becomes zero.
+            pub fn delete(&mut self, row: &Row) {
+                match row { $( Row::$table(key, _) => drop(self.$field.remove(key)), )+ }
+            }
+        }
+    };
+    // An array needs room up to its highest index.
+    (@needed TUNNELS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
+    (@needed NETWORKS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
+    (@needed $shape:ident $rows:expr) => { $rows.len() };
+}
+
+tables! {
+    /// What things are called; here as text.
+    names, Names, NAMES: NameKey => String;
+    /// Tunnel headers, by tunnel index.
+    tunnels, Tunnels, TUNNELS: u32 => Tunnel;
+    /// Hosts from which tunnel packets are accepted.
+    endpoints, Endpoints, ENDPOINTS: EndpointKey => Endpoint;
+    /// Networks, by network index.
+    networks, Networks, NETWORKS: u32 => Network;
+    /// Who has an address.
+    neighbours, Neighbours, NEIGHBOURS: NeighbourKey => Neighbour;
+    /// Where a station is.
+    fdb, Fdb, FDB: FdbKey => Destination;
+    /// Members of networks, for broadcast.
+    floods, Floods, FLOODS: FloodKey => Destination;
+    /// Further addresses of ports.
+    addresses, Addresses, ADDRESSES: AddressKey => u32;
+    /// Guest ports, by ifindex.
+    ports, Ports, PORTS: u32 => Port;
+    /// Devices that tenants' frames arrive on.
+    uplinks, Uplinks, UPLINKS: UplinkKey => Uplink;
+    /// Which network a segment is.
+    segments, Segments, SEGMENTS: SegmentKey => Segment;
+}

@@ -1,0 +1,199 @@
+//! Physical networks on the host: uplinks, tunnels to other hosts, and the tunnel device.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::Ipv4Addr,
+};
+
+use netpath_common::{
+    Mac,
+    maps::{Endpoint, EndpointKey, Tunnel, Uplink, UplinkKey, tunnel_flags, uplink_flags},
+};
+
+use super::{Attachment, Compiler, Membership, PLANNED_DEVICE, Role, TunnelDevice, UplinkUse};
+use crate::{
+    definitions::{Isolation, Network, PhysicalNetwork, Replication, Segment, UplinkMode},
+    netlink::Device,
+};
+
+/// Outer TTL to a host.
+const TTL: u8 = 64;
+/// Outer TTL to a group: CloudStack's.
+const GROUP_TTL: u8 = 10;
+
+/// A physical network as the host has it.
+pub(super) struct Underlay<'z> {
+    pub(super) physical: &'z PhysicalNetwork,
+    /// Physical network index.
+    pub(super) index: u32,
+    /// The ifindex of the uplink; 0 for none.
+    pub(super) uplink: u32,
+    uplink_mac: Mac,
+    /// What a multicast group is joined on.
+    member_device: u32,
+    /// The devices that frames arrive on, with the UDP port of their rows (0 for VLAN, and on the tunnel device, whose
+    /// program sees none).
+    pub(super) receivers: Vec<(u32, u16)>,
+    pub(super) vxlan: Option<Vxlan<'z>>,
+}
+
+/// What only a VXLAN network has.
+pub(super) struct Vxlan<'z> {
+    udp_port: u16,
+    local: [u8; 4],
+    /// The ifindex of netpath's own tunnel device; 0 for none.
+    pub(super) device: u32,
+    /// Tunnel index by host.
+    pub(super) tunnels: HashMap<&'z str, u32>,
+}
+
+impl<'z> Compiler<'z, '_> {
+    /// The rows of a physical network that the host's networks use.
+    pub(super) fn underlay(&mut self, physical: &'z PhysicalNetwork) -> Underlay<'z> {
+        let name = physical.name.as_str();
+        let index = self.indices.physical_networks.index(name, &mut self.compiled.rows);
+        let device = self.inventory.uplink(self.host, name);
+        let mode = self.host.uplink_mode.get(name).map_or(UplinkMode::Auto, |mode| mode.value);
+        let mut underlay = Underlay {
+            physical,
+            index,
+            uplink: device.map_or(0, |device| device.index),
+            uplink_mac: device.and_then(|device| device.mac).unwrap_or(Mac::ZERO),
+            member_device: device.map_or(0, |device| self.inventory.member_device(device)),
+            receivers: Vec::new(),
+            vxlan: None,
+        };
+        if *physical.isolation == Isolation::Vxlan {
+            underlay.vxlan = self.vxlan(&underlay);
+        }
+        if let Some(device) = device {
+            self.receive(&mut underlay, device, mode);
+        }
+        let vxlan = underlay.vxlan.as_ref();
+        self.compiled.uplinks.push(UplinkUse {
+            physical_network: name.into(),
+            isolation: *physical.isolation,
+            device: self.host.uplinks.get(name).map(|device| device.to_string()),
+            ifindex: device.map(|device| device.index),
+            mode,
+            udp_port: vxlan.map(|vxlan| vxlan.udp_port),
+            local: vxlan.map(|vxlan| vxlan.local.into()),
+            largest: self.largest(name),
+        });
+        underlay
+    }
+
+    /// The network of the host that needs the most of an underlay.
+    fn largest(&self, physical_network: &str) -> (String, u32) {
+        let networks = self.zone.networks.iter().filter(|network| {
+            network.physical_network.as_str() == physical_network
+                && network.nics.iter().any(|nic| nic.is_on(&self.host.name))
+        });
+        let largest = networks.max_by_key(|network| network.mtu.get());
+        largest.map_or_else(Default::default, |network| (network.name.to_string(), network.mtu.get()))
+    }
+
+    /// UPLINKS of the uplink, of its slaves and of the tunnel device, and the programs' places.
+    fn receive(&mut self, underlay: &mut Underlay<'z>, device: &Device, mode: UplinkMode) {
+        let (local, udp_port, tunnel_device) = match &underlay.vxlan {
+            Some(vxlan) => (vxlan.local, vxlan.udp_port, vxlan.device),
+            None => ([0; 4], 0, 0),
+        };
+        let owns = if tunnel_device == 0 { 0 } else { uplink_flags::OWNS_PORT };
+        let receivers: Vec<u32> = self.inventory.receivers(device).map(|device| device.index).collect();
+        for ifindex in receivers {
+            let key = UplinkKey { ifindex, udp_port: udp_port.into() };
+            // Whether rxvlan was on is known only to the row that the loader wrote when it turned it off.
+            let existing = self.surroundings.existing.uplinks.get(&key).map_or(0, |row| row.flags);
+            let flags = owns | (existing & uplink_flags::RESTORE_RXVLAN);
+            self.compiled.rows.uplinks.insert(key, Uplink { local, flags });
+            underlay.receivers.push((ifindex, udp_port));
+        }
+        self.attach(device.index, &device.name, Role::Uplink(mode));
+        if tunnel_device != 0 {
+            let key = UplinkKey { ifindex: tunnel_device, udp_port: udp_port.into() };
+            let flags = owns | uplink_flags::TUNNEL_DEVICE;
+            self.compiled.rows.uplinks.insert(key, Uplink { local, flags });
+            underlay.receivers.push((tunnel_device, 0));
+            self.attach(tunnel_device, &super::tunnel_device_name(udp_port), Role::TunnelDevice);
+        }
+    }
+
+    /// Two physical networks may share a device; a mode that one of them asks for holds for both.
+    fn attach(&mut self, ifindex: u32, device: &str, role: Role) {
+        match self.compiled.attachments.iter_mut().find(|attachment| attachment.ifindex == ifindex) {
+            None => self.compiled.attachments.push(Attachment { ifindex, device: device.into(), role }),
+            Some(attachment) if attachment.role == Role::Uplink(UplinkMode::Auto) => attachment.role = role,
+            Some(_) => {}
+        }
+    }
+
+    /// Tunnels to every other host of the physical network, so that a NIC that moves finds its tunnel there.
+    fn vxlan(&mut self, underlay: &Underlay<'z>) -> Option<Vxlan<'z>> {
+        let name = underlay.physical.name.as_str();
+        let udp_port = self.zone.udp_port(underlay.physical);
+        let local = self.host.tunnel_address.get(name)?.octets();
+        let device = self.surroundings.tunnel_devices.get(&udp_port).map_or(0, TunnelDevice::index);
+        let mut vxlan = Vxlan { udp_port, local, device, tunnels: HashMap::new() };
+        for host in self.zone.hosts.iter().filter(|host| host.name.value != self.host.name.value) {
+            let Some(address) = host.tunnel_address.get(name) else { continue };
+            let remote = address.octets();
+            let title = format!("{name}/{}", host.name.value);
+            let tunnel = self.indices.tunnels.index(&title, &mut self.compiled.rows);
+            let key = EndpointKey { physical_network: underlay.index, remote };
+            self.compiled.rows.endpoints.insert(key, Endpoint { tunnel, local });
+            let row = vxlan.tunnel(remote, TTL, underlay.uplink);
+            self.compiled.rows.tunnels.insert(tunnel, row);
+            vxlan.tunnels.insert(host.name.as_str(), tunnel);
+        }
+        Some(vxlan)
+    }
+
+    /// The tunnel index of a network's multicast group; `None` when it is not replicated by multicast.
+    pub(super) fn group(&mut self, network: &Network, underlay: &Underlay<'z>) -> Option<u32> {
+        let vxlan = underlay.vxlan.as_ref()?;
+        if *underlay.physical.replication != Replication::Multicast || underlay.uplink == 0 {
+            return None;
+        }
+        let Segment::Id(vni) = *network.segment else { return None };
+        let [_, a, b, c] = vni.to_be_bytes();
+        let group = Ipv4Addr::new(239, a, b, c);
+        let title = format!("{}/group", network.name.value);
+        let tunnel = self.indices.tunnels.index(&title, &mut self.compiled.rows);
+        let row = Tunnel {
+            flags: tunnel_flags::GROUP,
+            egress: underlay.uplink,
+            source_mac: underlay.uplink_mac,
+            ..vxlan.tunnel(group.octets(), GROUP_TTL, underlay.uplink)
+        };
+        self.compiled.rows.tunnels.insert(tunnel, row);
+        self.compiled.memberships.insert(Membership { device: underlay.member_device, group });
+        Some(tunnel)
+    }
+
+    /// The other hosts of a network that it has a tunnel to.
+    pub(super) fn remote_members(&self, network: &'z Network, vxlan: &Vxlan<'z>) -> BTreeSet<u32> {
+        let hosts = network.nics.iter().filter_map(|nic| Some(nic.host.as_ref()?.as_str()));
+        hosts.filter_map(|host| vxlan.tunnels.get(host).copied()).collect()
+    }
+}
+
+impl Vxlan<'_> {
+    fn tunnel(&self, remote: [u8; 4], ttl: u8, uplink: u32) -> Tunnel {
+        Tunnel {
+            remote,
+            local: self.local,
+            udp_port: self.udp_port,
+            ttl,
+            device: self.device,
+            lookup: if self.device == 0 { uplink } else { self.device },
+            ..Tunnel::default()
+        }
+    }
+
+    /// Whether netpath has a tunnel device of its own, or will have.
+    pub(super) fn owns_port(&self) -> bool {
+        const { assert!(PLANNED_DEVICE != 0) };
+        self.device != 0
+    }
+}
