@@ -89,7 +89,10 @@ impl KernelTests {
 /// Runs a cargo build, static, and answers the name and path of every executable that it made.
 fn executables(cargo: &mut Command) -> Result<Vec<(String, PathBuf)>> {
     cargo.args(["--target", TARGET, "--message-format", "json-render-diagnostics"]);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    // Line numbers are enough for a backtrace, and a VM has all of this in its memory.
+    cargo
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
     let out = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !out.status.success() {
         bail!("the kernel-level tests did not build");
