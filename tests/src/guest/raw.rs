@@ -112,6 +112,20 @@ impl RawGuest {
         while self.receive().is_some() {}
     }
 
+    /// Throws away frames, whatever their checksums, until one that `is_last` was thrown away too.
+    #[track_caller]
+    pub fn discard_until(&self, is_last: impl Fn(&[u8]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            while let Some(frame) = self.receive() {
+                if is_last(&frame) {
+                    return;
+                }
+            }
+            assert!(wait_readable(self.fd(), deadline), "{} waited for the last frame in vain", self.name);
+        }
+    }
+
     fn receive(&self) -> Option<Vec<u8>> {
         match &self.port {
             Port::Tap(tap) => tap.receive(),

@@ -1,0 +1,117 @@
+//! Kill -9 of `apply` at any point: the next one converges, and guests that were not touched lost nothing.
+
+use std::{
+    process::Stdio,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use netpath_tests::{
+    guest::raw::marker,
+    packet::guest,
+    runner::Netpath,
+    topology::{Builder, TwoHypervisors, two_hypervisors::Attachment},
+};
+use serde_json::Value;
+
+use crate::{
+    lifecycle::is_converged,
+    scene::{A, B, UPLINK_MODES, delivers, in_mode},
+};
+
+/// Frames from A to B and back, one after the other, until told to stop; a lost one fails the test.
+fn exchange_until(topology: &TwoHypervisors, stop: &AtomicBool, exchanged: &AtomicU64) {
+    let (a, b) = (topology.raw("blue", 11), topology.raw("blue", 12));
+    while !stop.load(Ordering::Relaxed) {
+        delivers(a, b, &guest(A).to(B));
+        delivers(b, a, &guest(B).to(A).tcp(80, 1000, 0x10));
+        exchanged.fetch_add(2, Ordering::Relaxed);
+    }
+}
+
+/// Starts an apply and kills it after `delay`.
+fn killed_apply(netpath: &Netpath, file: &std::path::Path, delay: Duration) {
+    let mut command = netpath.command(netpath.apply_args(file));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let until = Instant::now() + delay;
+    while Instant::now() < until && child.try_wait().unwrap().is_none() {
+        thread::yield_now();
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+}
+
+fn builder() -> Builder {
+    (20..36).fold(TwoHypervisors::builder(), |b, n| b.nic("green", n, usize::from(n % 2), Attachment::RawTap))
+}
+
+/// The document without green, without its extra NICs, and whole: three states to move between.
+fn states(whole: &Value) -> [Value; 3] {
+    let (mut without, mut fewer) = (whole.clone(), whole.clone());
+    without["networks"].as_array_mut().unwrap().pop();
+    fewer["networks"][1]["nics"].as_array_mut().unwrap().truncate(3);
+    [without, fewer, whole.clone()]
+}
+
+#[test]
+fn a_killed_apply_is_finished_by_the_next_and_untouched_guests_lose_nothing() {
+    for mode in UPLINK_MODES {
+        let topology = builder().build().unwrap();
+        let whole = in_mode(topology.vxlan_definitions(), mode);
+        let started = Instant::now();
+        topology.apply(&whole);
+        let usual = started.elapsed() / 2;
+        let files: Vec<_> = states(&whole)
+            .iter()
+            .enumerate()
+            .map(|(n, state)| topology.write(&format!("state-{n}.yaml"), state))
+            .collect();
+        let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let traffic = scope.spawn(|| exchange_until(&topology, &stop, &exchanged));
+            let netpath = &topology.hosts[0].netpath;
+            for round in 0u32..24 {
+                if traffic.is_finished() {
+                    break;
+                }
+                let file = &files[round as usize % 3];
+                killed_apply(netpath, file, usual * (round % 12) / 12);
+                if round % 4 == 3 {
+                    netpath.apply(file);
+                    assert!(is_converged(netpath, file), "round {round} in {mode}");
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            traffic.join().unwrap();
+            netpath.apply(&files[2]);
+        });
+        assert!(exchanged.load(Ordering::Relaxed) > 0);
+        delivers(topology.raw("green", 11), topology.raw("green", 12), &guest(A).to(B));
+    }
+}
+
+#[test]
+fn an_apply_that_is_killed_while_nothing_was_there_is_finished_by_the_next() {
+    for mode in UPLINK_MODES {
+        let topology = TwoHypervisors::builder().build().unwrap();
+        let file = topology.write("zone.yaml", &in_mode(topology.vxlan_definitions(), mode));
+        let netpath = &topology.hosts[0].netpath;
+        topology.hosts[1].netpath.apply(&file);
+        let started = Instant::now();
+        netpath.apply(&file);
+        let usual = started.elapsed();
+        for step in 0..12 {
+            netpath.succeed(["detach", "--purge"]);
+            killed_apply(netpath, &file, usual * step / 12);
+            netpath.apply(&file);
+            assert!(is_converged(netpath, &file), "step {step} in {mode}");
+            delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+        }
+    }
+}
+
+#[test]
+fn a_marker_is_unique() {
+    assert_ne!(marker(), marker());
+}

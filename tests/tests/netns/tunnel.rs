@@ -1,0 +1,178 @@
+//! VXLAN on the wire: what is sent, what is accepted, what is dropped (RFC 7348).
+
+use std::collections::BTreeSet;
+
+use netpath_tests::{
+    guest::raw::{contains, marker},
+    packet::{Checksum, Outer, Packet, dissect, guest},
+    topology::TwoHypervisors,
+};
+
+use crate::scene::{A, B, UPLINK_MODES, delivers, moves_drops, raw_guests_in};
+
+/// The outer frame of hv1 around a packet from A to B.
+fn on_the_wire(topology: &TwoHypervisors, packet: &Packet) -> Vec<u8> {
+    let payload = marker();
+    let wire = topology.wire(0);
+    topology.raw("blue", 11).send(packet.clone().payload(&payload).build());
+    wire.expect("the frame in its tunnel", |f| contains(f, &payload))
+}
+
+#[test]
+fn v1_v5_v7_v15_the_outer_headers_are_what_the_rfc_asks() {
+    let topology = raw_guests_in("xdp");
+    for inner in [guest(A).to(B), guest(A).over_ipv6(A, B).tcp(1, 2, 2), guest(A).to(B).tos(0xb8).ttl(3)] {
+        let payload = marker();
+        let inner = inner.payload(&payload);
+        let outer = on_the_wire(&topology, &inner);
+        let parts = dissect(&outer).unwrap();
+        let source_port = parts.ports().unwrap().0;
+        let (_, _, frame) = parts.vxlan().unwrap();
+        let wanted = Outer::new(5001, topology.endpoint(0), topology.endpoint(1)).source_port(source_port).wrap(frame);
+        assert_eq!(outer, wanted, "outer headers differ\n{outer:02x?}\n{wanted:02x?}");
+        assert!(source_port >= 49152, "source port {source_port}");
+    }
+}
+
+#[test]
+fn v6_the_source_port_is_stable_for_a_flow_and_spread_over_flows() {
+    let topology = raw_guests_in("xdp");
+    let port = |packet: &Packet| dissect(&on_the_wire(&topology, packet)).unwrap().ports().unwrap().0;
+    let flow = guest(A).to(B).udp(1000, 2000);
+    assert_eq!(port(&flow), port(&flow));
+    let ports: BTreeSet<_> = (0..64).map(|n| port(&guest(A).to(B).udp(1000 + n, 2000))).collect();
+    assert!(ports.len() >= 48, "64 flows got {} source ports", ports.len());
+}
+
+#[test]
+fn v15_the_outer_ecn_field_is_the_inner_one() {
+    let topology = raw_guests_in("xdp");
+    for ecn in 0..4 {
+        let outer = on_the_wire(&topology, &guest(A).to(B).tos(0xb8 | ecn));
+        assert_eq!(dissect(&outer).unwrap().ip.unwrap().tos, ecn);
+        let outer = on_the_wire(&topology, &guest(A).over_ipv6(A, B).tos(0xb8 | ecn));
+        assert_eq!(dissect(&outer).unwrap().ip.unwrap().tos, ecn);
+    }
+}
+
+#[test]
+fn v2_v8_v9_what_a_conforming_endpoint_sends_is_accepted() {
+    for mode in UPLINK_MODES {
+        let topology = raw_guests_in(mode);
+        let (wire, a) = (topology.wire(0), topology.raw("blue", 11));
+        let outer = || Outer::new(5001, topology.endpoint(1), topology.endpoint(0));
+        for variant in [
+            outer(),
+            outer().flags(0xff, [0xff; 3], 0xff),
+            outer().source_port(1),
+            outer().outer(|packet| packet.checksum(Checksum::Right)),
+            outer().outer(|packet| packet.ttl(1).id(7)),
+        ] {
+            for packet in [guest(B).to(A), guest(B).to(A).tcp(1, 2, 2), guest(B).over_ipv6(B, A)] {
+                let frame = packet.payload(marker()).build();
+                wire.send(variant.wrap(&frame));
+                a.expect_frame(&frame);
+            }
+        }
+    }
+}
+
+/// Sends `bad` from the wire to hv1: A sees nothing of it, and only (network, reason) counts it.
+#[track_caller]
+fn is_dropped(bad: impl Fn(&TwoHypervisors, &[u8]) -> Vec<u8>, network: &str, reason: &str) {
+    for mode in UPLINK_MODES {
+        let topology = raw_guests_in(mode);
+        let (wire, a) = (topology.wire(0), topology.raw("blue", 11));
+        moves_drops(&topology.hosts[0].netpath, &[(network, reason, 1)], || {
+            let (secret, end) = (marker(), marker());
+            wire.send(bad(&topology, &guest(B).to(A).payload(&secret).build()));
+            let outer = Outer::new(5001, topology.endpoint(1), topology.endpoint(0));
+            wire.send(outer.wrap(&guest(B).to(A).payload(&end).build()));
+            a.expect_none_before(|f| contains(f, &secret), |f| contains(f, &end));
+        });
+    }
+}
+
+#[test]
+fn v3_a_header_without_the_i_flag_is_dropped() {
+    is_dropped(
+        |t, inner| Outer::new(5001, t.endpoint(1), t.endpoint(0)).flags(0, [0; 3], 0).wrap(inner),
+        "",
+        "vxlan_no_vni",
+    );
+}
+
+#[test]
+fn v4_unknown_vnis_are_dropped_where_netpath_owns_the_port() {
+    for vni in [0, 1, 5003, 0xff_ffff] {
+        is_dropped(move |t, inner| Outer::new(vni, t.endpoint(1), t.endpoint(0)).wrap(inner), "", "unknown_segment");
+    }
+}
+
+#[test]
+fn v14_a_tunnel_packet_from_an_unknown_endpoint_is_dropped() {
+    is_dropped(
+        |t, inner| {
+            let stranger = (t.uplink_mac(1), std::net::Ipv4Addr::new(192, 0, 2, 99));
+            Outer::new(5001, stranger, t.endpoint(0)).wrap(inner)
+        },
+        "blue-web",
+        "unknown_endpoint",
+    );
+}
+
+#[test]
+fn v16_a_tunnel_packet_without_a_whole_inner_frame_is_dropped() {
+    is_dropped(|t, _| Outer::new(5001, t.endpoint(1), t.endpoint(0)).wrap(&[2, 0, 0, 0, 0, 1]), "", "vxlan_malformed");
+}
+
+#[test]
+fn v12_an_inner_vlan_tag_is_dropped() {
+    is_dropped(
+        |t, _| {
+            let tagged = guest(B).vlan(101).to(A).payload(marker()).build();
+            Outer::new(5001, t.endpoint(1), t.endpoint(0)).wrap(&tagged)
+        },
+        "blue-web",
+        "tagged_frame",
+    );
+}
+
+#[test]
+fn v15a_congestion_is_carried_into_the_tunnel_and_dropped_where_nobody_would_see_it() {
+    for mode in UPLINK_MODES {
+        let topology = raw_guests_in(mode);
+        let (wire, a) = (topology.wire(0), topology.raw("blue", 11));
+        let outer = |tos| Outer::new(5001, topology.endpoint(1), topology.endpoint(0)).outer(|packet| packet.tos(tos));
+        for (inner_tos, wanted) in [(0x02, 0x03), (0x01, 0x03), (0x03, 0x03), (0xba, 0xbb)] {
+            for packet in [guest(B).to(A), guest(B).over_ipv6(B, A)] {
+                let payload = marker();
+                wire.send(outer(3).wrap(&packet.clone().tos(inner_tos).payload(&payload).build()));
+                a.expect_frame(&packet.tos(wanted).payload(&payload).build());
+            }
+        }
+        moves_drops(&topology.hosts[0].netpath, &[("blue-web", "congestion_not_ecn", 1)], || {
+            let (secret, end) = (marker(), marker());
+            wire.send(outer(3).wrap(&guest(B).to(A).tos(0).payload(&secret).build()));
+            wire.send(outer(0).wrap(&guest(B).to(A).payload(&end).build()));
+            a.expect_none_before(|f| contains(f, &secret), |f| contains(f, &end));
+        });
+    }
+}
+
+#[test]
+fn v14_a_frame_for_a_mac_of_another_host_is_not_sent_on() {
+    for mode in UPLINK_MODES {
+        let topology = raw_guests_in(mode);
+        let (wire, a) = (topology.wire(0), topology.raw("blue", 11));
+        delivers(a, topology.raw("blue", 12), &guest(A).to(B));
+        wire.drain();
+        moves_drops(&topology.hosts[0].netpath, &[("blue-web", "not_on_this_host", 1)], || {
+            let (secret, end) = (marker(), marker());
+            let outer = Outer::new(5001, topology.endpoint(1), topology.endpoint(0));
+            wire.send(outer.wrap(&guest(B).from_mac(A.mac).to(B).payload(&secret).build()));
+            a.send(guest(A).to(B).payload(&end).build());
+            wire.expect_none_before(|f| contains(f, &secret), |f| contains(f, &end));
+        });
+    }
+}
