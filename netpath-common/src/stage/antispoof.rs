@@ -92,7 +92,7 @@ fn arp_sender<P: Packet + ?Sized>(
         return Err(DropReason::SpoofedArp);
     }
     let probe = arp.sender_address == [0; 4] && arp.operation == arp::REQUEST;
-    let own = arp.sender_address == port.ip4 && !probe;
+    let own = arp.sender_address == port.ip4 && arp.sender_address != [0; 4];
     if port.flags & port_flags::ANY_IP != 0 || probe || own {
         return Ok(());
     }
