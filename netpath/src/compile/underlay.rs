@@ -89,7 +89,8 @@ impl<'z> Compiler<'z, '_> {
             network.physical_network.as_str() == physical_network
                 && network.nics.iter().any(|nic| nic.is_on(&self.host.name))
         });
-        let largest = networks.max_by_key(|network| network.mtu.get());
+        // The first of several: `max_by_key` takes the last.
+        let largest = networks.rev().max_by_key(|network| network.mtu.get());
         largest.map_or_else(Default::default, |network| (network.name.to_string(), network.mtu.get()))
     }
 
