@@ -1,6 +1,9 @@
 //! Tenants' frames that the stack has received: on an uplink, or on netpath's own tunnel device.
 
-use aya_ebpf::{bindings::bpf_tunnel_key, helpers::generated as helper};
+use aya_ebpf::{
+    bindings::{BPF_F_ADJ_ROOM_FIXED_GSO, bpf_tunnel_key},
+    helpers::generated as helper,
+};
 use netpath_common::{
     DropReason, Frame, Mac, Packet as _,
     frame::{EtherType, Ports, Protocol},
@@ -87,7 +90,7 @@ fn decapsulate(
     if pkt.gso_size() != 0 && inner_protocol(pkt, arrival.inner(), &inner) != Protocol::TCP {
         return Err(DropReason::EncapsulationRefused);
     }
-    pkt.adjust_room(-(OUTER_LEN as i32), 0)?;
+    pkt.adjust_room(-(OUTER_LEN as i32), u64::from(BPF_F_ADJ_ROOM_FIXED_GSO))?;
     pkt.write(0, &inner)?;
     let network = packet.segment.network;
     deliver(pkt, network, from_tunnel(network, packet.tunnel), Host::Apart).map(Some)

@@ -3,5 +3,6 @@
 mod drops;
 mod from_guest;
 mod from_uplink;
+mod fuzz;
 mod rig;
 mod too_big;
