@@ -4,6 +4,7 @@ pub mod body;
 pub mod build;
 pub mod checksum;
 pub mod dissect;
+pub mod mutate;
 pub mod verify;
 pub mod vxlan;
 

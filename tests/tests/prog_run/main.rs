@@ -4,5 +4,6 @@ mod drops;
 mod from_guest;
 mod from_uplink;
 mod fuzz;
+mod not_ours;
 mod rig;
 mod too_big;
