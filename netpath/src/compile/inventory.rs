@@ -47,10 +47,15 @@ pub fn tunnel_devices(
     devices: &[Device],
     is_own: impl Fn(&Device) -> bool,
 ) -> BTreeMap<u16, TunnelDevice> {
-    let ports: BTreeSet<u16> = used_physical_networks(zone, host)
-        .filter(|physical| *physical.isolation == Isolation::Vxlan)
-        .map(|physical| zone.udp_port(physical))
-        .collect();
+    let has_tunnels = |physical: &&PhysicalNetwork| {
+        *physical.isolation == Isolation::Vxlan
+            && zone.host(host).is_some_and(|host| {
+                let name = physical.name.as_str();
+                host.tunnel_address.get(name).is_some() && host.uplinks.get(name).is_some()
+            })
+    };
+    let ports: BTreeSet<u16> =
+        used_physical_networks(zone, host).filter(has_tunnels).map(|physical| zone.udp_port(physical)).collect();
     let classify = |port: u16| {
         let name = tunnel_device_name(port);
         let mut holders = devices.iter().filter(|device| device.vxlan.is_some_and(|vxlan| vxlan.port == port));

@@ -66,7 +66,9 @@ impl<'z> Compiler<'z, '_> {
         if *physical.isolation == Isolation::Vxlan {
             underlay.vxlan = self.vxlan(&underlay);
         }
-        if let Some(device) = device {
+        // Without a tunnel address, which a zone of one host may lack, nothing can arrive.
+        let has_way = *physical.isolation == Isolation::Vlan || underlay.vxlan.is_some();
+        if let Some(device) = device.filter(|_| has_way) {
             self.receive(&mut underlay, device, mode);
         }
         let vxlan = underlay.vxlan.as_ref();

@@ -101,4 +101,21 @@ mod tests {
             }
         }
     }
+
+    const DOCS: &str = include_str!("../../../docs/definitions.md");
+
+    #[test]
+    fn the_docs_have_every_field_and_a_document_that_is_valid() {
+        let schema = schema();
+        for (object, definition) in schema["$defs"].as_object().unwrap() {
+            for (field, schema) in definition["properties"].as_object().unwrap() {
+                assert!(DOCS.contains(&format!("`{field}`")), "docs/definitions.md lacks {object}.{field}");
+                for capacity in schema["properties"].as_object().into_iter().flat_map(|names| names.keys()) {
+                    assert!(DOCS.contains(&format!("`{capacity}`")), "docs/definitions.md lacks capacity {capacity}");
+                }
+            }
+        }
+        let example = DOCS.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        crate::definitions::parse("docs/definitions.md", example).unwrap();
+    }
 }

@@ -264,6 +264,16 @@ fn a_host_without_nics_has_nothing_and_a_stranger_is_an_error() {
 }
 
 #[test]
+fn a_zone_of_one_host_needs_no_underlay() {
+    let text = "zone: z\nphysical_networks: [{name: v, isolation: vxlan, vnis: 1-99}]\nhosts: [{name: kvm1}]\nnetworks:\n  \
+                - {name: n, physical_network: v, segment: 7, nics: [{instance: i, mac: \"02:00:00:00:00:01\", host: kvm1, device: vnet0}]}\n";
+    let compiled = compiled(&zone(text), "kvm1", &devices(), &Rows::default());
+    assert!(compiled.rows.uplinks.is_empty() && compiled.rows.segments.is_empty() && compiled.rows.tunnels.is_empty());
+    assert_eq!(compiled.rows.networks[&1].flood_count, 1);
+    assert_eq!(tunnel_device(&zone(text), &[], true), None);
+}
+
+#[test]
 fn a_map_too_small_is_said_with_the_way_out() {
     let text = TWO_TENANTS.replacen("trunk: eth2}}", "trunk: eth2}, capacities: {ports: 3}}", 1);
     let error = try_compile(&zone(&text), "kvm1", &devices(), &Rows::default()).unwrap_err();
