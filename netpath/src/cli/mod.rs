@@ -1,7 +1,7 @@
 //! The command line: global options, and one file per verb.
 //!
 //! A verb is a module with `Args` (clap's derive) and `run(&Args, &Global) -> Result<Exit, Error>`. To add one: write
-//! the file, declare the module, add a row to [`Verb`] and one to `dispatch`.
+//! the file, declare the module, add a row to `Verb` and one to `dispatch`.
 
 mod output;
 mod schema;
