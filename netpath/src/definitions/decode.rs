@@ -160,7 +160,7 @@ impl<'n, 'a, 'k> Fields<'n, 'a, 'k> {
             return None;
         };
         for (key, _) in fields {
-            if !known.contains(&&*key.name) {
+            if !known.contains(&&*key.name) && !findings.is_full() {
                 let expected = match nearest(&key.name, known) {
                     Some(name) => format!("did you mean `{name}`?"),
                     None => format!("use one of {}", known.join(", ")),

@@ -61,7 +61,7 @@ impl Findings {
         problem: impl fmt::Display,
         expected: impl fmt::Display,
     ) {
-        if self.found.len() >= FINDINGS_MAX {
+        if self.is_full() {
             return;
         }
         self.found.push(Finding {
@@ -70,6 +70,11 @@ impl Findings {
             problem: problem.to_string(),
             expected: expected.to_string(),
         });
+    }
+
+    /// Whether further findings are left out, and need not be worked out.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= FINDINGS_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -90,6 +90,9 @@ const CANDIDATES_MAX: usize = 256;
 
 /// Records that `name` refers to nothing.
 fn unknown<'z>(what: &str, name: &At<Name>, candidates: impl Iterator<Item = &'z str>, findings: &mut Findings) {
+    if findings.is_full() {
+        return;
+    }
     let candidates: Vec<&str> = candidates.take(CANDIDATES_MAX).collect();
     let expected = match nearest(name, &candidates) {
         Some(likely) => format!("did you mean `{likely}`?"),
