@@ -4,8 +4,8 @@ use core::{fmt, net::IpAddr, str::FromStr};
 
 use bytemuck::{Pod, Zeroable};
 
-/// A MAC address, in wire order.
-#[repr(transparent)]
+/// A MAC address, in wire order; at an even address, so that it is compared in three loads instead of six.
+#[repr(C, align(2))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct Mac(pub [u8; 6]);
 

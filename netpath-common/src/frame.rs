@@ -83,26 +83,31 @@ pub struct Frame {
     pub hash: u32,
     /// Ports, where the transport header has them.
     pub ports: Ports,
+}
+
+impl Frame {
     /// Whether a VLAN tag stands in the frame (tags that the kernel took off are not seen here).
-    pub tagged: bool,
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        self.l3 != EthHdr::LEN
+    }
 }
 
 /// The most IPv6 extension headers that are walked; a longer chain is refused (RFC 7113 §3 wants it seen through).
 const EXTENSION_HEADERS: usize = 6;
 
-/// Parses the frame that starts at `start` bytes.
+/// Parses the frame of a packet.
 ///
 /// # Errors
 /// [`DropReason::MalformedFrame`], [`DropReason::MalformedIpv4`] or [`DropReason::MalformedIpv6`].
 #[inline(always)]
-pub fn parse<P: Packet + ?Sized>(pkt: &P, start: usize) -> Result<Frame, DropReason> {
-    let eth = pkt.header::<EthHdr>(start).ok_or(DropReason::MalformedFrame)?;
+pub fn parse<P: Packet + ?Sized>(pkt: &P) -> Result<Frame, DropReason> {
+    let eth = pkt.header::<EthHdr>(0).ok_or(DropReason::MalformedFrame)?;
     let mut frame = Frame {
         destination: Mac(eth.dst_addr),
         source: Mac(eth.src_addr),
         ether_type: EtherType(u16::from_be(eth.ether_type)),
-        tagged: false,
-        l3: start + EthHdr::LEN,
+        l3: EthHdr::LEN,
         l4: 0,
         l3_len: 0,
         protocol: Protocol(0),
@@ -113,7 +118,6 @@ pub fn parse<P: Packet + ?Sized>(pkt: &P, start: usize) -> Result<Frame, DropRea
     if frame.ether_type.is_tag() {
         let tag = pkt.header::<VlanHdr>(frame.l3).ok_or(DropReason::MalformedFrame)?;
         frame.ether_type = EtherType(u16::from_be(tag.ether_type));
-        frame.tagged = true;
         frame.l3 += VlanHdr::LEN;
     }
     if frame.ether_type == EtherType::IPV4 {

@@ -19,7 +19,7 @@ fn check(bytes: &[u8], port: &Port) -> Result<(), DropReason> {
     let mut words = vec![0u16; bytes.len().div_ceil(2)];
     bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
     let pkt = &bytemuck::cast_slice::<u16, u8>(&words)[..bytes.len()];
-    let frame = frame::parse(pkt, 0)?;
+    let frame = frame::parse(pkt)?;
     antispoof::check(pkt, &frame, port, |address| address == Address::v4(SECOND))
 }
 

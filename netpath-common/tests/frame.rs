@@ -15,7 +15,7 @@ fn aligned(bytes: &[u8]) -> Vec<u16> {
 
 fn parse(bytes: &[u8]) -> Result<Frame, DropReason> {
     let words = aligned(bytes);
-    frame::parse(&bytemuck::cast_slice::<u16, u8>(&words)[..bytes.len()], 0)
+    frame::parse(&bytemuck::cast_slice::<u16, u8>(&words)[..bytes.len()])
 }
 
 fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {

@@ -28,7 +28,7 @@ fn inner(tos: u8) -> Frame {
     let mut bytes = [2u8, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 4, 8, 0, 0x45, tos, 0, 20, 0, 0, 0, 0, 64, 6].to_vec();
     bytes.extend([0, 0, 10, 1, 1, 11, 10, 1, 1, 12]);
     let words: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|word| u16::from_ne_bytes(*word)).collect();
-    frame::parse(bytemuck::cast_slice::<u16, u8>(&words), 0).unwrap()
+    frame::parse(bytemuck::cast_slice::<u16, u8>(&words)).unwrap()
 }
 
 /// Outer headers and an empty inner frame, at an aligned address.

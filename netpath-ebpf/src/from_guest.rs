@@ -22,8 +22,8 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     *owner = port.network;
 
     let priority = vlan::strip_from_guest(pkt, network)?;
-    let frame = frame::parse(pkt, 0)?;
-    if frame.tagged && frame.ether_type.is_tag() {
+    let frame = frame::parse(pkt)?;
+    if frame.ether_type.is_tag() {
         return Err(DropReason::TaggedFrame);
     }
     antispoof::check(pkt, &frame, port, |address| owns(port, address))?;

@@ -146,7 +146,6 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
         destination: Mac(eth.dst_addr),
         source: Mac(eth.src_addr),
         ether_type: EtherType(u16::from_be(eth.ether_type)),
-        tagged: false,
         l3: EthHdr::LEN,
         l4: 0,
         l3_len: 0,

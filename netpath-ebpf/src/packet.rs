@@ -3,6 +3,8 @@
 //! A header borrowed from a packet ends where the packet is moved: everything that moves it takes `&mut self`, and
 //! the verifier wants the bounds compared again afterwards.
 
+use core::hint::assert_unchecked;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, xdp_md},
@@ -124,8 +126,13 @@ impl Packet for XdpPacket {
     #[inline(always)]
     fn header<T: Wire>(&self, offset: usize) -> Option<&T> {
         let (start, end) = self.bounds();
-        // SAFETY: `at` compared the bounds, `Wire` allows any bytes, and the BPF target reads at any alignment.
-        at::<T>(start, end, offset & OFFSET_MASK).map(|p| unsafe { &*p })
+        let header = at::<T>(start, end, offset & OFFSET_MASK)?;
+        // SAFETY: `at` compared the bounds and `Wire` allows any bytes. Drivers and the stack keep frames at even
+        // addresses, and where one did not, the loads would be right all the same: BPF has them at any alignment.
+        unsafe {
+            assert_unchecked(header.cast::<u16>().is_aligned());
+            Some(&*header)
+        }
     }
 
     #[inline(always)]
@@ -302,8 +309,13 @@ impl Packet for TcPacket {
     #[inline(always)]
     fn header<T: Wire>(&self, offset: usize) -> Option<&T> {
         let (start, end) = self.bounds();
-        // SAFETY: `at` compared the bounds, `Wire` allows any bytes, and the BPF target reads at any alignment.
-        at::<T>(start, end, offset & OFFSET_MASK).map(|p| unsafe { &*p })
+        let header = at::<T>(start, end, offset & OFFSET_MASK)?;
+        // SAFETY: `at` compared the bounds and `Wire` allows any bytes. Drivers and the stack keep frames at even
+        // addresses, and where one did not, the loads would be right all the same: BPF has them at any alignment.
+        unsafe {
+            assert_unchecked(header.cast::<u16>().is_aligned());
+            Some(&*header)
+        }
     }
 
     #[inline(always)]

@@ -136,9 +136,18 @@ fn clean(mut command: Command) -> Command {
 
 /// What rustc is told for the BPF target, as one `CARGO_ENCODED_RUSTFLAGS` value.
 ///
-/// BTF comes from debug info; CPU v3 (Linux 5.12) is needed where the old value of an atomic is used.
+/// BTF comes from debug info; CPU v3 (Linux 5.12) is needed where the old value of an atomic is used. Expanding copies
+/// "in order" would leave every `memset`, of three bytes even, a call of a byte loop.
 pub fn rustflags() -> OsString {
-    ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf"].join("\x1f").into()
+    [
+        "--cfg=bpf_target_arch=\"x86_64\"",
+        "-Cdebuginfo=2",
+        "-Ctarget-cpu=v3",
+        "-Clink-arg=--btf",
+        "-Clink-arg=--disable-expand-memcpy-in-order",
+    ]
+    .join("\x1f")
+    .into()
 }
 
 /// A cargo command (`build`, `clippy`, …) over `netpath-ebpf` for the BPF target.
