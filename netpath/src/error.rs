@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::definitions::DefinitionsError;
+use crate::{datapath::DatapathError, definitions::DefinitionsError, netlink::NetlinkError};
 
 /// The failure of a verb. `main` prints it, followed by its chain of sources.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,22 @@ pub enum Error {
     /// The definitions cannot be read, or have findings.
     #[error(transparent)]
     Definitions(#[from] DefinitionsError),
+    /// The kernel's BPF objects.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The kernel's network devices.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// No such map, or no such row.
+    #[error("there is no {what} `{name}`; {next}")]
+    NotFound {
+        /// What was looked for.
+        what: &'static str,
+        /// By which name.
+        name: String,
+        /// What to do.
+        next: String,
+    },
     /// The host's own name is not known, so that its part of the definitions cannot be chosen.
     #[error("this host's name cannot be read from {path}; name it with --host")]
     HostName {

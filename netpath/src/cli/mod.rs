@@ -3,8 +3,14 @@
 //! A verb is a module with `Args` (clap's derive) and `run(&Args, &Global) -> Result<Exit, Error>`. To add one: write
 //! the file, declare the module, add a row to `Verb` and one to `dispatch`.
 
+mod applied;
+mod detach;
+mod map;
 mod output;
 mod schema;
+mod show;
+mod status;
+mod table;
 mod validate;
 
 use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
@@ -47,6 +53,10 @@ pub struct Global {
 enum Verb {
     Validate(validate::Args),
     Schema(schema::Args),
+    Status(status::Args),
+    Detach(detach::Args),
+    Show(show::Args),
+    Map(map::Args),
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Error> {
@@ -54,6 +64,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
     match &cli.verb {
         Verb::Validate(args) => validate::run(args, global),
         Verb::Schema(args) => schema::run(args, global),
+        Verb::Status(args) => status::run(args, global),
+        Verb::Detach(args) => detach::run(args, global),
+        Verb::Show(args) => show::run(args, global),
+        Verb::Map(args) => map::run(args, global),
     }
 }
 

@@ -90,7 +90,7 @@ pub enum DatapathError {
         field: &'static str,
     },
     /// The verifier refused a program. Its whole log is in the source.
-    #[error("the kernel refused program {program}: {source}")]
+    #[error("the kernel refused program {program}")]
     Refused {
         /// The program.
         program: &'static str,
@@ -109,7 +109,7 @@ pub enum DatapathError {
         program: u32,
     },
     /// Anything else the kernel refused.
-    #[error("cannot {operation}: {source}")]
+    #[error("cannot {operation}")]
     Failed {
         /// What was tried, with the object's name.
         operation: String,

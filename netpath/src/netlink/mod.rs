@@ -25,10 +25,10 @@ pub use device::{Device, VxlanSettings, XdpSupport, devices};
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// No socket.
-    #[error("cannot open a netlink socket: {0}")]
+    #[error("cannot open a netlink socket")]
     Socket(#[source] io::Error),
     /// The kernel said no.
-    #[error("cannot {operation}: {source}")]
+    #[error("cannot {operation}")]
     Refused {
         /// What was asked, with the object's name.
         operation: String,

@@ -1,0 +1,134 @@
+//! What is applied on this host, opened for reading, with the names that make indices readable.
+
+use std::collections::HashMap;
+
+use netpath_common::maps::{Destination, NameKey, Network, destination_kind, name_kind, segment_kind};
+
+use super::Global;
+use crate::{
+    datapath::{Root, Tables, name_text},
+    error::Error,
+    netlink::{self, Device},
+};
+
+/// The tables of the root, and the names of what is in them.
+pub(super) struct Applied {
+    /// The pins.
+    pub(super) root: Root,
+    /// The maps.
+    pub(super) tables: Tables,
+    /// The names.
+    pub(super) names: Names,
+    /// The devices of the namespace.
+    pub(super) devices: Vec<Device>,
+}
+
+impl Applied {
+    /// Opens what is applied under the root.
+    pub(super) fn open(global: &Global) -> Result<Self, Error> {
+        let root = Root::open(&global.root)?;
+        let tables = Tables::open(&root)?;
+        let devices = netlink::devices()?;
+        let rows = tables.names.rows()?.into_iter().map(|(key, name)| ((key.kind, key.index), name_text(&name)));
+        let devices_by_index = devices.iter().map(|device| (device.index, device.name.clone())).collect();
+        let names = Names { rows: rows.collect(), devices: devices_by_index };
+        Ok(Self { root, tables, names, devices })
+    }
+}
+
+/// Names by what they are of.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    rows: HashMap<(u32, u32), String>,
+    devices: HashMap<u32, String>,
+}
+
+impl Names {
+    /// The host that was applied.
+    pub(super) fn host(&self) -> Option<&str> {
+        self.rows.get(&(name_kind::HOST, 0)).map(String::as_str)
+    }
+
+    /// A network; what has no name any more is its number.
+    pub(super) fn network(&self, index: u32) -> String {
+        if index == 0 { "-".to_owned() } else { self.named(name_kind::NETWORK, index) }
+    }
+
+    /// A physical network.
+    pub(super) fn physical_network(&self, index: u32) -> String {
+        self.named(name_kind::PHYSICAL_NETWORK, index)
+    }
+
+    /// A guest port, `network/instance/mac`.
+    pub(super) fn port(&self, slot: u32) -> String {
+        self.named(name_kind::PORT, slot)
+    }
+
+    /// A tunnel, `physical network/host`.
+    pub(super) fn tunnel(&self, index: u32) -> String {
+        self.named(name_kind::TUNNEL, index)
+    }
+
+    /// A device; one that is gone is its index.
+    pub(super) fn device(&self, index: u32) -> String {
+        match (index, self.devices.get(&index)) {
+            (0, _) => "-".to_owned(),
+            (_, Some(name)) => name.clone(),
+            (_, None) => format!("#{index}"),
+        }
+    }
+
+    /// Every name of a kind, by index.
+    pub(super) fn all(&self, kind: u32) -> Vec<(u32, &str)> {
+        let mut all: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|((k, _), _)| *k == kind)
+            .map(|((_, index), name)| (*index, name.as_str()))
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// What a row of NAMES is of.
+    pub(super) fn kind(key: NameKey) -> &'static str {
+        match key.kind {
+            name_kind::HOST => "host",
+            name_kind::NETWORK => "network",
+            name_kind::PORT => "port",
+            name_kind::TUNNEL => "tunnel",
+            name_kind::PHYSICAL_NETWORK => "physical_network",
+            _ => "unknown",
+        }
+    }
+
+    /// Where a frame goes, in words.
+    pub(super) fn destination(&self, destination: &Destination) -> (&'static str, String) {
+        match destination.kind {
+            destination_kind::LOCAL => ("local", self.device(destination.target)),
+            destination_kind::TUNNEL => ("tunnel", self.tunnel(destination.target)),
+            destination_kind::UPLINK => ("uplink", self.device(destination.target)),
+            destination_kind::GATEWAY => ("gateway", "-".to_owned()),
+            _ => ("unknown", destination.target.to_string()),
+        }
+    }
+
+    fn named(&self, kind: u32, index: u32) -> String {
+        self.rows.get(&(kind, index)).cloned().unwrap_or_else(|| format!("#{index}"))
+    }
+}
+
+/// The kind of a network's segment and its id, in words.
+pub(super) fn segment(network: &Network) -> (&'static str, String) {
+    match network.kind {
+        segment_kind::VXLAN => ("vxlan", network.segment.to_string()),
+        segment_kind::VLAN => ("vlan", network.segment.to_string()),
+        segment_kind::UNTAGGED => ("untagged", "-".to_owned()),
+        _ => ("none", "-".to_owned()),
+    }
+}
+
+/// An IPv4 address of a row, `None` when it is zero.
+pub(super) fn ipv4(octets: [u8; 4]) -> Option<std::net::Ipv4Addr> {
+    (octets != [0; 4]).then(|| octets.into())
+}

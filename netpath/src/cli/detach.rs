@@ -1,0 +1,134 @@
+//! `netpath detach`: takes every program off and gives devices back as they were.
+
+use netpath_common::maps::{Tunnel, uplink_flags};
+use serde::Serialize;
+
+use super::{Exit, Global, output};
+use crate::{
+    datapath::{self, DatapathError, Root, Tables},
+    error::Error,
+    netlink::{self, Device, address, ethtool, vxlan::OwnVxlan},
+};
+
+/// Take every program off, restore what was changed on devices, delete netpath's own tunnel devices
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Remove the pinned maps and programs as well, and with them counters and names
+    #[arg(long)]
+    purge: bool,
+}
+
+/// What `-o json` prints.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Programs taken off, as device and hook.
+    detached: Vec<String>,
+    /// Devices whose `rxvlan` offload was turned on again.
+    restored: Vec<String>,
+    /// netpath's own devices that were deleted.
+    deleted: Vec<String>,
+    /// Multicast groups left.
+    left: Vec<String>,
+    /// The pins were removed.
+    purged: bool,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
+    let Some(root) = existing(global)? else {
+        let report = Report::default();
+        let text = || format!("nothing is applied under {}\n", global.root.display());
+        output::print(global.output, &report, text)?;
+        return Ok(Exit::Done);
+    };
+    let _lock = root.lock()?;
+    let mut report = Report::default();
+    for pin in root.link_pins()? {
+        datapath::detach(&root, &pin.device, pin.hook)?;
+        report.detached.push(format!("{} from {}", pin.hook, pin.device));
+    }
+    match Tables::open(&root) {
+        Ok(mut tables) => give_back(&mut tables, &mut report)?,
+        // Maps of another ABI, or removed by hand: there is nothing to learn from them.
+        Err(DatapathError::NothingApplied { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if args.purge {
+        root.purge()?;
+        report.purged = true;
+    }
+    output::print(global.output, &report, || render(&report))?;
+    Ok(Exit::Done)
+}
+
+fn existing(global: &Global) -> Result<Option<Root>, Error> {
+    match Root::open(&global.root) {
+        Ok(root) => Ok(Some(root)),
+        Err(DatapathError::NothingApplied { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Restores offloads, leaves multicast groups and deletes own devices, as UPLINKS and TUNNELS tell.
+fn give_back(tables: &mut Tables, report: &mut Report) -> Result<(), Error> {
+    let devices = netlink::devices()?;
+    for (key, mut uplink) in tables.uplinks.rows()? {
+        let Some(device) = devices.iter().find(|device| device.index == key.ifindex) else { continue };
+        if uplink.flags & uplink_flags::RESTORE_RXVLAN != 0 {
+            ethtool::set_offload(device.index, ethtool::RX_VLAN, true)?;
+            uplink.flags &= !uplink_flags::RESTORE_RXVLAN;
+            tables.uplinks.put(&key, &uplink)?;
+            report.restored.push(device.name.clone());
+        }
+        if uplink.flags & uplink_flags::TUNNEL_DEVICE != 0 && device.vxlan.is_some_and(|vxlan| vxlan.external) {
+            OwnVxlan { name: device.name.clone(), port: key.udp_port as u16 }.delete()?;
+            report.deleted.push(device.name.clone());
+        }
+    }
+    report.restored.sort();
+    report.restored.dedup();
+    leave_groups(&tables.tunnels.rows()?, &devices, report)
+}
+
+fn leave_groups(tunnels: &[Tunnel], devices: &[Device], report: &mut Report) -> Result<(), Error> {
+    for membership in address::memberships()? {
+        let is_own = tunnels.iter().any(|tunnel| {
+            let egress = devices.iter().find(|device| device.index == tunnel.egress);
+            let on = egress.map(|device| layer3(device, devices).index);
+            tunnel.remote == membership.group.octets() && on == Some(membership.device)
+        });
+        if is_own {
+            address::leave(membership)?;
+            report.left.push(membership.group.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// The device that has an uplink's IP addresses: itself, or the bridge or bond above it.
+pub(super) fn layer3<'a>(device: &'a Device, devices: &'a [Device]) -> &'a Device {
+    match device.master.and_then(|master| devices.iter().find(|above| above.index == master)) {
+        Some(above) => layer3(above, devices),
+        None => device,
+    }
+}
+
+fn render(report: &Report) -> String {
+    let mut text = String::new();
+    for line in &report.detached {
+        text += &format!("- {line}\n");
+    }
+    for device in &report.restored {
+        text += &format!("~ rxvlan offload of {device} is on again\n");
+    }
+    for device in &report.deleted {
+        text += &format!("- device {device}\n");
+    }
+    for group in &report.left {
+        text += &format!("- multicast group {group}\n");
+    }
+    match report.purged {
+        true => text += "maps and programs are removed\n",
+        false => text += "maps keep their rows; `netpath apply` attaches again, `detach --purge` removes them\n",
+    }
+    text
+}

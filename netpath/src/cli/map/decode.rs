@@ -1,0 +1,190 @@
+//! Rows of the maps in words: indices as names, bytes as addresses.
+
+use bytemuck::bytes_of;
+use netpath_common::{
+    DropReason,
+    maps::{
+        AddressKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey, Learned, Name, NameKey,
+        Neighbour, NeighbourKey, Network, NextHop, Port, Segment, SegmentKey, Tunnel, Uplink, UplinkKey,
+        destination_flags, network_flags, port_flags, segment_flags, tunnel_flags, uplink_flags,
+    },
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cli::applied::{Names, ipv4, segment},
+    datapath::name_text,
+};
+
+/// A key or value that can be put in words. The order of the fields is that of the struct.
+pub(super) trait Decode: bytemuck::Pod {
+    /// Field by field.
+    fn decode(&self, names: &Names) -> Map<String, Value>;
+
+    /// The bytes, in hexadecimal.
+    fn hex(&self) -> String {
+        bytes_of(self).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The names of the bits that are set.
+fn flags(set: u32, known: &[(u32, &str)]) -> Value {
+    known.iter().filter(|(bit, _)| set & bit != 0).map(|(_, name)| Value::from(*name)).collect()
+}
+
+fn ip(address: netpath_common::Address) -> Value {
+    if address == netpath_common::Address::NONE { Value::Null } else { address.to_string().into() }
+}
+
+fn ip4(octets: [u8; 4]) -> Value {
+    ipv4(octets).map_or(Value::Null, |address| address.to_string().into())
+}
+
+fn mac(mac: netpath_common::Mac) -> Value {
+    if mac == netpath_common::Mac::ZERO { Value::Null } else { mac.to_string().into() }
+}
+
+macro_rules! decode {
+    ($($type:ty: |$this:ident, $names:ident| [$($field:literal: $value:expr),+ $(,)?];)+) => {
+        $(impl Decode for $type {
+            fn decode(&self, $names: &Names) -> Map<String, Value> {
+                let $this = self;
+                fields([$(($field, json!($value))),+])
+            }
+        })+
+    };
+}
+
+decode! {
+    u64: |this, _names| ["packets": this];
+    Port: |this, names| [
+        "device": names.device(this.ifindex),
+        "network": names.network(this.network),
+        "port": names.port(this.slot),
+        "flags": flags(this.flags, &[
+            (port_flags::TRUSTED, "trusted"),
+            (port_flags::ANY_IP, "any_ip"),
+            (port_flags::MORE_ADDRESSES, "more_addresses"),
+        ]),
+        "mac": mac(this.mac),
+        "ip": ip4(this.ip4),
+        "ip6": ip(this.ip6),
+        "link_local": ip(this.link_local),
+    ];
+    AddressKey: |this, names| ["device": names.device(this.ifindex), "address": ip(this.address)];
+    Network: |this, names| [
+        "kind": segment(this).0,
+        "segment": this.segment,
+        "flags": flags(this.flags.into(), &[(network_flags::ON_MISS_PASS.into(), "on_miss_pass")]),
+        "mtu": this.mtu,
+        "uplink": names.device(this.uplink),
+        "flood_count": this.flood_count,
+        "physical_network": names.physical_network(this.physical_network),
+        "gateway_mac": mac(this.gateway_mac),
+        "gateway": ip4(this.gateway_ip4),
+        "gateway6": ip(this.gateway_ip6),
+    ];
+    UplinkKey: |this, names| ["device": names.device(this.ifindex), "udp_port": this.udp_port];
+    Uplink: |this, _names| [
+        "tunnel_address": ip4(this.local),
+        "flags": flags(this.flags, &[
+            (uplink_flags::OWNS_PORT, "owns_port"),
+            (uplink_flags::RESTORE_RXVLAN, "restore_rxvlan"),
+            (uplink_flags::TUNNEL_DEVICE, "tunnel_device"),
+        ]),
+    ];
+    SegmentKey: |this, names| ["device": names.device(this.ifindex), "udp_port": this.udp_port, "id": this.id];
+    Segment: |this, names| [
+        "network": names.network(this.network),
+        "physical_network": names.physical_network(this.physical_network),
+        "flags": flags(this.flags, &[(segment_flags::STRIP, "strip")]),
+    ];
+    EndpointKey: |this, names| [
+        "physical_network": names.physical_network(this.physical_network),
+        "remote": ip4(this.remote),
+    ];
+    Endpoint: |this, names| ["tunnel": names.tunnel(this.tunnel), "local": ip4(this.local)];
+    FdbKey: |this, names| ["network": names.network(this.network), "mac": mac(this.mac)];
+    Destination: |this, names| [
+        "kind": names.destination(this).0,
+        "target": names.destination(this).1,
+        "port": if this.kind == netpath_common::maps::destination_kind::LOCAL {
+            names.port(this.slot).into()
+        } else {
+            Value::Null
+        },
+        "flags": flags(this.flags.into(), &[(destination_flags::XDP_TARGET.into(), "xdp_target")]),
+    ];
+    Learned: |this, names| [
+        "kind": names.destination(&this.destination).0,
+        "target": names.destination(&this.destination).1,
+        "last_seen_ns": this.last_seen_ns,
+    ];
+    NeighbourKey: |this, names| ["network": names.network(this.network), "address": ip(this.address)];
+    Neighbour: |this, _names| ["mac": mac(this.mac)];
+    Tunnel: |this, names| [
+        "remote": ip4(this.remote),
+        "local": ip4(this.local),
+        "udp_port": this.udp_port,
+        "ttl": this.ttl,
+        "flags": flags(this.flags.into(), &[(tunnel_flags::GROUP.into(), "group")]),
+        "device": names.device(this.device),
+        "lookup": names.device(this.lookup),
+        "egress": names.device(this.egress),
+        "source_mac": mac(this.source_mac),
+    ];
+    NextHop: |this, names| [
+        "expires_ns": this.expires_ns,
+        "remote": ip4(this.remote),
+        "device": names.device(this.ifindex),
+        "mtu": this.mtu,
+        "destination_mac": mac(this.destination_mac),
+        "source_mac": mac(this.source_mac),
+    ];
+    FloodKey: |this, names| ["network": names.network(this.network), "position": this.position];
+    NameKey: |this, _names| ["kind": Names::kind(*this), "index": this.index];
+    Name: |this, _names| ["name": name_text(this)];
+    Counters: |this, _names| [
+        "from_guest_packets": this.from_guest_packets,
+        "from_guest_bytes": this.from_guest_bytes,
+        "to_guest_packets": this.to_guest_packets,
+        "to_guest_bytes": this.to_guest_bytes,
+    ];
+    DropKey: |this, names| [
+        "network": names.network(this.network),
+        "reason": DropReason::from_code(this.reason)
+            .map_or_else(|| this.reason.to_string(), |reason| reason.label().to_owned()),
+    ];
+}
+
+/// What an array is indexed by, or a hash keyed by, where that is one number.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(super) struct Index<const KIND: u8>(pub(super) u32);
+
+/// A device's index.
+pub(super) const DEVICE: u8 = 1;
+/// A network's.
+pub(super) const NETWORK: u8 = 2;
+/// A guest port's slot.
+pub(super) const PORT: u8 = 3;
+/// A tunnel's.
+pub(super) const TUNNEL: u8 = 4;
+/// A plain number: the value of ADDRESSES.
+pub(super) const NUMBER: u8 = 0;
+
+impl<const KIND: u8> Decode for Index<KIND> {
+    fn decode(&self, names: &Names) -> Map<String, Value> {
+        match KIND {
+            DEVICE => fields([("device", names.device(self.0).into())]),
+            NETWORK => fields([("network", names.network(self.0).into())]),
+            PORT => fields([("port", names.port(self.0).into())]),
+            TUNNEL => fields([("tunnel", names.tunnel(self.0).into())]),
+            _ => fields([("value", self.0.into())]),
+        }
+    }
+}

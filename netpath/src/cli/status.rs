@@ -1,0 +1,112 @@
+//! `netpath status`: what is applied here, and whether it works.
+
+use netpath_common::maps::{ABI_VERSION, name_kind, uplink_flags};
+use serde::Serialize;
+
+use super::{Exit, Global, applied::Applied, output, table::Table};
+use crate::{
+    datapath::{self, AttachState, Hook, Programs, Root},
+    error::Error,
+};
+
+/// Show what is applied on this host: programs on devices, and whether each works
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+/// What `-o json` prints.
+#[derive(Debug, Serialize)]
+struct Status {
+    /// The pin root.
+    root: String,
+    /// Version of the maps' layouts.
+    abi: u32,
+    /// The host whose part was applied.
+    host: Option<String>,
+    /// The kernel's release.
+    kernel: String,
+    /// TC programs attach by tcx links, not by clsact filters.
+    tcx: bool,
+    /// This build's programs are loaded.
+    programs_current: bool,
+    /// Networks with a member on this host.
+    networks: usize,
+    /// Guest ports in force.
+    ports: usize,
+    /// Guest ports that wait for their device, as network/instance/mac.
+    waiting: Vec<String>,
+    /// Programs on devices.
+    attachments: Vec<Row>,
+    /// netpath's own tunnel devices.
+    tunnel_devices: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    device: String,
+    hook: Hook,
+    state: AttachState,
+    program: u32,
+}
+
+pub(super) fn run(_: &Args, global: &Global) -> Result<Exit, Error> {
+    let applied = Applied::open(global)?;
+    let status = read(&applied)?;
+    output::print(global.output, &status, || render(&status))?;
+    let works = status.attachments.iter().all(|row| row.state != AttachState::Broken);
+    Ok(if works { Exit::Done } else { Exit::Failed })
+}
+
+fn read(applied: &Applied) -> Result<Status, Error> {
+    let programs = Programs::pinned(&applied.root)?;
+    let attachments = attachments(&applied.root, programs.as_ref(), applied)?;
+    let ports = applied.tables.ports.rows()?;
+    let in_force: std::collections::HashSet<_> = ports.iter().map(|(_, port)| port.slot).collect();
+    let all = applied.names.all(name_kind::PORT);
+    let waiting = all.iter().filter(|(slot, _)| !in_force.contains(slot)).map(|(_, name)| (*name).to_owned());
+    let own = applied.tables.uplinks.rows()?;
+    let own = own.iter().filter(|(_, uplink)| uplink.flags & uplink_flags::TUNNEL_DEVICE != 0);
+    Ok(Status {
+        root: applied.root.path().display().to_string(),
+        abi: ABI_VERSION,
+        host: applied.names.host().map(str::to_owned),
+        kernel: datapath::release(),
+        tcx: datapath::Kernel::probe()?.has_tcx,
+        programs_current: programs.is_some(),
+        networks: applied.names.all(name_kind::NETWORK).len(),
+        ports: ports.len(),
+        waiting: waiting.collect(),
+        attachments,
+        tunnel_devices: own.map(|(key, _)| applied.names.device(key.ifindex)).collect(),
+    })
+}
+
+fn attachments(root: &Root, programs: Option<&Programs>, applied: &Applied) -> Result<Vec<Row>, Error> {
+    let found = datapath::attachments(root, programs, &applied.devices)?;
+    let row = |a: datapath::Attachment| Row { device: a.device, hook: a.hook, state: a.state, program: a.program };
+    Ok(found.into_iter().map(row).collect())
+}
+
+fn render(status: &Status) -> String {
+    let Status { root, abi, kernel, networks, ports, .. } = status;
+    let mut text = format!("host      {}\n", status.host.as_deref().unwrap_or("-"));
+    text += &format!("root      {root} (ABI v{abi})\n");
+    text += &format!("kernel    {kernel}, {}\n", if status.tcx { "tcx links" } else { "clsact filters" });
+    let build =
+        if status.programs_current { "of this build" } else { "of another build: the next apply replaces them" };
+    text += &format!("programs  {build}\n");
+    text += &format!("networks  {networks}\nports     {ports} in force, {} waiting\n", status.waiting.len());
+    if !status.tunnel_devices.is_empty() {
+        text += &format!("tunnels   {}\n", status.tunnel_devices.join(", "));
+    }
+    text.push('\n');
+    let mut table = Table::new(&["DEVICE", "HOOK", "STATE", ">PROGRAM"]);
+    for row in &status.attachments {
+        let state = match row.state {
+            AttachState::Current => "current",
+            AttachState::Outdated => "outdated: the next apply replaces it",
+            AttachState::Broken => "broken: device gone or program taken off; the next apply mends it",
+        };
+        table.row([row.device.clone(), row.hook.to_string(), state.to_owned(), row.program.to_string()]);
+    }
+    text + &table.render()
+}
