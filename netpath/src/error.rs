@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{datapath::DatapathError, definitions::DefinitionsError, netlink::NetlinkError};
+use crate::{
+    compile::CompileError, datapath::DatapathError, definitions::DefinitionsError, netlink::NetlinkError,
+    preflight::Finding,
+};
 
 /// The failure of a verb. `main` prints it, followed by its chain of sources.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,25 @@ pub enum Error {
     /// The kernel's network devices.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The definitions do not fit the host.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The host is not fit for its part of the definitions.
+    #[error("nothing was touched:{}", listed(findings.iter().map(|f| format!("{}: {}", f.object, f.message))))]
+    Preflight {
+        /// What is wrong.
+        findings: Vec<Finding>,
+    },
+    /// A step of an apply failed, and those made before it were taken back.
+    #[error("apply failed at `{failed}`; {}", undone(left))]
+    Apply {
+        /// The step.
+        failed: String,
+        /// What could not be taken back.
+        left: Vec<String>,
+        /// Why it failed.
+        source: Box<Error>,
+    },
     /// No such map, or no such row.
     #[error("there is no {what} `{name}`; {next}")]
     NotFound {
@@ -37,4 +59,15 @@ pub enum Error {
     /// The output could not be written.
     #[error("the output cannot be written")]
     Output(#[source] io::Error),
+}
+
+fn listed(lines: impl Iterator<Item = String>) -> String {
+    lines.map(|line| format!("\n  {line}")).collect()
+}
+
+fn undone(left: &[String]) -> String {
+    match left {
+        [] => "all was taken back, nothing changed".to_owned(),
+        _ => format!("not all could be taken back, apply again:{}", listed(left.iter().cloned())),
+    }
 }

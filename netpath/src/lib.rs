@@ -1,9 +1,11 @@
 //! netpath's loader: definitions, reconciliation and the data path's user side.
 
+pub mod apply;
 pub mod cli;
 pub mod compile;
 pub mod datapath;
 pub mod definitions;
 pub mod error;
 pub mod netlink;
+pub mod preflight;
 pub mod reconcile;

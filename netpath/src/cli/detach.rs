@@ -1,10 +1,13 @@
 //! `netpath detach`: takes every program off and gives devices back as they were.
 
+use std::path::Path;
+
 use netpath_common::maps::{Tunnel, uplink_flags};
 use serde::Serialize;
 
 use super::{Exit, Global, output};
 use crate::{
+    apply,
     datapath::{self, DatapathError, Root, Tables},
     error::Error,
     netlink::{self, Device, address, ethtool, vxlan::OwnVxlan},
@@ -47,7 +50,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         report.detached.push(format!("{} from {}", pin.hook, pin.device));
     }
     match Tables::open(&root) {
-        Ok(mut tables) => give_back(&mut tables, &mut report)?,
+        Ok(mut tables) => give_back(root.path(), &mut tables, &mut report)?,
         // Maps of another ABI, or removed by hand: there is nothing to learn from them.
         Err(DatapathError::NothingApplied { .. }) => {}
         Err(error) => return Err(error.into()),
@@ -69,7 +72,7 @@ fn existing(global: &Global) -> Result<Option<Root>, Error> {
 }
 
 /// Restores offloads, leaves multicast groups and deletes own devices, as UPLINKS and TUNNELS tell.
-fn give_back(tables: &mut Tables, report: &mut Report) -> Result<(), Error> {
+fn give_back(root: &Path, tables: &mut Tables, report: &mut Report) -> Result<(), Error> {
     let devices = netlink::devices()?;
     for (key, mut uplink) in tables.uplinks.rows()? {
         let Some(device) = devices.iter().find(|device| device.index == key.ifindex) else { continue };
@@ -79,13 +82,14 @@ fn give_back(tables: &mut Tables, report: &mut Report) -> Result<(), Error> {
             tables.uplinks.put(&key, &uplink)?;
             report.restored.push(device.name.clone());
         }
-        if uplink.flags & uplink_flags::TUNNEL_DEVICE != 0 && device.vxlan.is_some_and(|vxlan| vxlan.external) {
-            OwnVxlan { name: device.name.clone(), port: key.udp_port as u16 }.delete()?;
-            report.deleted.push(device.name.clone());
-        }
     }
     report.restored.sort();
     report.restored.dedup();
+    for device in devices.iter().filter(|device| apply::is_own_tunnel(root, device)) {
+        let port = device.vxlan.map_or(0, |vxlan| vxlan.port);
+        OwnVxlan { name: device.name.clone(), port, mac: device.mac.unwrap_or_default() }.delete()?;
+        report.deleted.push(device.name.clone());
+    }
     leave_groups(&tables.tunnels.rows()?, &devices, report)
 }
 

@@ -23,7 +23,7 @@ use super::{
     error::errno,
     pins::{make_dir, remove_dir, remove_pin},
 };
-use crate::netlink::{Device, tc};
+use crate::netlink::{Device, XdpSupport, tc};
 
 /// Priority of netpath's clsact filters: before whatever else is likely to be there.
 const PRIORITY: u16 = 17;
@@ -114,6 +114,7 @@ pub fn detach(root: &Root, device: &str, hook: Hook) -> Result<(), DatapathError
     // A link goes with its last reference, which is the pin.
     let link = root.link(device, hook);
     remove_pin(&link)?;
+    remove_dir(&root.xdp_refusal(device))?;
     link.parent().map_or(Ok(()), remove_dir)
 }
 
@@ -177,6 +178,10 @@ fn attach_xdp(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
         Err(error) if errno(&error) == Some(Errno::BUSY.raw_os_error()) => {
             let program = device.xdp_program.unwrap_or_default();
             return Err(DatapathError::XdpTaken { device: device.name.clone(), program });
+        }
+        Err(error) if device.xdp == XdpSupport::Unknown => {
+            tracing::warn!("the driver of device {} refuses XDP ({error}); its frames are taken in TC", device.name);
+            return make_dir(&root.xdp_refusal(&device.name));
         }
         attached => attached.map_err(failed)?,
     };

@@ -92,6 +92,21 @@ impl Programs {
         Ok(ids.map(|ids| Self { kernel, root: root.clone(), fingerprint, ids }))
     }
 
+    /// The pinned programs, of whichever build, that have this program at that hook.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn with(root: &Root, hook: Hook, program: u32) -> Result<Option<Self>, DatapathError> {
+        let kernel = Kernel::probe()?;
+        for fingerprint in names_in(&root.programs())? {
+            let found = pinned_ids(root, &fingerprint)?.map(|ids| Self { kernel, root: root.clone(), fingerprint, ids });
+            if let Some(programs) = found.filter(|programs| programs.id(hook) == program) {
+                return Ok(Some(programs));
+            }
+        }
+        Ok(None)
+    }
+
     /// Which build's object they are from.
     #[must_use]
     pub fn fingerprint(&self) -> &str {

@@ -4,6 +4,7 @@
 //! <root>/v<ABI>/maps/NAME                    a map
 //! <root>/v<ABI>/programs/<object>/<hook>     a loaded program of one build's object
 //! <root>/links/<device>/<hook>               a link: an XDP link, or tcx from Linux 6.6
+//! <root>/links/<device>/xdp_refused          an empty folder: its driver refused XDP
 //! <root>/links/<device>/<hook>-clsact        below 6.6: the program that a filter of fixed priority and handle runs
 //! ```
 //!
@@ -137,6 +138,12 @@ impl Root {
     #[must_use]
     pub fn filter(&self, device: &str, hook: Hook) -> PathBuf {
         self.links().join(encode(device)).join(format!("{}{CLSACT_SUFFIX}", hook.name()))
+    }
+
+    /// A folder that says that the device's driver refused XDP, where only trying tells: before 6.3.
+    #[must_use]
+    pub fn xdp_refusal(&self, device: &str) -> PathBuf {
+        self.links().join(encode(device)).join("xdp_refused")
     }
 
     /// Every pinned attachment, by device and hook.

@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::PathBuf};
 
+use netpath_common::Mac;
+
 use super::{
     Device, NetlinkError,
     codec::{ACK, CREATE, EXCLUSIVE, Message},
@@ -11,6 +13,7 @@ use super::{
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
@@ -35,6 +38,17 @@ pub struct OwnVxlan {
     pub name: String,
     /// UDP port.
     pub port: u16,
+    /// MAC address, by which the instance that made the device knows it again: see [`own_mac`].
+    pub mac: Mac,
+}
+
+/// The MAC address of the tunnel devices that the instance with this pin root makes: locally administered, `02:6e:70`
+/// and 24 bits of the root's FNV-1a hash. It is there from the moment the device is, unlike an alias.
+#[must_use]
+pub fn own_mac(root: &str) -> Mac {
+    let hash = root.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let [_, a, b, c] = hash.to_be_bytes();
+    Mac([0x02, 0x6e, 0x70, a, b, c])
 }
 
 impl OwnVxlan {
@@ -85,6 +99,7 @@ impl OwnVxlan {
         let range = [low.to_be_bytes(), high.to_be_bytes()].concat();
         Message::new(RTM_NEWLINK, ACK | CREATE | EXCLUSIVE, &[0; IFINFO_LEN])
             .text(IFLA_IFNAME, &self.name)
+            .attribute(IFLA_ADDRESS, &self.mac.0)
             .attribute(IFLA_MTU, &MTU.to_ne_bytes())
             .nest(IFLA_LINKINFO, |m| {
                 m.text(IFLA_INFO_KIND, "vxlan").nest(IFLA_INFO_DATA, |m| {

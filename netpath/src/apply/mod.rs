@@ -1,0 +1,48 @@
+//! Brings a host to what its part of the definitions says: works out what is to be done, does it in make-before-break
+//! order, and takes back what it did when a step fails.
+//!
+//! ```text
+//! definitions ─► [plan] ─► steps:  tunnel devices → rows added and changed → offloads → groups joined → programs on
+//!                                  → programs off → groups left, offloads restored → rows removed → tunnel devices off
+//! ```
+//!
+//! State is the kernel's, so nothing here remembers anything between two runs: killed at any point, the next run works
+//! out what is left to do.
+
+mod attachments;
+mod perform;
+mod plan;
+mod retire;
+mod rows;
+mod steps;
+
+use std::path::Path;
+
+pub(crate) use self::attachments::Fallback;
+pub use self::{
+    perform::{Outcome, apply},
+    plan::{Plan, plan},
+    steps::Step,
+};
+use crate::{
+    datapath::{DatapathError, Root, Tables, applied_host},
+    netlink::{Device, vxlan},
+};
+
+/// The host that was applied under a root, where one was.
+///
+/// # Errors
+/// When the maps cannot be read.
+pub fn recorded_host(root: &Path) -> Result<Option<String>, DatapathError> {
+    let tables = match Root::open(root).and_then(|root| Tables::open(&root)) {
+        Err(DatapathError::NothingApplied { .. }) => return Ok(None),
+        tables => tables?,
+    };
+    applied_host(&tables)
+}
+
+/// Did the instance with this root make that tunnel device?
+#[must_use]
+pub fn is_own_tunnel(root: &Path, device: &Device) -> bool {
+    device.vxlan.is_some_and(|vxlan| vxlan.external) && device.mac == Some(vxlan::own_mac(&root.to_string_lossy()))
+}

@@ -1,0 +1,151 @@
+//! Does what a plan says, and takes it back when a step fails.
+
+use std::path::Path;
+
+use super::{
+    Plan, plan,
+    retire, rows,
+    steps::{Step, is_gone},
+};
+use crate::{
+    datapath::{self, Loading, Programs, Root, Tables},
+    definitions::Zone,
+    error::Error,
+    netlink,
+    preflight::{Finding, Severity},
+    reconcile::Edit,
+};
+
+/// What an apply did.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was done.
+    pub plan: Plan,
+    /// Tunnel devices that were made before the rest was planned.
+    pub made: Vec<Step>,
+    /// Whether programs were loaded.
+    pub loading: Loading,
+}
+
+/// What was done so far, to be taken back.
+enum Done {
+    Row(Edit),
+    Step(Step),
+}
+
+/// Brings the host to what its part of the zone says.
+///
+/// # Errors
+/// [`Error::Preflight`] before anything is touched; [`Error::Apply`] when a step failed, after the steps made were taken
+/// back.
+pub fn apply(zone: &Zone, host: &str, root: &Path) -> Result<Outcome, Error> {
+    // Without touching anything: what is wrong with the host is known before its root is made.
+    refuse(&plan(zone, host, root)?.findings)?;
+    let root = Root::create(root)?;
+    let _lock = root.lock()?;
+    let first = plan(zone, host, root.path())?;
+    refuse(&first.findings)?;
+    let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
+    let (programs, loading) = datapath::load(&root, &capacities)?;
+    let mut work = Work { tables: Tables::open(&root)?, root, programs, done: Vec::new() };
+    let result = work.run(zone, host, first);
+    match result {
+        Ok((plan, made)) => {
+            work.programs.drop_others()?;
+            Ok(Outcome { plan, made, loading })
+        }
+        Err((failed, source)) => {
+            let left = work.undo();
+            Err(Error::Apply { failed, left, source: Box::new(source) })
+        }
+    }
+}
+
+fn refuse(findings: &[Finding]) -> Result<(), Error> {
+    let errors: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Error).cloned().collect();
+    if errors.is_empty() { Ok(()) } else { Err(Error::Preflight { findings: errors }) }
+}
+
+/// What failed, in words, and why.
+type Failure = (String, Error);
+
+struct Work {
+    root: Root,
+    tables: Tables,
+    programs: Programs,
+    done: Vec<Done>,
+}
+
+impl Work {
+    fn run(&mut self, zone: &Zone, host: &str, first: Plan) -> Result<(Plan, Vec<Step>), Failure> {
+        let unnamed = |error| ("work out the edits".to_owned(), error);
+        let (plan, made) = if first.make.is_empty() {
+            (first, Vec::new())
+        } else {
+            self.steps(&first.make, &first)?;
+            // Now the rows can have the new devices' indices.
+            (plan(zone, host, self.root.path()).map_err(unnamed)?, first.make)
+        };
+        let (removals, writes): (Vec<&Edit>, Vec<&Edit>) = plan.edits.iter().partition(|edit| edit.after.is_none());
+        self.rows(&writes)?;
+        self.steps(&plan.on, &plan)?;
+        self.steps(&plan.off, &plan)?;
+        let names = removals.iter().position(|edit| is_name(edit)).unwrap_or(removals.len());
+        let (rows, names) = removals.split_at(names);
+        self.rows(rows)?;
+        self.steps(&plan.delete, &plan)?;
+        retire::retire(&mut self.tables, &plan.existing, &plan.edits)
+            .map_err(|error| ("clear the counters of what is removed".to_owned(), error.into()))?;
+        self.rows(names)?;
+        Ok((plan, made))
+    }
+
+    fn rows(&mut self, edits: &[&Edit]) -> Result<(), Failure> {
+        for edit in edits {
+            rows::make(&mut self.tables, edit).map_err(|error| (row_words(edit), error.into()))?;
+            self.done.push(Done::Row((*edit).clone()));
+        }
+        Ok(())
+    }
+
+    fn steps(&mut self, steps: &[Step], plan: &Plan) -> Result<(), Failure> {
+        for step in steps {
+            tracing::info!("{} {step}", step.sign());
+            // Also what a failed step may have half done is undone.
+            self.done.push(Done::Step(step.clone()));
+            step.make(&self.root, &self.programs, &plan.devices)
+                .map_err(|error| (format!("{} {step}", step.sign()), error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything back, last first; returns what could not be.
+    fn undo(&mut self) -> Vec<String> {
+        let devices = netlink::devices().unwrap_or_default();
+        let mut left = Vec::new();
+        while let Some(done) = self.done.pop() {
+            let (what, undone) = match &done {
+                Done::Row(edit) => (
+                    row_words(edit),
+                    rows::make(&mut self.tables, &edit.inverse()).map_err(Error::from),
+                ),
+                Done::Step(step) => (step.to_string(), step.undo(&self.root, &self.programs, &devices)),
+            };
+            match undone {
+                Err(error) if !is_gone(&error) => left.push(format!("{what}: {error}")),
+                _ => {}
+            }
+        }
+        left
+    }
+}
+
+fn is_name(edit: &Edit) -> bool {
+    matches!(edit.before, Some(crate::compile::Row::Names(..)))
+}
+
+fn row_words(edit: &Edit) -> String {
+    let row = edit.after.as_ref().or(edit.before.as_ref());
+    let name = row.map_or("no map", |row| row.table().shape().name);
+    format!("{} row of {name}", edit.sign())
+}

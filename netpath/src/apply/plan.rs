@@ -1,0 +1,261 @@
+//! Works out what apply would do, and touches nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    path::Path,
+};
+
+use netpath_common::maps::{tunnel_flags, uplink_flags};
+
+use super::{
+    attachments::{self, Fallback, UplinkFacts},
+    is_own_tunnel,
+    rows,
+    steps::Step,
+};
+use crate::{
+    compile::{self, Compiled, Role, Rows, Surroundings, TunnelDevice, Waiting, tunnel_device_name, tunnel_devices},
+    datapath::{self, AttachState, Attachment, DatapathError, Hook, Programs, Root, Tables},
+    definitions::{Isolation, Zone},
+    error::Error,
+    netlink::{
+        self, Device, address,
+        ethtool::{self, Offload},
+        vxlan::{self, OwnVxlan},
+    },
+    preflight::{self, Finding, Observed},
+    reconcile::{self, Edit, Group},
+};
+
+/// What apply would do, in the order in which it would.
+#[derive(Debug)]
+pub struct Plan {
+    /// The host whose part it is.
+    pub host: String,
+    /// Tunnel devices to make. While there are some, rows stand for them with an index that is not theirs yet.
+    pub make: Vec<Step>,
+    /// Rows to add, change and remove, in this order.
+    pub edits: Vec<Edit>,
+    /// Offloads, groups and programs, after rows are added and before any is removed: on.
+    pub on: Vec<Step>,
+    /// The same: off.
+    pub off: Vec<Step>,
+    /// Tunnel devices to delete, last.
+    pub delete: Vec<Step>,
+    /// NICs whose device does not exist yet.
+    pub waiting: Vec<Waiting>,
+    /// What was found on the host that matters.
+    pub findings: Vec<Finding>,
+    /// Memory that the maps take, in bytes.
+    pub memory: u64,
+    pub(super) devices: Vec<Device>,
+    pub(super) existing: Rows,
+    desired: Rows,
+}
+
+impl Plan {
+    /// Is there nothing to do?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.steps().next().is_none()
+    }
+
+    /// Everything but rows.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.make.iter().chain(&self.on).chain(&self.off).chain(&self.delete)
+    }
+
+    /// The edits by object, for people.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        let devices: HashMap<u32, String> = self.devices.iter().map(|d| (d.index, d.name.clone())).collect();
+        reconcile::group(&self.edits, &self.existing, &self.desired, &devices)
+    }
+}
+
+/// Compares what `host`'s part of `zone` wants with what is under `root` and on the devices.
+///
+/// # Errors
+/// When the definitions do not fit the host, or something cannot be read. What merely ought to be known is in
+/// [`Plan::findings`], and so are the errors that stop an apply.
+pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
+    let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
+    let opened = match Root::open(root) {
+        Err(DatapathError::NothingApplied { .. }) => None,
+        opened => Some(opened?),
+    };
+    let tables = match &opened {
+        Some(root) if datapath::check_maps(root, &capacities)? => Some(Tables::open(root)?),
+        _ => None,
+    };
+    let existing = tables.as_ref().map(rows::read).transpose()?.unwrap_or_default();
+    let devices = netlink::devices()?;
+    let actual = match &opened {
+        Some(root) => datapath::attachments(root, Programs::pinned(root)?.as_ref(), &devices)?,
+        None => Vec::new(),
+    };
+    let tunnels = tunnel_devices(zone, host, &devices, |device| is_own_tunnel(root, device));
+    let surroundings = Surroundings { devices: &devices, tunnel_devices: &tunnels, existing: &existing };
+    let mut compiled = compile::compile(zone, host, surroundings)?;
+    let planner = Planner { root, opened: opened.as_ref(), devices: &devices, tunnels: &tunnels, actual: &actual };
+    let taken = planner.uplinks(&compiled)?;
+    let mut on = planner.offloads_off(&mut compiled, &taken.xdp)?;
+    on.extend(planner.joins(&compiled)?);
+    let wanted = attachments::wanted(&compiled.attachments, &taken.xdp);
+    let (attach, mut off) = attachments::steps(&wanted, &actual);
+    on.extend(attach);
+    off.extend(planner.offloads_on(&existing, &compiled.rows));
+    off.extend(planner.leaves(&existing, &compiled)?);
+    let observed = Observed { devices: &devices, tunnels: &tunnels, actual: &actual, fallbacks: &taken.fallbacks };
+    Ok(Plan {
+        host: host.to_owned(),
+        make: planner.make(),
+        edits: reconcile::reconcile(&existing, &compiled.rows),
+        on,
+        off,
+        delete: planner.delete(),
+        findings: preflight::check(zone, host, &compiled, &observed)?,
+        memory: datapath::memory(&capacities, datapath::cpus()?),
+        waiting: compiled.waiting,
+        desired: compiled.rows,
+        devices,
+        existing,
+    })
+}
+
+struct Planner<'p> {
+    root: &'p Path,
+    opened: Option<&'p Root>,
+    devices: &'p [Device],
+    tunnels: &'p BTreeMap<u16, TunnelDevice>,
+    actual: &'p [Attachment],
+}
+
+/// How uplinks' frames are taken.
+struct Taken {
+    /// Ifindices of uplinks that take XDP.
+    xdp: BTreeSet<u32>,
+    /// Uplinks that do not though they could be asked to.
+    fallbacks: Vec<(String, Fallback)>,
+}
+
+impl Planner<'_> {
+    fn own_tunnel(&self, port: u16) -> OwnVxlan {
+        let mac = vxlan::own_mac(&self.root.to_string_lossy());
+        OwnVxlan { name: tunnel_device_name(port), port, mac }
+    }
+
+    /// Tunnel devices that are missing, or were left incomplete.
+    fn make(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (port, device) in self.tunnels {
+            let own = self.own_tunnel(*port);
+            let is_wanted = match device {
+                TunnelDevice::Planned => true,
+                TunnelDevice::Own(index) => {
+                    !self.devices.iter().any(|device| device.index == *index && own.is_complete(device))
+                }
+                TunnelDevice::Foreign(_) => false,
+            };
+            if is_wanted {
+                steps.push(Step::MakeTunnel(own));
+            }
+        }
+        steps
+    }
+
+    /// Own tunnel devices of ports that are not used any more.
+    fn delete(&self) -> Vec<Step> {
+        let own = self.devices.iter().filter(|device| is_own_tunnel(self.root, device));
+        let unused = own.filter_map(|device| {
+            let port = device.vxlan.map(|vxlan| vxlan.port)?;
+            let is_used = self.tunnels.contains_key(&port) && device.name == tunnel_device_name(port);
+            (!is_used).then(|| OwnVxlan { name: device.name.clone(), ..self.own_tunnel(port) })
+        });
+        unused.map(Step::DeleteTunnel).collect()
+    }
+
+    /// Chooses XDP or TC for each uplink.
+    fn uplinks(&self, compiled: &Compiled) -> Result<Taken, Error> {
+        let mut taken = Taken { xdp: BTreeSet::new(), fallbacks: Vec::new() };
+        for attachment in &compiled.attachments {
+            let Role::Uplink(mode) = attachment.role else { continue };
+            let Some(device) = self.device(attachment.ifindex) else { continue };
+            let is_vlan = compiled.uplinks.iter().any(|used| {
+                used.ifindex == Some(attachment.ifindex) && used.isolation == Isolation::Vlan
+            });
+            let own = |a: &Attachment| {
+                a.device == device.name && a.hook == Hook::FromUplinkXdp && a.state != AttachState::Broken
+            };
+            let facts = UplinkFacts {
+                device,
+                mode,
+                isolation: if is_vlan { Isolation::Vlan } else { Isolation::Vxlan },
+                rxvlan: rxvlan(device),
+                was_refused: self.opened.is_some_and(|root| root.xdp_refusal(&device.name).exists()),
+                is_free: device.xdp_program.is_none() || self.actual.iter().any(own),
+            };
+            match attachments::takes_xdp(facts) {
+                Ok(true) => drop(taken.xdp.insert(device.index)),
+                Ok(false) => {}
+                Err(fallback) => taken.fallbacks.push((device.name.clone(), fallback)),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// XDP sees no tag that the NIC has taken out: `rxvlan` goes off on uplinks with XDP and on their slaves, and
+    /// UPLINKS remembers, before it does, that it was on.
+    fn offloads_off(&self, compiled: &mut Compiled, xdp: &BTreeSet<u32>) -> Result<Vec<Step>, Error> {
+        let receives = |device: &&Device| {
+            xdp.contains(&device.index) || device.master.is_some_and(|master| xdp.contains(&master))
+        };
+        let rows = &mut compiled.rows.uplinks;
+        let mut steps = Vec::new();
+        for device in self.devices.iter().filter(receives) {
+            let mut rows = rows.iter_mut().filter(|(key, _)| key.ifindex == device.index).peekable();
+            let offload = rxvlan(device);
+            if rows.peek().is_none() || !offload.is_on || !offload.is_switchable {
+                continue;
+            }
+            rows.for_each(|(_, row)| row.flags |= uplink_flags::RESTORE_RXVLAN);
+            steps.push(Step::Rxvlan { device: device.name.clone(), ifindex: device.index, on: false });
+        }
+        Ok(steps)
+    }
+
+    /// `rxvlan` goes on again where it was, on devices that are no uplink any more.
+    fn offloads_on(&self, existing: &Rows, desired: &Rows) -> Vec<Step> {
+        let kept: HashSet<u32> = desired.uplinks.keys().map(|key| key.ifindex).collect();
+        let changed = existing.uplinks.iter().filter(|(key, row)| {
+            row.flags & uplink_flags::RESTORE_RXVLAN != 0 && !kept.contains(&key.ifindex)
+        });
+        let devices: BTreeSet<u32> = changed.map(|(key, _)| key.ifindex).collect();
+        let devices = devices.into_iter().filter_map(|index| self.device(index));
+        devices.map(|d| Step::Rxvlan { device: d.name.clone(), ifindex: d.index, on: true }).collect()
+    }
+
+    fn joins(&self, compiled: &Compiled) -> Result<Vec<Step>, Error> {
+        let actual: HashSet<_> = address::memberships()?.into_iter().collect();
+        let missing = compiled.memberships.iter().filter(|membership| !actual.contains(membership));
+        Ok(missing.copied().map(Step::Join).collect())
+    }
+
+    /// Groups of tunnels in force that are not wanted any more.
+    fn leaves(&self, existing: &Rows, compiled: &Compiled) -> Result<Vec<Step>, Error> {
+        let tunnels = existing.tunnels.values().filter(|tunnel| tunnel.flags & tunnel_flags::GROUP != 0);
+        let own: HashSet<[u8; 4]> = tunnels.map(|tunnel| tunnel.remote).collect();
+        let actual = address::memberships()?.into_iter();
+        let unwanted = actual.filter(|m| own.contains(&m.group.octets()) && !compiled.memberships.contains(m));
+        Ok(unwanted.map(Step::Leave).collect())
+    }
+
+    fn device(&self, index: u32) -> Option<&Device> {
+        self.devices.iter().find(|device| device.index == index)
+    }
+}
+
+/// The switch's state; a driver that cannot be asked has none.
+fn rxvlan(device: &Device) -> Offload {
+    ethtool::offload(device.index, ethtool::RX_VLAN).unwrap_or(Offload { is_on: false, is_switchable: false })
+}

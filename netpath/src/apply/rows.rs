@@ -1,0 +1,74 @@
+//! Between the rows that are reconciled and the tables they are in.
+
+use bytemuck::{Pod, bytes_of};
+
+use crate::{
+    compile::{Row, Rows},
+    datapath::{DatapathError, Tables, name_row, name_text},
+    reconcile::Edit,
+};
+
+/// Every row that the loader reconciles, in one pass over each map.
+pub(super) fn read(tables: &Tables) -> Result<Rows, DatapathError> {
+    let names = tables.names.rows()?;
+    Ok(Rows {
+        names: names.into_iter().map(|(key, name)| (key, name_text(&name))).collect(),
+        tunnels: used(tables.tunnels.rows()?).collect(),
+        endpoints: tables.endpoints.rows()?.into_iter().collect(),
+        networks: used(tables.networks.rows()?).collect(),
+        neighbours: tables.neighbours.rows()?.into_iter().collect(),
+        fdb: tables.fdb.rows()?.into_iter().collect(),
+        floods: tables.floods.rows()?.into_iter().collect(),
+        addresses: tables.addresses.rows()?.into_iter().collect(),
+        ports: tables.ports.rows()?.into_iter().collect(),
+        uplinks: tables.uplinks.rows()?.into_iter().collect(),
+        segments: tables.segments.rows()?.into_iter().collect(),
+    })
+}
+
+/// Makes one edit.
+pub(super) fn make(tables: &mut Tables, edit: &Edit) -> Result<(), DatapathError> {
+    match (&edit.before, &edit.after) {
+        (_, Some(row)) => put(tables, row),
+        (Some(row), None) => delete(tables, row),
+        (None, None) => Ok(()),
+    }
+}
+
+fn put(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {
+    match row {
+        Row::Names(key, name) => tables.names.put(key, &name_row(name)),
+        Row::Tunnels(index, row) => tables.tunnels.put(*index, row),
+        Row::Endpoints(key, row) => tables.endpoints.put(key, row),
+        Row::Networks(index, row) => tables.networks.put(*index, row),
+        Row::Neighbours(key, row) => tables.neighbours.put(key, row),
+        Row::Fdb(key, row) => tables.fdb.put(key, row),
+        Row::Floods(key, row) => tables.floods.put(key, row),
+        Row::Addresses(key, row) => tables.addresses.put(key, row),
+        Row::Ports(key, row) => tables.ports.put(key, row),
+        Row::Uplinks(key, row) => tables.uplinks.put(key, row),
+        Row::Segments(key, row) => tables.segments.put(key, row),
+    }
+}
+
+/// An array's row cannot be deleted: it becomes zero.
+fn delete(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {
+    match row {
+        Row::Names(key, _) => tables.names.delete(key),
+        Row::Tunnels(index, _) => tables.tunnels.put(*index, &Default::default()),
+        Row::Endpoints(key, _) => tables.endpoints.delete(key),
+        Row::Networks(index, _) => tables.networks.put(*index, &Default::default()),
+        Row::Neighbours(key, _) => tables.neighbours.delete(key),
+        Row::Fdb(key, _) => tables.fdb.delete(key),
+        Row::Floods(key, _) => tables.floods.delete(key),
+        Row::Addresses(key, _) => tables.addresses.delete(key),
+        Row::Ports(key, _) => tables.ports.delete(key),
+        Row::Uplinks(key, _) => tables.uplinks.delete(key),
+        Row::Segments(key, _) => tables.segments.delete(key),
+    }
+}
+
+/// The rows of an array that are not all zero, with their indices.
+fn used<V: Pod>(rows: Vec<V>) -> impl Iterator<Item = (u32, V)> {
+    (0..).zip(rows).filter(|(_, row)| bytes_of(row).iter().any(|byte| *byte != 0))
+}

@@ -1,0 +1,144 @@
+//! One thing that apply does beside rows, and how it is taken back.
+
+use std::fmt;
+
+use crate::{
+    datapath::{self, DatapathError, Hook, Programs, Root},
+    error::Error,
+    netlink::{
+        Device, NetlinkError,
+        address::{self, Membership},
+        ethtool,
+        vxlan::OwnVxlan,
+    },
+};
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Makes netpath's tunnel device, or completes it.
+    MakeTunnel(OwnVxlan),
+    /// Deletes it.
+    DeleteTunnel(OwnVxlan),
+    /// Turns a device's `rxvlan` offload on or off.
+    Rxvlan {
+        /// The device.
+        device: String,
+        /// Its index.
+        ifindex: u32,
+        /// On, and not off.
+        on: bool,
+    },
+    /// Joins a multicast group.
+    Join(Membership),
+    /// Leaves a multicast group.
+    Leave(Membership),
+    /// Attaches a program.
+    Attach {
+        /// The device.
+        device: String,
+        /// The hook.
+        hook: Hook,
+    },
+    /// Replaces another build's program in place.
+    Replace {
+        /// The device.
+        device: String,
+        /// The hook.
+        hook: Hook,
+        /// The program that is replaced.
+        program: u32,
+    },
+    /// Takes a program off.
+    Detach {
+        /// The device.
+        device: String,
+        /// The hook.
+        hook: Hook,
+    },
+}
+
+impl Step {
+    /// `+`, `~` or `-`, as in a plan.
+    #[must_use]
+    pub fn sign(&self) -> char {
+        match self {
+            Self::MakeTunnel(_) | Self::Join(_) | Self::Attach { .. } => '+',
+            Self::Rxvlan { .. } | Self::Replace { .. } => '~',
+            Self::DeleteTunnel(_) | Self::Leave(_) | Self::Detach { .. } => '-',
+        }
+    }
+
+    /// Does it. `devices` are those of the namespace.
+    pub(super) fn make(&self, root: &Root, programs: &Programs, devices: &[Device]) -> Result<(), Error> {
+        match self {
+            Self::MakeTunnel(tunnel) => Ok(tunnel.create().map(drop)?),
+            Self::DeleteTunnel(tunnel) => Ok(tunnel.delete()?),
+            Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, *on)?),
+            Self::Join(membership) => Ok(address::join(*membership)?),
+            Self::Leave(membership) => Ok(address::leave(*membership)?),
+            Self::Attach { device, hook } | Self::Replace { device, hook, .. } => {
+                Ok(datapath::attach(root, programs, find(devices, device)?, *hook)?)
+            }
+            Self::Detach { device, hook } => Ok(datapath::detach(root, device, *hook)?),
+        }
+    }
+
+    /// Takes it back.
+    pub(super) fn undo(&self, root: &Root, programs: &Programs, devices: &[Device]) -> Result<(), Error> {
+        match self {
+            Self::MakeTunnel(tunnel) => Ok(tunnel.delete()?),
+            Self::DeleteTunnel(tunnel) => Ok(tunnel.create().map(drop)?),
+            Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, !*on)?),
+            Self::Join(membership) => Ok(address::leave(*membership)?),
+            Self::Leave(membership) => Ok(address::join(*membership)?),
+            Self::Attach { device, hook } => Ok(datapath::detach(root, device, *hook)?),
+            Self::Replace { device, hook, program } => match Programs::with(root, *hook, *program)? {
+                Some(before) => Ok(datapath::attach(root, &before, find(devices, device)?, *hook)?),
+                // Its pins are gone; this build's program works with the same maps.
+                None => Ok(()),
+            },
+            Self::Detach { device, hook } => match devices.iter().find(|found| found.name == *device) {
+                Some(device) => Ok(datapath::attach(root, programs, device, *hook)?),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+fn find<'d>(devices: &'d [Device], name: &str) -> Result<&'d Device, Error> {
+    let gone = || NetlinkError::Refused {
+        operation: format!("attach to device {name}"),
+        source: rustix::io::Errno::NODEV.into(),
+    };
+    Ok(devices.iter().find(|device| device.name == name).ok_or_else(gone)?)
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeTunnel(tunnel) | Self::DeleteTunnel(tunnel) => {
+                write!(f, "tunnel device {} on UDP port {}", tunnel.name, tunnel.port)
+            }
+            Self::Rxvlan { device, on, .. } => {
+                write!(f, "rxvlan offload of device {device}: {}", if *on { "on" } else { "off" })
+            }
+            Self::Join(membership) | Self::Leave(membership) => write!(f, "multicast group {}", membership.group),
+            Self::Attach { device, hook } | Self::Replace { device, hook, .. } | Self::Detach { device, hook } => {
+                write!(f, "program {hook} on device {device}")
+            }
+        }
+    }
+}
+
+/// Is it that a device has gone since it was listed? Then there is nothing left to undo on it.
+pub(super) fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Netlink(error) => error.is_gone(),
+        Error::Datapath(DatapathError::Failed { source, .. }) => {
+            let errno = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+            errno == Some(rustix::io::Errno::NODEV.raw_os_error())
+        }
+        _ => false,
+    }
+}
