@@ -97,7 +97,8 @@ fn uplink_findings(uplink: &UplinkUse, host: &str, devices: &HashMap<u32, &Devic
     let object = format!("uplink {name}");
     let Some(device) = uplink.ifindex.and_then(|index| devices.get(&index)) else {
         let physical = &uplink.physical_network;
-        let message = format!("host {host} has no device {name}, which its uplinks give for {physical}; name one it has");
+        let message =
+            format!("host {host} has no device {name}, which its uplinks give for {physical}; name one it has");
         return Some(error(object, message));
     };
     let (network, mtu) = (&uplink.largest.0, uplink.largest.1);
@@ -145,7 +146,8 @@ fn foreign_tunnel(port: u16, device: &TunnelDevice) -> Option<Finding> {
 fn bridgeless(compiled: &Compiled, devices: &HashMap<u32, &Device>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (ifindex, port) in &compiled.rows.ports {
-        let passes = compiled.rows.networks.get(&port.network).is_some_and(|n| n.flags & network_flags::ON_MISS_PASS != 0);
+        let passes =
+            compiled.rows.networks.get(&port.network).is_some_and(|n| n.flags & network_flags::ON_MISS_PASS != 0);
         let Some(device) = devices.get(ifindex).filter(|_| passes) else { continue };
         let kind = device.master.and_then(|master| devices.get(&master)).and_then(|master| master.kind.as_deref());
         if !matches!(kind, Some("bridge" | "openvswitch")) {
@@ -160,11 +162,7 @@ fn bridgeless(compiled: &Compiled, devices: &HashMap<u32, &Device>) -> Vec<Findi
 }
 
 /// What others have put on guest devices, and what a redirect passes by.
-fn bypassed(
-    compiled: &Compiled,
-    seen: &Observed<'_>,
-    devices: &HashMap<u32, &Device>,
-) -> Result<Vec<Finding>, Error> {
+fn bypassed(compiled: &Compiled, seen: &Observed<'_>, devices: &HashMap<u32, &Device>) -> Result<Vec<Finding>, Error> {
     let guests = compiled.attachments.iter().filter(|attachment| attachment.role == Role::GuestPort);
     let guests: HashMap<u32, &Device> =
         guests.filter_map(|guest| Some((guest.ifindex, *devices.get(&guest.ifindex)?))).collect();
@@ -194,7 +192,8 @@ fn bypassed(
     let named = bridge_rules();
     for device in guests.values() {
         if named.iter().any(|(_, words)| words.contains(&device.name)) {
-            let tools: Vec<_> = named.iter().filter(|(_, words)| words.contains(&device.name)).map(|(t, _)| *t).collect();
+            let tools: Vec<_> =
+                named.iter().filter(|(_, words)| words.contains(&device.name)).map(|(t, _)| *t).collect();
             found.entry(&device.name).or_default().push(format!("{} rules", tools.join(" and ")));
         }
     }
@@ -222,7 +221,8 @@ fn bridge_rules() -> Vec<(&'static str, HashSet<String>)> {
     ];
     let listed = tools.into_iter().map(|(name, tool, listings)| {
         let texts = listings.iter().filter_map(|arguments| Command::new(tool).args(*arguments).output().ok());
-        let words = texts.filter(|out| out.status.success()).flat_map(|out| words(&String::from_utf8_lossy(&out.stdout)));
+        let words =
+            texts.filter(|out| out.status.success()).flat_map(|out| words(&String::from_utf8_lossy(&out.stdout)));
         (name, words.collect())
     });
     listed.filter(|(_, words): &(_, HashSet<String>)| !words.is_empty()).collect()

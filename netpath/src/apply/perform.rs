@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::{
-    Plan, plan,
-    retire, rows,
+    Plan, plan, retire, rows,
     steps::{Step, is_gone},
 };
 use crate::{
@@ -125,10 +124,9 @@ impl Work {
         let mut left = Vec::new();
         while let Some(done) = self.done.pop() {
             let (what, undone) = match &done {
-                Done::Row(edit) => (
-                    row_words(edit),
-                    rows::make(&mut self.tables, &edit.inverse()).map_err(Error::from),
-                ),
+                Done::Row(edit) => {
+                    (row_words(edit), rows::make(&mut self.tables, &edit.inverse()).map_err(Error::from))
+                }
                 Done::Step(step) => (step.to_string(), step.undo(&self.root, &self.programs, &devices)),
             };
             match undone {

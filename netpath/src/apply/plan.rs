@@ -9,8 +9,7 @@ use netpath_common::maps::{tunnel_flags, uplink_flags};
 
 use super::{
     attachments::{self, Fallback, UplinkFacts},
-    is_own_tunnel,
-    rows,
+    is_own_tunnel, rows,
     steps::Step,
 };
 use crate::{
@@ -181,9 +180,10 @@ impl Planner<'_> {
         for attachment in &compiled.attachments {
             let Role::Uplink(mode) = attachment.role else { continue };
             let Some(device) = self.device(attachment.ifindex) else { continue };
-            let is_vlan = compiled.uplinks.iter().any(|used| {
-                used.ifindex == Some(attachment.ifindex) && used.isolation == Isolation::Vlan
-            });
+            let is_vlan = compiled
+                .uplinks
+                .iter()
+                .any(|used| used.ifindex == Some(attachment.ifindex) && used.isolation == Isolation::Vlan);
             let own = |a: &Attachment| {
                 a.device == device.name && a.hook == Hook::FromUplinkXdp && a.state != AttachState::Broken
             };
@@ -207,9 +207,8 @@ impl Planner<'_> {
     /// XDP sees no tag that the NIC has taken out: `rxvlan` goes off on uplinks with XDP and on their slaves, and
     /// UPLINKS remembers, before it does, that it was on.
     fn offloads_off(&self, compiled: &mut Compiled, xdp: &BTreeSet<u32>) -> Result<Vec<Step>, Error> {
-        let receives = |device: &&Device| {
-            xdp.contains(&device.index) || device.master.is_some_and(|master| xdp.contains(&master))
-        };
+        let receives =
+            |device: &&Device| xdp.contains(&device.index) || device.master.is_some_and(|master| xdp.contains(&master));
         let rows = &mut compiled.rows.uplinks;
         let mut steps = Vec::new();
         for device in self.devices.iter().filter(receives) {
@@ -227,9 +226,10 @@ impl Planner<'_> {
     /// `rxvlan` goes on again where it was, on devices that are no uplink any more.
     fn offloads_on(&self, existing: &Rows, desired: &Rows) -> Vec<Step> {
         let kept: HashSet<u32> = desired.uplinks.keys().map(|key| key.ifindex).collect();
-        let changed = existing.uplinks.iter().filter(|(key, row)| {
-            row.flags & uplink_flags::RESTORE_RXVLAN != 0 && !kept.contains(&key.ifindex)
-        });
+        let changed = existing
+            .uplinks
+            .iter()
+            .filter(|(key, row)| row.flags & uplink_flags::RESTORE_RXVLAN != 0 && !kept.contains(&key.ifindex));
         let devices: BTreeSet<u32> = changed.map(|(key, _)| key.ifindex).collect();
         let devices = devices.into_iter().filter_map(|index| self.device(index));
         devices.map(|d| Step::Rxvlan { device: d.name.clone(), ifindex: d.index, on: true }).collect()

@@ -4,9 +4,12 @@
 //! the file, declare the module, add a row to `Verb` and one to `dispatch`.
 
 mod applied;
+mod apply;
 mod detach;
+mod host;
 mod map;
 mod output;
+mod plan;
 mod schema;
 mod show;
 mod status;
@@ -53,6 +56,8 @@ pub struct Global {
 enum Verb {
     Validate(validate::Args),
     Schema(schema::Args),
+    Plan(plan::Args),
+    Apply(apply::Args),
     Status(status::Args),
     Detach(detach::Args),
     Show(show::Args),
@@ -64,6 +69,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
     match &cli.verb {
         Verb::Validate(args) => validate::run(args, global),
         Verb::Schema(args) => schema::run(args, global),
+        Verb::Plan(args) => plan::run(args, global),
+        Verb::Apply(args) => apply::run(args, global),
         Verb::Status(args) => status::run(args, global),
         Verb::Detach(args) => detach::run(args, global),
         Verb::Show(args) => show::run(args, global),

@@ -99,7 +99,8 @@ impl Programs {
     pub fn with(root: &Root, hook: Hook, program: u32) -> Result<Option<Self>, DatapathError> {
         let kernel = Kernel::probe()?;
         for fingerprint in names_in(&root.programs())? {
-            let found = pinned_ids(root, &fingerprint)?.map(|ids| Self { kernel, root: root.clone(), fingerprint, ids });
+            let found =
+                pinned_ids(root, &fingerprint)?.map(|ids| Self { kernel, root: root.clone(), fingerprint, ids });
             if let Some(programs) = found.filter(|programs| programs.id(hook) == program) {
                 return Ok(Some(programs));
             }
