@@ -78,8 +78,10 @@ pub(super) fn steps(wanted: &BTreeMap<(String, Hook), u32>, actual: &[Attachment
         }
     }
     let is_unwanted = |a: &&Attachment| !wanted.contains_key(&(a.device.clone(), a.hook));
-    let off = actual.iter().filter(is_unwanted).map(|a| Step::Detach { device: a.device.clone(), hook: a.hook });
-    (on, off.collect())
+    let mut unwanted: Vec<_> = actual.iter().filter(is_unwanted).map(|a| (&a.device, a.hook)).collect();
+    unwanted.sort_unstable();
+    let off = unwanted.into_iter().rev();
+    (on, off.map(|(device, hook)| Step::Detach { device: device.clone(), hook }).collect())
 }
 
 #[cfg(test)]

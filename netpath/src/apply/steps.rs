@@ -6,7 +6,7 @@ use crate::{
     datapath::{self, DatapathError, Hook, Programs, Root},
     error::Error,
     netlink::{
-        Device, NetlinkError,
+        self, Device, NetlinkError,
         address::{self, Membership},
         ethtool,
         vxlan::OwnVxlan,
@@ -72,7 +72,7 @@ impl Step {
     /// Does it. `devices` are those of the namespace.
     pub(super) fn make(&self, root: &Root, programs: &Programs, devices: &[Device]) -> Result<(), Error> {
         match self {
-            Self::MakeTunnel(tunnel) => Ok(tunnel.create().map(drop)?),
+            Self::MakeTunnel(tunnel) => make_tunnel(tunnel, root, programs),
             Self::DeleteTunnel(tunnel) => Ok(tunnel.delete()?),
             Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, *on)?),
             Self::Join(membership) => Ok(address::join(*membership)?),
@@ -88,7 +88,7 @@ impl Step {
     pub(super) fn undo(&self, root: &Root, programs: &Programs, devices: &[Device]) -> Result<(), Error> {
         match self {
             Self::MakeTunnel(tunnel) => Ok(tunnel.delete()?),
-            Self::DeleteTunnel(tunnel) => Ok(tunnel.create().map(drop)?),
+            Self::DeleteTunnel(tunnel) => make_tunnel(tunnel, root, programs),
             Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, !*on)?),
             Self::Join(membership) => Ok(address::leave(*membership)?),
             Self::Leave(membership) => Ok(address::join(*membership)?),
@@ -104,6 +104,13 @@ impl Step {
             },
         }
     }
+}
+
+/// Makes a tunnel device whose program is attached before it can receive: nothing of a tenant's enters the host's stack.
+fn make_tunnel(tunnel: &OwnVxlan, root: &Root, programs: &Programs) -> Result<(), Error> {
+    let index = tunnel.create()?;
+    datapath::attach(root, programs, find(&netlink::devices()?, &tunnel.name)?, Hook::FromTunnel)?;
+    Ok(tunnel.raise(index)?)
 }
 
 fn find<'d>(devices: &'d [Device], name: &str) -> Result<&'d Device, Error> {

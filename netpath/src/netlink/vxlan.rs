@@ -52,12 +52,12 @@ pub fn own_mac(root: &str) -> Mac {
 }
 
 impl OwnVxlan {
-    /// Makes the device and brings it up, with forwarding on for this device only: `bpf_fib_lookup` answers
+    /// Makes the device, still down, with forwarding on for this device only: `bpf_fib_lookup` answers
     /// `BPF_FIB_LKUP_RET_FWD_DISABLED` for a lookup that begins at a device without it. An existing device of the
-    /// right kind is completed. Returns its index.
+    /// right kind is completed. IPv6 is off on it: the host has no business in a tenant's network. Returns its index.
     ///
     /// # Errors
-    /// When the kernel refuses: `EADDRINUSE` when another vxlan device holds the port.
+    /// When the kernel refuses.
     pub fn create(&self) -> Result<u32, NetlinkError> {
         let socket = Socket::route()?;
         let (name, port) = (&self.name, self.port);
@@ -70,8 +70,16 @@ impl OwnVxlan {
         let port_held = || NetlinkError::Refused { operation, source: rustix::io::Errno::ADDRINUSE.into() };
         let index = index_of(&socket, name)?.ok_or_else(port_held)?;
         self.allow_forwarding()?;
-        socket.ask(&format!("bring up device {name}"), up(index))?;
+        self.forbid_ipv6()?;
         Ok(index)
+    }
+
+    /// Brings the device up. From here on it receives: its program must be attached.
+    ///
+    /// # Errors
+    /// When the kernel refuses: `EADDRINUSE` when another vxlan device holds the port.
+    pub fn raise(&self, index: u32) -> Result<(), NetlinkError> {
+        Socket::route()?.ask(&format!("bring up device {}", self.name), up(index)).map(drop)
     }
 
     /// Removes the device; one that is gone is no error.
@@ -120,6 +128,17 @@ impl OwnVxlan {
             operation: format!("turn on IPv4 forwarding of device {}", self.name),
             source,
         })
+    }
+
+    /// A kernel without IPv6 has nothing to turn off.
+    fn forbid_ipv6(&self) -> Result<(), NetlinkError> {
+        let setting: PathBuf = ["/proc/sys/net/ipv6/conf", &self.name, "disable_ipv6"].iter().collect();
+        match fs::write(setting, "1") {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(NetlinkError::Refused { operation: format!("turn off IPv6 on device {}", self.name), source })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn forwards(&self) -> bool {
