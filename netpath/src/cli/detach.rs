@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Exit, Global, output};
 use crate::{
     apply,
-    datapath::{self, DatapathError, Root, Tables},
+    datapath::{self, DatapathError, Hook, LinkPin, Root, Tables},
     error::Error,
     netlink::{self, Device, address, ethtool, vxlan::OwnVxlan},
 };
@@ -45,22 +45,32 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     };
     let _lock = root.lock()?;
     let mut report = Report::default();
-    for pin in root.link_pins()? {
-        datapath::detach(&root, &pin.device, pin.hook)?;
-        report.detached.push(format!("{} from {}", pin.hook, pin.device));
-    }
+    let mut pins = root.link_pins()?;
+    pins.sort_by(|a, b| (b.hook, &a.device).cmp(&(a.hook, &b.device)));
+    // A tunnel device keeps its program until it is deleted: without one, tenants' frames would enter the host's stack.
+    let (on_tunnels, others): (Vec<_>, Vec<_>) = pins.into_iter().partition(|pin| pin.hook == Hook::FromTunnel);
+    take_off(&root, &others, &mut report)?;
     match Tables::open(&root) {
         Ok(mut tables) => give_back(root.path(), &mut tables, &mut report)?,
         // Maps of another ABI, or removed by hand: there is nothing to learn from them.
         Err(DatapathError::NothingApplied { .. }) => {}
         Err(error) => return Err(error.into()),
     }
+    take_off(&root, &on_tunnels, &mut report)?;
     if args.purge {
         root.purge()?;
         report.purged = true;
     }
     output::print(global.output, &report, || render(&report))?;
     Ok(Exit::Done)
+}
+
+fn take_off(root: &Root, pins: &[LinkPin], report: &mut Report) -> Result<(), Error> {
+    for pin in pins {
+        datapath::detach(root, &pin.device, pin.hook)?;
+        report.detached.push(format!("{} from {}", pin.hook, pin.device));
+    }
+    Ok(())
 }
 
 fn existing(global: &Global) -> Result<Option<Root>, Error> {
