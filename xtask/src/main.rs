@@ -1,6 +1,7 @@
 //! Developer tasks of netpath, one file each. Every task first makes sure of what it needs (`setup`).
 
 mod build;
+mod demo;
 mod lint;
 mod process;
 mod setup;
@@ -27,6 +28,8 @@ enum Task {
     Setup,
     /// Build the loader with the BPF object inside
     Build(build::Args),
+    /// Two hypervisors and their tenants in namespaces: what was expected, and what was seen
+    Demo(demo::Args),
     /// Format, clippy (host and BPF), spelling, rustdoc: every warning is an error
     Lint,
     /// Run the test tiers and print what passed, failed and was skipped
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(),
         Task::Build(args) => build::run(&args),
+        Task::Demo(args) => demo::run(&args),
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(&args),
     };

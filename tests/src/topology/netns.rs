@@ -37,7 +37,12 @@ impl NetNs {
     /// It is bound to `/run/netns/npt-<pid>-<serial>-<label>`, so that `nsenter --net=` finds it while the test runs.
     pub fn new(label: &str) -> Result<Self> {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let name = format!("npt-{}-{serial}-{label}", std::process::id());
+        Self::named(&format!("npt-{}-{serial}-{label}", std::process::id()))
+    }
+
+    /// As [`NetNs::new`], bound to `/run/netns/<name>`: for people, who come back to a name.
+    pub fn named(name: &str) -> Result<Self> {
+        let name = name.to_owned();
         let path = Path::new(RUN_NETNS).join(&name);
         fs::create_dir_all(RUN_NETNS)?;
         File::create(&path)?;

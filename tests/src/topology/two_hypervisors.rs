@@ -282,7 +282,7 @@ fn port(host: usize) -> String {
 }
 
 /// Makes a veth end behave like a NIC on a wire: sums are done and tags are in the frame when it sends.
-fn wire_end(link: &Link, mtu: u32) -> Result<()> {
+pub(crate) fn wire_end(link: &Link, mtu: u32) -> Result<()> {
     link.mtu(mtu)?;
     link.offload("tx-checksum-ip-generic", false)?;
     link.offload("tx-vlan-hw-insert", false)?;
