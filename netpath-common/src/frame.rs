@@ -233,14 +233,15 @@ fn extension_headers<P: Packet + ?Sized>(pkt: &P, start: usize, first: u8) -> Re
 #[inline(always)]
 fn transport<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame, addresses: u32, fragment: bool, room: usize) {
     let mut ports = 0;
-    if frame.l4 != 0 && room >= 4 {
-        if let Some(words) = pkt.header::<[u8; 4]>(frame.l4) {
-            let [a, b, c, d] = *words;
-            frame.ports = Ports { source: u16::from_be_bytes([a, b]), destination: u16::from_be_bytes([c, d]) };
-            let has_ports = frame.protocol == Protocol::TCP || frame.protocol == Protocol::UDP;
-            if has_ports && !fragment {
-                ports = u32::from_ne_bytes([a, b, c, d]);
-            }
+    if frame.l4 != 0
+        && room >= 4
+        && let Some(words) = pkt.header::<[u8; 4]>(frame.l4)
+    {
+        let [a, b, c, d] = *words;
+        frame.ports = Ports { source: u16::from_be_bytes([a, b]), destination: u16::from_be_bytes([c, d]) };
+        let has_ports = frame.protocol == Protocol::TCP || frame.protocol == Protocol::UDP;
+        if has_ports && !fragment {
+            ports = u32::from_ne_bytes([a, b, c, d]);
         }
     }
     frame.hash = mix(mix(addresses, ports), u32::from(frame.protocol.0));

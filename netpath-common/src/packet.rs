@@ -28,6 +28,7 @@ macro_rules! wire {
 wire!([u8; 2], [u8; 4], [u8; 6], [u8; 8], [u8; 16], [u8; 24], [u8; 32], [u8; QUOTE_LEN]);
 wire!(EthHdr, VlanHdr, ArpHdr, Ipv4Hdr, Ipv6Hdr, UdpHdr, VxlanHdr);
 
+#[expect(clippy::len_without_is_empty, reason = "nobody asks a packet whether it is empty")]
 /// A packet whose headers can be read: an XDP buffer, a socket buffer, or bytes in a test.
 pub trait Packet {
     /// The header at `offset` bytes from the start, where all of it can be read.

@@ -106,10 +106,10 @@ fn copy_to_port(walk: &Walk, member: &Destination) {
 unsafe extern "C" fn to_local(position: u32, walk: *mut Walk) -> i64 {
     // SAFETY: `bpf_loop` passes the walk that it was given.
     let walk = unsafe { &mut *walk };
-    if let Some(member) = walk.member(position) {
-        if member.kind == destination_kind::LOCAL {
-            copy_to_port(walk, &member);
-        }
+    if let Some(member) = walk.member(position)
+        && member.kind == destination_kind::LOCAL
+    {
+        copy_to_port(walk, &member);
     }
     0
 }

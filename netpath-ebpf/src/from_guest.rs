@@ -34,10 +34,10 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     if port.flags & port_flags::TRUSTED != 0 && frame.source != port.mac {
         learn::note(frame.source, &here(port));
     }
-    if frame.ether_type == EtherType::ARP {
-        if let Some(verdict) = respond::arp(pkt, &frame, port, network)? {
-            return Ok(verdict);
-        }
+    if frame.ether_type == EtherType::ARP
+        && let Some(verdict) = respond::arp(pkt, &frame, port, network)?
+    {
+        return Ok(verdict);
     }
     let wanted = if frame.destination.is_group() { None } else { learn::find(port.network, frame.destination) };
     match wanted {

@@ -49,10 +49,9 @@ pub fn uplink(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason
         tag => {
             if tag.is_none()
                 && let Some(arrival) = vxlan::arrival(pkt)
+                && let Some(verdict) = decapsulate(pkt, ifindex, &arrival, owner)?
             {
-                if let Some(verdict) = decapsulate(pkt, ifindex, &arrival, owner)? {
-                    return Ok(verdict);
-                }
+                return Ok(verdict);
             }
             let Some(segment) = segment(ifindex, 0, 0) else { return Ok(Verdict::Pass) };
             *owner = segment.network;

@@ -185,14 +185,15 @@ impl Inner {
 
     #[inline(always)]
     fn with_protocol(mut self, pkt: &XdpPacket) -> Self {
-        if self.ether_type == EtherType::IPV4 {
-            if let Some(ip) = pkt.header::<Ipv4Hdr>(self.l3) {
-                (self.protocol, self.tos) = (Protocol(ip.proto), ip.tos);
-            }
-        } else if self.ether_type == EtherType::IPV6 {
-            if let Some(ip) = pkt.header::<Ipv6Hdr>(self.l3) {
-                (self.protocol, self.tos) = (Protocol(ip.next_hdr), ip.vcf[0] << 4 | ip.vcf[1] >> 4);
-            }
+        if self.ether_type == EtherType::IPV4
+            && let Some(ip) = pkt.header::<Ipv4Hdr>(self.l3)
+        {
+            (self.protocol, self.tos) = (Protocol(ip.proto), ip.tos);
+        }
+        if self.ether_type == EtherType::IPV6
+            && let Some(ip) = pkt.header::<Ipv6Hdr>(self.l3)
+        {
+            (self.protocol, self.tos) = (Protocol(ip.next_hdr), ip.vcf[0] << 4 | ip.vcf[1] >> 4);
         }
         self
     }

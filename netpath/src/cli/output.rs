@@ -46,7 +46,7 @@ pub(super) fn print(format: Format, value: &impl Serialize, table: impl FnOnce()
 /// Writes `text` to standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(super) fn print_text(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

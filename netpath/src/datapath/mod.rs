@@ -1,7 +1,7 @@
 //! The data path's user side, and the only user of aya: what is loaded, pinned, attached, and in the maps.
 //!
-//! State is the kernel's. [`Root`] says where it is pinned, [`load`] brings maps and programs in, [`Tables`] reads and
-//! writes rows, [`attach`] and [`detach`] put programs on devices. Nothing here knows definitions.
+//! State is the kernel's. [`Root`] says where it is pinned, [`load()`] brings maps and programs in, [`Tables`] reads and
+//! writes rows, [`attach()`] and [`detach`] put programs on devices. Nothing here knows definitions.
 
 mod attach;
 mod check;

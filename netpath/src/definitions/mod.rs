@@ -1,6 +1,6 @@
 //! Definitions: one YAML document describes a zone, and each host takes its own part of it.
 //!
-//! [`load`] reads a file into a [`Zone`] that is checked as a whole: every error of the document comes back at once,
+//! [`load()`] reads a file into a [`Zone`] that is checked as a whole: every error of the document comes back at once,
 //! each with its place. Nothing here knows the host it runs on.
 
 mod capacities;
