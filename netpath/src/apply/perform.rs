@@ -38,8 +38,11 @@ enum Done {
 /// [`Error::Preflight`] before anything is touched; [`Error::Apply`] when a step failed, after the steps made were taken
 /// back.
 pub fn apply(zone: &Zone, host: &str, root: &Path) -> Result<Outcome, Error> {
-    // Without touching anything: what is wrong with the host is known before its root is made.
-    refuse(&plan(zone, host, root)?.findings)?;
+    let is_first = !root.exists();
+    if is_first {
+        // What is wrong with the host is known before its root is made.
+        refuse(&plan(zone, host, root)?.findings)?;
+    }
     let root = Root::create(root)?;
     let _lock = root.lock()?;
     let first = plan(zone, host, root.path())?;
@@ -55,6 +58,9 @@ pub fn apply(zone: &Zone, host: &str, root: &Path) -> Result<Outcome, Error> {
         }
         Err((failed, source)) => {
             let left = work.undo();
+            if is_first && left.is_empty() {
+                work.root.purge()?;
+            }
             Err(Error::Apply { failed, left, source: Box::new(source) })
         }
     }
@@ -85,6 +91,10 @@ impl Work {
             // Now the rows can have the new devices' indices.
             (plan(zone, host, self.root.path()).map_err(unnamed)?, first.make)
         };
+        if let Some(step) = plan.make.first() {
+            // Rows must not be written with an index that stands for a device that is not there.
+            return Err((format!("{} {step}", step.sign()), missing(step)));
+        }
         let (removals, writes): (Vec<&Edit>, Vec<&Edit>) = plan.edits.iter().partition(|edit| edit.after.is_none());
         self.rows(&writes)?;
         self.steps(&plan.on, &plan)?;
@@ -136,6 +146,11 @@ impl Work {
         }
         left
     }
+}
+
+fn missing(step: &Step) -> Error {
+    let operation = format!("find {step} after it was made");
+    netlink::NetlinkError::Refused { operation, source: rustix::io::Errno::NODEV.into() }.into()
 }
 
 fn is_name(edit: &Edit) -> bool {

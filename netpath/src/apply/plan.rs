@@ -39,7 +39,7 @@ pub struct Plan {
     pub on: Vec<Step>,
     /// The same: off.
     pub off: Vec<Step>,
-    /// Tunnel devices to delete, last.
+    /// Tunnel devices to delete, last, and then their programs' pins.
     pub delete: Vec<Step>,
     /// NICs whose device does not exist yet.
     pub waiting: Vec<Waiting>,
@@ -101,7 +101,10 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
     let mut on = planner.offloads_off(&mut compiled, &taken.xdp)?;
     on.extend(planner.joins(&compiled)?);
     let wanted = attachments::wanted(&compiled.attachments, &taken.xdp);
-    let (attach, mut off) = attachments::steps(&wanted, &actual);
+    let (attach, off) = attachments::steps(&wanted, &actual);
+    // A tunnel device keeps its program for as long as it receives.
+    let (tunnels_off, mut off): (Vec<_>, Vec<_>) =
+        off.into_iter().partition(|step| matches!(step, Step::Detach { hook: Hook::FromTunnel, .. }));
     on.extend(attach);
     off.extend(planner.offloads_on(&existing, &compiled.rows));
     off.extend(planner.leaves(&existing, &compiled)?);
@@ -112,7 +115,7 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         edits: reconcile::reconcile(&existing, &compiled.rows),
         on,
         off,
-        delete: planner.delete(),
+        delete: planner.delete().into_iter().chain(tunnels_off).collect(),
         findings: preflight::check(zone, host, &compiled, &observed)?,
         memory: datapath::memory(&capacities, datapath::cpus()?),
         waiting: compiled.waiting,
@@ -149,15 +152,12 @@ impl Planner<'_> {
         let mut steps = Vec::new();
         for (port, device) in self.tunnels {
             let own = self.own_tunnel(*port);
-            let is_wanted = match device {
-                TunnelDevice::Planned => true,
-                TunnelDevice::Own(index) => {
-                    !self.devices.iter().any(|device| device.index == *index && own.is_complete(device))
+            match device {
+                TunnelDevice::Planned => steps.push(Step::MakeTunnel(own)),
+                TunnelDevice::Own(_) if !self.devices.iter().any(|device| own.is_complete(device)) => {
+                    steps.push(Step::CompleteTunnel(own));
                 }
-                TunnelDevice::Foreign(_) => false,
-            };
-            if is_wanted {
-                steps.push(Step::MakeTunnel(own));
+                TunnelDevice::Own(_) | TunnelDevice::Foreign(_) => {}
             }
         }
         steps

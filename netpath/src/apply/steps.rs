@@ -16,8 +16,10 @@ use crate::{
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Makes netpath's tunnel device, or completes it.
+    /// Makes netpath's tunnel device.
     MakeTunnel(OwnVxlan),
+    /// Completes one that a killed apply left half made.
+    CompleteTunnel(OwnVxlan),
     /// Deletes it.
     DeleteTunnel(OwnVxlan),
     /// Turns a device's `rxvlan` offload on or off.
@@ -64,7 +66,7 @@ impl Step {
     pub fn sign(&self) -> char {
         match self {
             Self::MakeTunnel(_) | Self::Join(_) | Self::Attach { .. } => '+',
-            Self::Rxvlan { .. } | Self::Replace { .. } => '~',
+            Self::CompleteTunnel(_) | Self::Rxvlan { .. } | Self::Replace { .. } => '~',
             Self::DeleteTunnel(_) | Self::Leave(_) | Self::Detach { .. } => '-',
         }
     }
@@ -72,7 +74,7 @@ impl Step {
     /// Does it. `devices` are those of the namespace.
     pub(super) fn make(&self, root: &Root, programs: &Programs, devices: &[Device]) -> Result<(), Error> {
         match self {
-            Self::MakeTunnel(tunnel) => make_tunnel(tunnel, root, programs),
+            Self::MakeTunnel(tunnel) | Self::CompleteTunnel(tunnel) => make_tunnel(tunnel, root, programs),
             Self::DeleteTunnel(tunnel) => Ok(tunnel.delete()?),
             Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, *on)?),
             Self::Join(membership) => Ok(address::join(*membership)?),
@@ -87,7 +89,11 @@ impl Step {
     /// Takes it back.
     pub(super) fn undo(&self, root: &Root, programs: &Programs, devices: &[Device]) -> Result<(), Error> {
         match self {
-            Self::MakeTunnel(tunnel) => Ok(tunnel.delete()?),
+            Self::MakeTunnel(tunnel) => {
+                tunnel.delete()?;
+                Ok(datapath::detach(root, &tunnel.name, Hook::FromTunnel)?)
+            }
+            Self::CompleteTunnel(_) => Ok(()),
             Self::DeleteTunnel(tunnel) => make_tunnel(tunnel, root, programs),
             Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, !*on)?),
             Self::Join(membership) => Ok(address::leave(*membership)?),
@@ -124,7 +130,7 @@ fn find<'d>(devices: &'d [Device], name: &str) -> Result<&'d Device, Error> {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MakeTunnel(tunnel) | Self::DeleteTunnel(tunnel) => {
+            Self::MakeTunnel(tunnel) | Self::CompleteTunnel(tunnel) | Self::DeleteTunnel(tunnel) => {
                 write!(f, "tunnel device {} on UDP port {}", tunnel.name, tunnel.port)
             }
             Self::Rxvlan { device, on, .. } => {

@@ -1,12 +1,12 @@
 //! What is applied on this host, opened for reading, with the names that make indices readable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use netpath_common::maps::{Destination, NameKey, Network, destination_kind, name_kind, segment_kind};
+use netpath_common::maps::{Destination, NameKey, Network, Port, destination_kind, name_kind, segment_kind};
 
 use super::Global;
 use crate::{
-    datapath::{Root, Tables, name_text},
+    datapath::{Hook, Root, Tables, name_text},
     error::Error,
     netlink::{self, Device},
 };
@@ -21,6 +21,8 @@ pub(super) struct Applied {
     pub(super) names: Names,
     /// The devices of the namespace.
     pub(super) devices: Vec<Device>,
+    /// Devices that `from_guest` is pinned for.
+    guarded: HashSet<String>,
 }
 
 impl Applied {
@@ -32,7 +34,14 @@ impl Applied {
         let rows = tables.names.rows()?.into_iter().map(|(key, name)| ((key.kind, key.index), name_text(&name)));
         let devices_by_index = devices.iter().map(|device| (device.index, device.name.clone())).collect();
         let names = Names { rows: rows.collect(), devices: devices_by_index };
-        Ok(Self { root, tables, names, devices })
+        let pins = root.link_pins()?.into_iter();
+        let guarded = pins.filter(|pin| pin.hook == Hook::FromGuest).map(|pin| pin.device).collect();
+        Ok(Self { root, tables, names, devices, guarded })
+    }
+
+    /// Is there a program for the frames of this guest port?
+    pub(super) fn is_in_force(&self, port: &Port) -> bool {
+        self.guarded.contains(&self.names.device(port.ifindex))
     }
 }
 

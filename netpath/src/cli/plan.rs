@@ -104,7 +104,8 @@ impl Report {
             text += &format!("{sign} {step}\n");
         }
         if self.changes {
-            text += &format!("{} rows and {} steps for host {}", self.edits, self.steps.len(), self.host);
+            let (rows, steps) = (count(self.edits, "row"), count(self.steps.len(), "step"));
+            text += &format!("{rows} and {steps} for host {}", self.host);
             text += &format!("; the maps take {} MiB\n", self.map_memory.div_ceil(1 << 20));
         } else {
             text += &format!("nothing to change on host {}\n", self.host);
@@ -128,4 +129,8 @@ impl Report {
         }
         text
     }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -60,9 +60,10 @@ fn read(applied: &Applied) -> Result<Status, Error> {
     let programs = Programs::pinned(&applied.root)?;
     let attachments = attachments(&applied.root, programs.as_ref(), applied)?;
     let ports = applied.tables.ports.rows()?;
-    let in_force: std::collections::HashSet<_> = ports.iter().map(|(_, port)| port.slot).collect();
+    let in_force = ports.iter().filter(|(_, port)| applied.is_in_force(port)).count();
+    let present: std::collections::HashSet<_> = ports.iter().map(|(_, port)| port.slot).collect();
     let all = applied.names.all(name_kind::PORT);
-    let waiting = all.iter().filter(|(slot, _)| !in_force.contains(slot)).map(|(_, name)| (*name).to_owned());
+    let waiting = all.iter().filter(|(slot, _)| !present.contains(slot)).map(|(_, name)| (*name).to_owned());
     let own = applied.tables.uplinks.rows()?;
     let own = own.iter().filter(|(_, uplink)| uplink.flags & uplink_flags::TUNNEL_DEVICE != 0);
     Ok(Status {
@@ -73,7 +74,7 @@ fn read(applied: &Applied) -> Result<Status, Error> {
         tcx: datapath::Kernel::probe()?.has_tcx,
         programs_current: programs.is_some(),
         networks: applied.names.all(name_kind::NETWORK).len(),
-        ports: ports.len(),
+        ports: in_force,
         waiting: waiting.collect(),
         attachments,
         tunnel_devices: own.map(|(key, _)| applied.names.device(key.ifindex)).collect(),

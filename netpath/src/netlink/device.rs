@@ -108,18 +108,6 @@ pub fn devices() -> Result<Vec<Device>, NetlinkError> {
     Ok(replies.iter().filter(|reply| reply.kind == RTM_NEWLINK).filter_map(|r| device(r, features.as_ref())).collect())
 }
 
-/// Index of the device of that name, `None` when there is none.
-pub(super) fn index_of(socket: &Socket, name: &str) -> Result<Option<u32>, NetlinkError> {
-    let request = Message::new(RTM_GETLINK, super::codec::ACK, &[0; IFINFO_LEN])
-        .attribute(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())
-        .text(IFLA_IFNAME, name);
-    match socket.ask(&format!("look up device {name}"), request) {
-        Ok(replies) => Ok(replies.first().and_then(|reply| u32_at(&reply.payload, 4))),
-        Err(error) if error.is_gone() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 fn device(reply: &Reply, features: Option<&HashMap<u32, u64>>) -> Option<Device> {
     let index = u32_at(&reply.payload, 4)?;
     let is_up = u32_at(&reply.payload, 8)? & IFF_UP != 0;

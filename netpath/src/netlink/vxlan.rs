@@ -3,11 +3,12 @@
 use std::{fs, io, path::PathBuf};
 
 use netpath_common::Mac;
+use rustix::io::Errno;
 
 use super::{
     Device, NetlinkError,
     codec::{ACK, CREATE, EXCLUSIVE, Message},
-    device::{IFINFO_LEN, index_of},
+    device::IFINFO_LEN,
     socket::Socket,
 };
 
@@ -63,12 +64,12 @@ impl OwnVxlan {
         let (name, port) = (&self.name, self.port);
         let operation = format!("create vxlan device {name} on UDP port {port}");
         match socket.ask(&operation, self.creation()) {
-            Err(error) if error.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) => {}
+            Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => {}
             other => drop(other?),
         }
-        // EEXIST is said of a port that another device holds, too.
-        let port_held = || NetlinkError::Refused { operation, source: rustix::io::Errno::ADDRINUSE.into() };
-        let index = index_of(&socket, name)?.ok_or_else(port_held)?;
+        // EEXIST is said of a name, and of a port that another device holds.
+        let taken = || NetlinkError::Refused { operation, source: Errno::ADDRINUSE.into() };
+        let index = self.find()?.ok_or_else(taken)?.index;
         self.allow_forwarding()?;
         self.forbid_ipv6()?;
         Ok(index)
@@ -82,24 +83,36 @@ impl OwnVxlan {
         Socket::route()?.ask(&format!("bring up device {}", self.name), up(index)).map(drop)
     }
 
-    /// Removes the device; one that is gone is no error.
+    /// Removes the device; one that is gone, or is not this one though it has its name, is left as it is.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&self) -> Result<(), NetlinkError> {
-        let socket = Socket::route()?;
-        let request = Message::new(RTM_DELLINK, ACK, &[0; IFINFO_LEN]).text(IFLA_IFNAME, &self.name);
-        match socket.ask(&format!("delete vxlan device {}", self.name), request) {
+        let Some(device) = self.find()? else { return Ok(()) };
+        let mut header = [0; IFINFO_LEN];
+        header[4..8].copy_from_slice(&device.index.to_ne_bytes());
+        let request = Message::new(RTM_DELLINK, ACK, &header);
+        match Socket::route()?.ask(&format!("delete vxlan device {}", self.name), request) {
             Err(error) if error.is_gone() => Ok(()),
             other => other.map(drop),
         }
     }
 
+    /// Is this the device, as far as a name, a kind, a port and a MAC address tell?
+    #[must_use]
+    pub fn is(&self, device: &Device) -> bool {
+        let settings = device.vxlan.is_some_and(|vxlan| vxlan.external && vxlan.port == self.port);
+        settings && device.name == self.name && device.mac == Some(self.mac)
+    }
+
+    fn find(&self) -> Result<Option<Device>, NetlinkError> {
+        Ok(super::devices()?.into_iter().find(|device| self.is(device)))
+    }
+
     /// Is this the device that [`OwnVxlan::create`] makes, whole?
     #[must_use]
     pub fn is_complete(&self, device: &Device) -> bool {
-        let settings = device.vxlan.is_some_and(|v| v.external && v.port == self.port);
-        device.name == self.name && settings && device.is_up && self.forwards()
+        self.is(device) && device.is_up && self.forwards()
     }
 
     fn creation(&self) -> Message {

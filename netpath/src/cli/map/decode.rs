@@ -9,26 +9,25 @@ use netpath_common::{
         destination_flags, network_flags, port_flags, segment_flags, tunnel_flags, uplink_flags,
     },
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     cli::applied::{Names, ipv4, segment},
     datapath::name_text,
 };
 
-/// A key or value that can be put in words. The order of the fields is that of the struct.
+/// Names and values, in the order of the struct.
+pub(super) type Fields = Vec<(&'static str, Value)>;
+
+/// A key or value that can be put in words.
 pub(super) trait Decode: bytemuck::Pod {
     /// Field by field.
-    fn decode(&self, names: &Names) -> Map<String, Value>;
+    fn decode(&self, names: &Names) -> Fields;
 
     /// The bytes, in hexadecimal.
     fn hex(&self) -> String {
         bytes_of(self).iter().map(|byte| format!("{byte:02x}")).collect()
     }
-}
-
-fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The names of the bits that are set.
@@ -51,9 +50,9 @@ fn mac(mac: netpath_common::Mac) -> Value {
 macro_rules! decode {
     ($($type:ty: |$this:ident, $names:ident| [$($field:literal: $value:expr),+ $(,)?];)+) => {
         $(impl Decode for $type {
-            fn decode(&self, $names: &Names) -> Map<String, Value> {
+            fn decode(&self, $names: &Names) -> Fields {
                 let $this = self;
-                fields([$(($field, json!($value))),+])
+                vec![$(($field, json!($value))),+]
             }
         })+
     };
@@ -62,7 +61,6 @@ macro_rules! decode {
 decode! {
     u64: |this, _names| ["packets": this];
     Port: |this, names| [
-        "device": names.device(this.ifindex),
         "network": names.network(this.network),
         "port": names.port(this.slot),
         "flags": flags(this.flags, &[
@@ -178,13 +176,13 @@ pub(super) const TUNNEL: u8 = 4;
 pub(super) const NUMBER: u8 = 0;
 
 impl<const KIND: u8> Decode for Index<KIND> {
-    fn decode(&self, names: &Names) -> Map<String, Value> {
+    fn decode(&self, names: &Names) -> Fields {
         match KIND {
-            DEVICE => fields([("device", names.device(self.0).into())]),
-            NETWORK => fields([("network", names.network(self.0).into())]),
-            PORT => fields([("port", names.port(self.0).into())]),
-            TUNNEL => fields([("tunnel", names.tunnel(self.0).into())]),
-            _ => fields([("value", self.0.into())]),
+            DEVICE => vec![("device", names.device(self.0).into())],
+            NETWORK => vec![("network", names.network(self.0).into())],
+            PORT => vec![("port", names.port(self.0).into())],
+            TUNNEL => vec![("tunnel", names.tunnel(self.0).into())],
+            _ => vec![("value", self.0.into())],
         }
     }
 }

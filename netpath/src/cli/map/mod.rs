@@ -4,9 +4,9 @@ mod decode;
 
 use clap::Subcommand;
 use netpath_common::maps::{self, MapKind, MapShape};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use self::decode::{DEVICE, Decode, Index, NETWORK, NUMBER, PORT, TUNNEL};
+use self::decode::{DEVICE, Decode, Fields, Index, NETWORK, NUMBER, PORT, TUNNEL};
 use super::{
     Exit, Global,
     applied::{Applied, Names},
@@ -49,9 +49,9 @@ enum Action {
 
 /// A row, in words and in bytes; per-CPU maps have a value for each processor.
 struct Row {
-    key: Map<String, Value>,
+    key: Fields,
     key_hex: String,
-    values: Vec<Map<String, Value>>,
+    values: Vec<Fields>,
     values_hex: Vec<String>,
 }
 
@@ -132,14 +132,14 @@ impl Row {
     }
 
     fn key_text(&self) -> String {
-        self.key.values().map(word).collect::<Vec<_>>().join(" ")
+        self.key.iter().map(|(_, value)| word(value)).collect::<Vec<_>>().join(" ")
     }
 
     /// `key` and `value`, or `values` by processor for a per-CPU map.
     fn json(&self, raw: bool, is_per_cpu: bool) -> Value {
         let (key, values): (Value, Vec<Value>) = match raw {
             true => (self.key_hex.clone().into(), self.values_hex.iter().cloned().map(Value::from).collect()),
-            false => (self.key.clone().into(), self.values.iter().cloned().map(Value::from).collect()),
+            false => (object(&self.key), self.values.iter().map(object).collect()),
         };
         match is_per_cpu {
             true => json!({"key": key, "values": values}),
@@ -152,12 +152,16 @@ impl Row {
             let values: String = self.values_hex.iter().map(|value| format!("    {value}\n")).collect();
             return format!("{}\n{values}", self.key_hex);
         }
-        let words = |value: &Map<String, Value>| {
+        let words = |value: &Fields| {
             value.iter().map(|(name, value)| format!("{name}={}", word(value))).collect::<Vec<_>>().join(" ")
         };
         let values: String = self.values.iter().map(|value| wrap(&words(value), 4)).collect();
         format!("{}\n{values}", self.key_text())
     }
+}
+
+fn object(fields: &Fields) -> Value {
+    fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
 /// A field's value without quotes; lists with commas, nothing as `-`.

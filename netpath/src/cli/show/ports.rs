@@ -32,7 +32,7 @@ pub(super) struct GuestPort {
     addresses: Vec<String>,
     /// Its device; `null` while it waits for one.
     pub(super) device: Option<String>,
-    /// `in_force` or `waiting`.
+    /// `in_force`, `waiting` for its device, or `detached` after `netpath detach`.
     state: &'static str,
     /// Its sources are not checked.
     trusted: bool,
@@ -85,7 +85,11 @@ pub(super) fn read(applied: &Applied, only: Only<'_>) -> Result<Vec<GuestPort>, 
             mac: mac.to_owned(),
             addresses,
             device: row.map(|row| applied.names.device(row.ifindex)),
-            state: if row.is_some() { "in_force" } else { "waiting" },
+            state: match row {
+                Some(row) if applied.is_in_force(row) => "in_force",
+                Some(_) => "detached",
+                None => "waiting",
+            },
             trusted: row.is_some_and(|row| row.flags & port_flags::TRUSTED != 0),
             slot,
         });
