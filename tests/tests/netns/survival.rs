@@ -8,7 +8,6 @@ use std::{
 };
 
 use netpath_tests::{
-    guest::raw::marker,
     packet::guest,
     runner::Netpath,
     topology::{Builder, TwoHypervisors, two_hypervisors::Attachment},
@@ -109,9 +108,4 @@ fn an_apply_that_is_killed_while_nothing_was_there_is_finished_by_the_next() {
             delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
         }
     }
-}
-
-#[test]
-fn a_marker_is_unique() {
-    assert_ne!(marker(), marker());
 }
