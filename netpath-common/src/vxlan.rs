@@ -160,6 +160,16 @@ pub fn vni<P: Packet + ?Sized>(pkt: &P, arrival: &Arrival) -> Result<u32, DropRe
     Ok(u32::from_be_bytes([0, a, b, c]))
 }
 
+/// The VXLAN header of a packet without the bits that RFC 7348 reserves, where one of them is set.
+///
+/// Linux's own tunnel device drops such packets (`vxlan_rcv`), though the RFC wants the bits ignored on receipt.
+#[inline(always)]
+pub fn without_reserved_bits<P: Packet + ?Sized>(pkt: &P, arrival: &Arrival) -> Option<VxlanHdr> {
+    let VxlanHdr { flags, _reserved1, vni, _reserved2 } = *pkt.header::<VxlanHdr>(arrival.vxlan)?;
+    let clean = flags == 0x08 && _reserved1 == [0; 3] && _reserved2 == 0;
+    (!clean).then_some(VxlanHdr { flags: 0x08, _reserved1: [0; 3], vni, _reserved2: 0 })
+}
+
 /// What decapsulation does to the inner packet's ECN field (RFC 6040 §4.2, figure 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ecn {

@@ -82,6 +82,12 @@ fn decapsulate(
 ) -> Result<Option<Verdict>, DropReason> {
     let Some(packet) = tunnelled(pkt, ifindex, arrival, owner)? else { return Ok(None) };
     if packet.segment.flags & segment_flags::STRIP == 0 {
+        // An outer checksum covers the header: the kernel judges such a packet as it came.
+        if arrival.checksum_absent
+            && let Some(header) = vxlan::without_reserved_bits(pkt, arrival)
+        {
+            pkt.write(arrival.vxlan, &header)?;
+        }
         return Ok(Some(Verdict::Pass));
     }
     let inner = *pkt.header::<EthHdr>(arrival.inner()).ok_or(DropReason::VxlanMalformed)?;

@@ -128,7 +128,12 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
             }
             Err(DropReason::EncapsulationRefused)
         }
-        None => Ok(Verdict::Pass),
+        None => {
+            if let Some(header) = vxlan::without_reserved_bits(pkt, &arrival) {
+                pkt.write(arrival.vxlan, &header)?;
+            }
+            Ok(Verdict::Pass)
+        }
     }
 }
 
@@ -148,6 +153,13 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let vlan = pkt.header::<VlanHdr>(EthHdr::LEN).ok_or(DropReason::MalformedFrame)?;
     inner.ether_type = EtherType(u16::from_be(vlan.ether_type));
     let Some(guest) = to_guest(segment.network, &inner.with_protocol(pkt))? else { return Ok(Verdict::Pass) };
+    let origin = Destination {
+        network: segment.network,
+        kind: destination_kind::UPLINK,
+        target: ifindex,
+        ..Destination::default()
+    };
+    learn::note(inner.source, &origin);
     let eth =
         EthHdr { dst_addr: inner.destination.0, src_addr: inner.source.0, ether_type: inner.ether_type.0.to_be() };
     pkt.write(VlanHdr::LEN, &eth)?;

@@ -52,7 +52,7 @@ fn frames_with_foreign_tags_or_ethertypes_go_on_to_the_host() {
         for frame in [
             guest(B).vlan(150).to(A).payload(marker()).build(),
             guest(B).to(A).payload(marker()).build(),
-            guest(B).tag(0x88a8, 101).to(A).payload(marker()).build(),
+            guest(B).tag(0x88a8, 150).to(A).payload(marker()).build(),
         ] {
             wire.send(&frame);
             host.expect_frame(&frame);

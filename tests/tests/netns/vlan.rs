@@ -72,9 +72,11 @@ fn q4_an_inner_tag_stays_untouched() {
     for mode in UPLINK_MODES {
         let topology = trunked(mode);
         let (wire, a) = (topology.wire(0), topology.raw("blue", 11));
-        let payload = marker();
-        wire.send(guest(B).vlan(101).vlan(7).to(A).payload(&payload).build());
-        a.expect_frame(&guest(B).vlan(7).to(A).payload(&payload).build());
+        for outer in [0x8100, 0x88a8] {
+            let payload = marker();
+            wire.send(guest(B).tag(outer, 101).vlan(7).to(A).payload(&payload).build());
+            a.expect_frame(&guest(B).vlan(7).to(A).payload(&payload).build());
+        }
     }
 }
 
@@ -88,7 +90,7 @@ fn q8_frames_with_another_tag_or_none_never_reach_a_guest() {
             guest(B).to(A),
             guest(B).vlan(103).to(A),
             guest(B).vlan(0).to(A),
-            guest(B).tag(0x88a8, 101).to(A),
+            guest(B).tag(0x88a8, 103).to(A),
             guest(B).vlan(4095).to(A),
             guest(B).vlan(102).to(A),
         ] {
