@@ -108,7 +108,7 @@ pub fn attach(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
 pub fn detach(root: &Root, device: &str, hook: Hook) -> Result<(), DatapathError> {
     let filter = root.filter(device, hook);
     if filter.exists() {
-        remove_own_filter(device, &filter)?;
+        remove_own_filter(device, hook, &filter)?;
         remove_pin(&filter)?;
     }
     // A link goes with its last reference, which is the pin.
@@ -228,7 +228,7 @@ fn repin(program: &mut SchedClassifier, path: &Path) -> Result<(), DatapathError
     program.pin(path).map_err(|e| DatapathError::failed(format!("pin {}", path.display()), e))
 }
 
-fn remove_own_filter(device: &str, pin: &Path) -> Result<(), DatapathError> {
+fn remove_own_filter(device: &str, hook: Hook, pin: &Path) -> Result<(), DatapathError> {
     let failed = |e: ProgramError| DatapathError::failed(format!("take the filter off device {device}"), e);
     let own = ProgramInfo::from_pin(pin).map_err(failed)?.id();
     // A device that is gone took its filters along.
@@ -237,7 +237,10 @@ fn remove_own_filter(device: &str, pin: &Path) -> Result<(), DatapathError> {
     };
     let devices = crate::netlink::devices().map_err(|e| DatapathError::failed("list devices", e))?;
     let is_own = match devices.iter().find(|found| found.name == device) {
-        Some(device) => runs_filter(device, own)?,
+        Some(device) => own_filters(device)?.any(|filter| {
+            // Killed between replacing the program and pinning it, the filter runs a program that the pin does not name.
+            filter.program_id == Some(own) || filter.program.as_deref() == Some(hook.name())
+        }),
         None => false,
     };
     if is_own {
@@ -249,10 +252,14 @@ fn remove_own_filter(device: &str, pin: &Path) -> Result<(), DatapathError> {
 }
 
 fn runs_filter(device: &Device, program: u32) -> Result<bool, DatapathError> {
+    Ok(own_filters(device)?.any(|filter| filter.program_id == Some(program)))
+}
+
+/// The filter at netpath's priority and handle.
+fn own_filters(device: &Device) -> Result<impl Iterator<Item = tc::Filter>, DatapathError> {
     let filters = tc::ingress_filters(device.index)
         .map_err(|e| DatapathError::failed(format!("list filters of device {}", device.name), e))?;
-    let is_own = |f: &tc::Filter| f.priority == PRIORITY && f.handle == u32::from(HANDLE);
-    Ok(filters.iter().any(|filter| is_own(filter) && filter.program_id == Some(program)))
+    Ok(filters.into_iter().filter(|filter| filter.priority == PRIORITY && filter.handle == u32::from(HANDLE)))
 }
 
 fn runs_tcx(device: &Device, program: u32) -> Result<bool, DatapathError> {

@@ -66,15 +66,6 @@ pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loadin
     Ok((Programs { kernel, root: root.clone(), fingerprint, ids }, Loading::Loaded))
 }
 
-/// Are this build's programs and all maps there, so that [`load`] would have nothing to do?
-///
-/// # Errors
-/// As [`load`], before it touches anything.
-pub fn is_loaded(root: &Root, capacities: Capacities<'_>) -> Result<bool, DatapathError> {
-    Kernel::probe()?;
-    Ok(check_maps(root, capacities)? && pinned_ids(root, &object::fingerprint()?)?.is_some())
-}
-
 impl Programs {
     /// The kernel's id of the program of a hook.
     #[must_use]

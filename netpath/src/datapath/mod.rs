@@ -18,7 +18,7 @@ pub use self::{
     check::{Capacities, FoundShape, check_layouts, check_maps, cpus, memory, wanted_capacity},
     error::DatapathError,
     hook::Hook,
-    load::{Loading, Programs, is_loaded, load},
+    load::{Loading, Programs, load},
     pins::{LinkPin, Lock, Root},
     probe::{Kernel, release},
     tables::{
