@@ -136,7 +136,7 @@ fn foreign_tunnel(port: u16, device: &TunnelDevice) -> Option<Finding> {
     Some(warning(
         format!("UDP port {port}"),
         format!(
-            "device {name} holds it: netpath makes no tunnel device of its own, takes the VNIs it has definitions for and \
+            "device {name} holds it: netpath makes no tunnel device of its own there, takes the VNIs it has definitions for and \
              leaves the others to {name}"
         ),
     ))

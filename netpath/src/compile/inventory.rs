@@ -1,6 +1,9 @@
 //! The host's devices, as far as definitions refer to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeInclusive,
+};
 
 use netpath_common::Mac;
 
@@ -11,6 +14,9 @@ use crate::{
 
 /// What stands in a row for a tunnel device that `apply` has yet to make: `plan` shows rows with it, and none is written.
 pub const PLANNED_DEVICE: u32 = u32::MAX;
+
+/// The UDP ports of devices that only routes are asked from: beyond Linux's ephemeral ports, and nobody sends there.
+const SPARE_PORTS: RangeInclusive<u16> = 65_400..=65_535;
 
 /// The device that listens on a UDP port of VXLAN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,9 @@ pub fn tunnel_device_name(port: u16) -> String {
 
 /// The UDP ports on which the host needs a tunnel device, and what listens there now. `is_own` tells whether a device
 /// of the right name and kind was made by this instance of netpath, and not by another one on the same kernel.
+///
+/// Where another device holds a port, one more is for a device of netpath's own from which the kernel's routes are
+/// asked: `bpf_fib_lookup` begins at a device with forwarding on, which the host's own devices must not be given.
 pub fn tunnel_devices(
     zone: &Zone,
     host: &str,
@@ -67,7 +76,12 @@ pub fn tunnel_devices(
             },
         }
     };
-    ports.into_iter().map(|port| (port, classify(port))).collect()
+    let mut tunnels: BTreeMap<u16, TunnelDevice> = ports.into_iter().map(|port| (port, classify(port))).collect();
+    if tunnels.values().any(|device| matches!(device, TunnelDevice::Foreign(_))) {
+        let mut spare = SPARE_PORTS.rev().filter(|port| !tunnels.contains_key(port)).map(|port| (port, classify(port)));
+        tunnels.extend(spare.find(|(_, device)| !matches!(device, TunnelDevice::Foreign(_))));
+    }
+    tunnels
 }
 
 /// The physical networks that a network with a NIC on the host is a segment of, in the zone's order.

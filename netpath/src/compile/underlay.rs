@@ -43,6 +43,9 @@ pub(super) struct Vxlan<'z> {
     local: [u8; 4],
     /// The ifindex of netpath's own tunnel device; 0 for none.
     pub(super) device: u32,
+    /// The device from which the kernel's routes are asked, and its UDP port: the tunnel device, or one that is made
+    /// for this where another holds the port.
+    lookup: (u32, u16),
     /// Tunnel index by host.
     pub(super) tunnels: HashMap<&'z str, u32>,
 }
@@ -119,6 +122,12 @@ impl<'z> Compiler<'z, '_> {
             self.compiled.rows.uplinks.insert(key, Uplink { local, flags });
             underlay.receivers.push((tunnel_device, 0));
             self.attach(tunnel_device, &super::tunnel_device_name(udp_port), Role::TunnelDevice);
+        } else if let Some(Vxlan { lookup: (lookup, port @ 1..), .. }) = underlay.vxlan {
+            // No segment is received there: its program drops whatever is sent to its port.
+            let key = UplinkKey { ifindex: lookup, udp_port: port.into() };
+            let flags = uplink_flags::OWNS_PORT | uplink_flags::TUNNEL_DEVICE;
+            self.compiled.rows.uplinks.insert(key, Uplink { local, flags });
+            self.attach(lookup, &super::tunnel_device_name(port), Role::TunnelDevice);
         }
     }
 
@@ -136,8 +145,11 @@ impl<'z> Compiler<'z, '_> {
         let name = underlay.physical.name.as_str();
         let udp_port = self.zone.udp_port(underlay.physical);
         let local = self.host.tunnel_address.get(name)?.octets();
-        let device = self.surroundings.tunnel_devices.get(&udp_port).map_or(0, TunnelDevice::index);
-        let mut vxlan = Vxlan { udp_port, local, device, tunnels: HashMap::new() };
+        let listening = self.surroundings.tunnel_devices;
+        let device = listening.get(&udp_port).map_or(0, TunnelDevice::index);
+        let own = listening.iter().rev().map(|(port, device)| (device.index(), *port)).find(|(device, _)| *device != 0);
+        let lookup = if device != 0 { (device, udp_port) } else { own.unwrap_or((underlay.uplink, 0)) };
+        let mut vxlan = Vxlan { udp_port, local, device, lookup, tunnels: HashMap::new() };
         for host in self.zone.hosts.iter().filter(|host| host.name.value != self.host.name.value) {
             let Some(address) = host.tunnel_address.get(name) else { continue };
             let remote = address.octets();
@@ -145,7 +157,7 @@ impl<'z> Compiler<'z, '_> {
             let tunnel = self.indices.tunnels.index(&title, &mut self.compiled.rows);
             let key = EndpointKey { physical_network: underlay.index, remote };
             self.compiled.rows.endpoints.insert(key, Endpoint { tunnel, local });
-            let row = vxlan.tunnel(remote, TTL, underlay.uplink);
+            let row = vxlan.tunnel(remote, TTL);
             self.compiled.rows.tunnels.insert(tunnel, row);
             vxlan.tunnels.insert(host.name.as_str(), tunnel);
         }
@@ -167,7 +179,7 @@ impl<'z> Compiler<'z, '_> {
             flags: tunnel_flags::GROUP,
             egress: underlay.uplink,
             source_mac: underlay.uplink_mac,
-            ..vxlan.tunnel(group.octets(), GROUP_TTL, underlay.uplink)
+            ..vxlan.tunnel(group.octets(), GROUP_TTL)
         };
         self.compiled.rows.tunnels.insert(tunnel, row);
         self.compiled.memberships.insert(Membership { device: underlay.member_device, group });
@@ -182,14 +194,14 @@ impl<'z> Compiler<'z, '_> {
 }
 
 impl Vxlan<'_> {
-    fn tunnel(&self, remote: [u8; 4], ttl: u8, uplink: u32) -> Tunnel {
+    fn tunnel(&self, remote: [u8; 4], ttl: u8) -> Tunnel {
         Tunnel {
             remote,
             local: self.local,
             udp_port: self.udp_port,
             ttl,
             device: self.device,
-            lookup: if self.device == 0 { uplink } else { self.device },
+            lookup: self.lookup.0,
             ..Tunnel::default()
         }
     }

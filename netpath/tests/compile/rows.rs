@@ -147,8 +147,12 @@ fn a_tunnel_device_is_planned_and_a_foreign_one_is_left_alone() {
 
     let mut foreign = without;
     foreign.push(vxlan(20, "vxlan5001", 4789));
+    let beside = compiled(&zone, "kvm1", &foreign, &Rows::default()).rows;
+    assert_eq!((beside.tunnels[&KVM2].device, beside.tunnels[&KVM2].lookup), (0, PLANNED_DEVICE));
+    // Once it is made, routes are asked from a device that nobody sends to: the uplink has no forwarding.
+    foreign.push(vxlan(21, "np65535", 65_535));
     let rows = compiled(&zone, "kvm1", &foreign, &Rows::default()).rows;
-    assert_eq!((rows.tunnels[&KVM2].device, rows.tunnels[&KVM2].lookup), (0, 1));
+    assert_eq!((rows.tunnels[&KVM2].device, rows.tunnels[&KVM2].lookup), (0, 21));
     assert_eq!(rows.uplinks[&UplinkKey { ifindex: 1, udp_port: 4789 }].flags, 0);
     assert_eq!(rows.segments[&SegmentKey { ifindex: 1, udp_port: 4789, id: 5001 }].flags, segment_flags::STRIP);
     assert_eq!(rows.segments.keys().filter(|key| key.id == 5001).count(), 1);

@@ -14,4 +14,4 @@ pub use relay::Relay;
 use std::time::Duration;
 
 /// How long a test waits for what must happen; emulated machines are slow.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -101,6 +101,7 @@ fn a_foreign_vxlan_device_on_the_same_port_keeps_working_and_so_does_netpath() {
         foreign_talks(&topology);
         let (a, b) = (topology.kernel("blue", 11), topology.kernel("blue", 12));
         a.ping(b.station().ip).unwrap();
+        a.ping(b.station().ip6).unwrap();
         a.sends_tcp(b, 30, false).unwrap();
         b.sends_tcp(a, 30, false).unwrap();
         foreign_talks(&topology);
