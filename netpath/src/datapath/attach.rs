@@ -67,21 +67,31 @@ pub fn attachments(
     let by_name: std::collections::HashMap<_, _> = devices.iter().map(|d| (d.name.as_str(), d)).collect();
     let mut found = Vec::new();
     for pin in root.link_pins()? {
-        let program = pinned_program(&pin)?;
-        let is_live = match by_name.get(pin.device.as_str()) {
-            None => false,
-            Some(device) if pin.is_clsact => runs_filter(device, program)?,
-            Some(device) if pin.hook.is_xdp() => device.xdp_program == Some(program),
-            Some(device) => runs_tcx(device, program)?,
+        let running = match by_name.get(pin.device.as_str()) {
+            Some(device) => running(device, &pin)?,
+            None => Vec::new(),
         };
-        let state = match programs {
-            _ if !is_live => AttachState::Broken,
-            Some(programs) if programs.id(pin.hook) == program => AttachState::Current,
-            _ => AttachState::Outdated,
+        let current = programs.map(|programs| programs.id(pin.hook)).filter(|id| running.contains(id));
+        let (state, program) = match current {
+            Some(program) => (AttachState::Current, program),
+            // Only now is it worth asking what the pin is of.
+            None => match pinned_program(&pin)? {
+                program if running.contains(&program) => (AttachState::Outdated, program),
+                program => (AttachState::Broken, program),
+            },
         };
         found.push(Attachment { device: pin.device, hook: pin.hook, state, program });
     }
     Ok(found)
+}
+
+/// The ids of the programs that a device runs where the pin's would be.
+fn running(device: &Device, pin: &LinkPin) -> Result<Vec<u32>, DatapathError> {
+    match (pin.is_clsact, pin.hook.is_xdp()) {
+        (true, _) => Ok(own_filters(device)?.filter_map(|filter| filter.program_id).collect()),
+        (false, true) => Ok(device.xdp_program.into_iter().collect()),
+        (false, false) => tcx_programs(device),
+    }
 }
 
 /// Attaches the hook's program to a device, or replaces what netpath has there.
@@ -251,10 +261,6 @@ fn remove_own_filter(device: &str, hook: Hook, pin: &Path) -> Result<(), Datapat
     Ok(())
 }
 
-fn runs_filter(device: &Device, program: u32) -> Result<bool, DatapathError> {
-    Ok(own_filters(device)?.any(|filter| filter.program_id == Some(program)))
-}
-
 /// The filter at netpath's priority and handle.
 fn own_filters(device: &Device) -> Result<impl Iterator<Item = tc::Filter>, DatapathError> {
     let filters = tc::ingress_filters(device.index)
@@ -262,10 +268,11 @@ fn own_filters(device: &Device) -> Result<impl Iterator<Item = tc::Filter>, Data
     Ok(filters.into_iter().filter(|filter| filter.priority == PRIORITY && filter.handle == u32::from(HANDLE)))
 }
 
-fn runs_tcx(device: &Device, program: u32) -> Result<bool, DatapathError> {
+fn tcx_programs(device: &Device) -> Result<Vec<u32>, DatapathError> {
     match SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress) {
-        Ok((_, programs)) => Ok(programs.iter().any(|found| found.id() == program)),
-        Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => Ok(false),
+        Ok((_, programs)) => Ok(programs.iter().map(ProgramInfo::id).collect()),
+        // The kernel has no tcx, or the device went away meanwhile.
+        Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => Ok(Vec::new()),
         Err(error) => Err(DatapathError::failed(format!("list programs of device {}", device.name), error)),
     }
 }
