@@ -18,7 +18,7 @@ pub(crate) enum Need {
     Build,
     /// The checks of `cargo xtask lint`.
     Lint,
-    /// Topologies of namespaces, and the programs that drive and measure them.
+    /// Playing in a topology of namespaces; tests, demo and benchmark themselves call no other program.
     Topology,
     /// Booting Debian kernels.
     Vm,

@@ -60,12 +60,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         match tier {
             Tier::Unit => rows.push(Row::measure(tier.name(), || unit(&args.filters))),
             Tier::ProgRun | Tier::Netns => rows.push(Row::measure(tier.name(), || {
-                let built = KernelTests::once(&mut binaries, Need::Topology)?;
+                let built = KernelTests::once(&mut binaries, &[Need::Build])?;
                 built.run(if tier == Tier::ProgRun { &built.prog_run } else { &built.netns }, &args.filters)
             })),
             Tier::Vm => rows.extend(kernels.iter().map(|kernel| {
                 Row::measure(&format!("vm {}", kernel.version), || {
-                    vm::boot(kernel, KernelTests::once(&mut binaries, Need::Vm)?, &args.filters)
+                    vm::boot(kernel, KernelTests::once(&mut binaries, &[Need::Build, Need::Vm])?, &args.filters)
                 })
             })),
         }

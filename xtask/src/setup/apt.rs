@@ -21,24 +21,18 @@ struct SystemProgram {
 }
 
 /// Every system program that any task runs.
-const PROGRAMS: [SystemProgram; 6] = [
+const PROGRAMS: [SystemProgram; 5] = [
     SystemProgram { program: "cc", package: "gcc", why: "links Rust programs", need: Need::Build },
     SystemProgram {
         program: "ip",
         package: "iproute2",
-        why: "builds the demo's and benchmark's topology",
-        need: Need::Topology,
-    },
-    SystemProgram {
-        program: "ethtool",
-        package: "ethtool",
-        why: "sets offloads of test devices",
+        why: "looks around in the topology that the demo keeps",
         need: Need::Topology,
     },
     SystemProgram {
         program: "ping",
         package: "iputils-ping",
-        why: "the demo's guests speak with it",
+        why: "speaks for the guests of the topology that the demo keeps",
         need: Need::Topology,
     },
     SystemProgram {

@@ -37,12 +37,12 @@ pub(crate) struct KernelTests {
 }
 
 impl KernelTests {
-    /// What was built before, or else makes sure of all that building and `need` take, and builds.
+    /// What was built before, or else makes sure of the needs and builds.
     ///
     /// # Errors
     /// Set-up or build failed.
-    pub(crate) fn once(built: &mut Option<Self>, need: Need) -> Result<&Self> {
-        setup::ensure(&[Need::Build, need])?;
+    pub(crate) fn once<'a>(built: &'a mut Option<Self>, needs: &[Need]) -> Result<&'a Self> {
+        setup::ensure(needs)?;
         let tests = match built.take() {
             Some(tests) => tests,
             None => Self::build()?,
