@@ -6,6 +6,7 @@
 
 pub mod demo;
 pub mod guest;
+pub mod pace;
 pub mod packet;
 pub mod runner;
 pub mod skip;

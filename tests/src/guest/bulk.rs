@@ -8,16 +8,16 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{KernelGuest, PATIENCE};
-use crate::topology::NetNs;
+use crate::{pace::paced, topology::NetNs};
 
 const BLOCK: usize = 1 << 20;
 
 impl KernelGuest {
-    /// Sends `megabytes` over one TCP connection to `other`, over IPv4 or IPv6, and compares what arrives.
+    /// Sends `megabytes`, [`paced`], over one TCP connection to `other`, over IPv4 or IPv6, and compares what arrives.
     pub fn sends_tcp(&self, other: &KernelGuest, megabytes: usize, ipv6: bool) -> Result<()> {
         let to = other.station();
         let address = if ipv6 { IpAddr::V6(to.ip6) } else { IpAddr::V4(to.ip) };
-        tcp(self.ns(), other.ns(), address, 0, megabytes)
+        tcp(self.ns(), other.ns(), address, 0, paced(megabytes))
     }
 }
 

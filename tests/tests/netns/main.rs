@@ -17,4 +17,5 @@ mod survival;
 mod too_big;
 mod topology;
 mod tunnel;
+mod visibility;
 mod vlan;

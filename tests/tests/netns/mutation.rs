@@ -2,6 +2,7 @@
 
 use netpath_tests::{
     guest::raw::marker,
+    pace::paced,
     packet::{
         Outer, Packet, dissect, guest,
         mutate::{Random, of_every_kind},
@@ -33,7 +34,7 @@ fn mutated_frames_from_a_guest_never_reach_another_network() {
     let topology = raw_guests();
     let (mut random, seeds) = (Random::seeded(), seeds());
     let a = topology.raw("blue", 11);
-    for _ in 0..FRAMES {
+    for _ in 0..paced(FRAMES) {
         let mut frame = random.pick(&seeds).build();
         random.damage(&mut frame, 2000);
         // A tap refuses what is shorter than an Ethernet header.
@@ -53,7 +54,7 @@ fn mutated_tunnel_packets_never_reach_another_network() {
         let (mut random, seeds) = (Random::seeded(), seeds());
         let wire = topology.wire(0);
         let outer = Outer::new(5001, topology.endpoint(1), topology.endpoint(0));
-        for _ in 0..FRAMES {
+        for _ in 0..paced(FRAMES) {
             let mut frame = outer.wrap(&random.pick(&seeds).clone().build());
             random.damage(&mut frame, 1600);
             // The VNI says whose the packet is: it stays blue's, or is nobody's.
@@ -76,7 +77,7 @@ fn mutated_tagged_frames_never_reach_another_network() {
         topology.apply(&in_mode(topology.vlan_definitions(), mode));
         let (mut random, seeds) = (Random::seeded(), seeds());
         let wire = topology.wire(0);
-        for _ in 0..FRAMES {
+        for _ in 0..paced(FRAMES) {
             let mut frame = random.pick(&seeds).clone().build();
             frame.splice(12..12, [0x81, 0, 0, 101]);
             random.damage(&mut frame, 1600);

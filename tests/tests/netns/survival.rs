@@ -8,6 +8,7 @@ use std::{
 };
 
 use netpath_tests::{
+    pace::is_emulated,
     packet::guest,
     runner::Netpath,
     topology::{Builder, TwoHypervisors, two_hypervisors::Attachment},
@@ -70,7 +71,8 @@ fn a_killed_apply_is_finished_by_the_next_and_untouched_guests_lose_nothing() {
         thread::scope(|scope| {
             let traffic = scope.spawn(|| exchange_until(&topology, &stop, &exchanged));
             let netpath = &topology.hosts[0].netpath;
-            for round in 0u32..24 {
+            let rounds = if is_emulated() { 12 } else { 24 };
+            for round in 0u32..rounds {
                 if traffic.is_finished() {
                     break;
                 }
@@ -100,9 +102,10 @@ fn an_apply_that_is_killed_while_nothing_was_there_is_finished_by_the_next() {
         let started = Instant::now();
         netpath.apply(&file);
         let usual = started.elapsed();
-        for step in 0..12 {
+        let steps = if is_emulated() { 4 } else { 12 };
+        for step in 0..steps {
             netpath.succeed(["detach", "--purge"]);
-            killed_apply(netpath, &file, usual * step / 12);
+            killed_apply(netpath, &file, usual * step / steps);
             netpath.apply(&file);
             assert!(is_converged(netpath, &file), "step {step} in {mode}");
             delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
