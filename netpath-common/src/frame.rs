@@ -96,6 +96,9 @@ impl Frame {
 /// The most IPv6 extension headers that are walked; a longer chain is refused (RFC 7113 §3 wants it seen through).
 const EXTENSION_HEADERS: usize = 6;
 
+/// Where a transport header is looked for at most, in bytes: the data path reads the first 2048.
+const FURTHEST_TRANSPORT: usize = 1984;
+
 /// Parses the frame of a packet.
 ///
 /// # Errors
@@ -152,8 +155,7 @@ fn ipv4<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame) -> Result<(), DropReason
     if more_or_offset & 0x1fff == 0 {
         frame.l4 = frame.l3 + header_len;
     }
-    transport(pkt, frame, addresses, more_or_offset != 0, frame.l3_len - header_len);
-    Ok(())
+    transport(pkt, frame, addresses, more_or_offset != 0, frame.l3_len - header_len, DropReason::MalformedIpv4)
 }
 
 /// RFC 8200 §3 and §4. A function of its own: the walk over extension headers wants stack that IPv4 has use for.
@@ -175,12 +177,17 @@ fn ipv6<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame) -> Result<(), DropReason
     let next = ip.next_hdr;
     let chain = extension_headers(pkt, frame.l3 + Ipv6Hdr::LEN, next)?;
     frame.protocol = chain.protocol;
+    let end = frame.l3 + frame.l3_len;
     if chain.first_fragment {
+        // A chain that ends behind its packet says nothing of what comes next (RFC 7112 §5), and one that ends where
+        // nothing is read would hide it.
+        if chain.offset > end || chain.offset > FURTHEST_TRANSPORT {
+            return Err(DropReason::MalformedIpv6);
+        }
         frame.l4 = chain.offset;
     }
-    let room = (frame.l3 + frame.l3_len).saturating_sub(chain.offset);
-    transport(pkt, frame, addresses, chain.fragment, room);
-    Ok(())
+    let room = end.saturating_sub(chain.offset);
+    transport(pkt, frame, addresses, chain.fragment, room, DropReason::MalformedIpv6)
 }
 
 /// Where a chain of IPv6 extension headers ends.
@@ -230,14 +237,20 @@ fn extension_headers<P: Packet + ?Sized>(pkt: &P, start: usize, first: u8) -> Re
 }
 
 /// Ports and the flow's hash. A fragment is hashed without ports: only the first has them.
+///
+/// A transport header that is there and cannot be read is `malformed`: nobody could say what the packet is.
 #[inline(always)]
-fn transport<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame, addresses: u32, fragment: bool, room: usize) {
+fn transport<P: Packet + ?Sized>(
+    pkt: &P,
+    frame: &mut Frame,
+    addresses: u32,
+    fragment: bool,
+    room: usize,
+    malformed: DropReason,
+) -> Result<(), DropReason> {
     let mut ports = 0;
-    if frame.l4 != 0
-        && room >= 4
-        && let Some(words) = pkt.header::<[u8; 4]>(frame.l4)
-    {
-        let [a, b, c, d] = *words;
+    if frame.l4 != 0 && room >= 4 {
+        let [a, b, c, d] = *pkt.header::<[u8; 4]>(frame.l4).ok_or(malformed)?;
         frame.ports = Ports { source: u16::from_be_bytes([a, b]), destination: u16::from_be_bytes([c, d]) };
         let has_ports = frame.protocol == Protocol::TCP || frame.protocol == Protocol::UDP;
         if has_ports && !fragment {
@@ -245,6 +258,7 @@ fn transport<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame, addresses: u32, fra
         }
     }
     frame.hash = mix(mix(addresses, ports), u32::from(frame.protocol.0));
+    Ok(())
 }
 
 /// One round of a 32-bit mixer: multiply, fold the high bits down, multiply.

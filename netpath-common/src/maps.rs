@@ -290,6 +290,8 @@ pub mod segment_flags {
     /// VXLAN whose UDP port netpath does not own: no tunnel device of its own takes what XDP hands on, so XDP
     /// strips the outer headers and passes.
     pub const STRIP: u32 = 1;
+    /// The network's `on_miss: pass`: frames for no defined port of this host are a bridge's.
+    pub const ON_MISS_PASS: u32 = 2;
 }
 
 /// Key of ENDPOINTS.

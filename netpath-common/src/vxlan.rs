@@ -142,6 +142,13 @@ pub fn arrival<P: Packet + ?Sized>(pkt: &P) -> Option<Arrival> {
     })
 }
 
+/// Whether this is UDP over IPv4 that [`arrival`] does not read: a fragment, or a header with options.
+#[inline(always)]
+pub fn is_unreadable_udp<P: Packet + ?Sized>(pkt: &P) -> bool {
+    let is_ipv4 = pkt.header::<EthHdr>(0).is_some_and(|eth| eth.ether_type == EtherType::IPV4.0.to_be());
+    is_ipv4 && pkt.header::<Ipv4Hdr>(EthHdr::LEN).is_some_and(|ip| ip.proto == Protocol::UDP.0)
+}
+
 /// The VNI of a packet that arrived on a VXLAN port. Bits that RFC 7348 reserves are ignored on receipt.
 ///
 /// # Errors

@@ -38,13 +38,15 @@ struct Walk {
     tunnels: u32,
     /// The uplink, if it is a member.
     uplink: u32,
+    /// A tunnel without a known way and without a device that would find it: row of TUNNELS, plus one.
+    unresolved: u32,
 }
 
 impl Walk {
     #[inline(always)]
     fn new(pkt: &mut TcPacket, frame: &Frame, network: &Network, index: u32, source: u32) -> Self {
         let len = pkt.len() as u32;
-        Self { skb: pkt.skb(), frame, network, index, source, len, tunnels: 0, uplink: 0 }
+        Self { skb: pkt.skb(), frame, network, index, source, len, tunnels: 0, uplink: 0, unresolved: 0 }
     }
 
     #[inline(always)]
@@ -82,11 +84,27 @@ pub fn from_guest(
         vlan::push(pkt, network, tag)?;
         return Ok(Verdict::Redirect(walk.uplink));
     }
-    if walk.tunnels != 0 {
+    if walk.tunnels != 0 || walk.unresolved != 0 {
         tunnel::make_room(pkt, frame)?;
         walk.each(to_tunnel);
     }
-    Ok(Verdict::Consumed)
+    last_to_neighbour(pkt, &walk)
+}
+
+/// Sends the original to the one tunnel whose neighbour is not known, by way of the kernel's neighbour table: it asks,
+/// and the next flood finds the answer.
+#[inline(never)]
+fn last_to_neighbour(pkt: &mut TcPacket, walk: &Walk) -> Result<Verdict, DropReason> {
+    // SAFETY: the frame and the network outlive the walk.
+    let (frame, network) = unsafe { (&*walk.frame, &*walk.network) };
+    let Some(index) = walk.unresolved.checked_sub(1).filter(|_| tunnel::is_ip(frame)) else {
+        return Ok(Verdict::Consumed);
+    };
+    let row = maps::TUNNELS.get(index).ok_or(DropReason::UnderlayUnresolved)?;
+    let hop = next_hop::last(index).ok_or(DropReason::UnderlayUnresolved)?;
+    let outer = Outer::new(row, hop, network.segment, frame, walk.len as usize);
+    pkt.write_outer(outer.as_bytes())?;
+    Ok(Verdict::RedirectNeighbour(hop.ifindex))
 }
 
 /// Sends a frame from the wire to the members on this host.
@@ -125,7 +143,8 @@ unsafe extern "C" fn to_local_or_device(position: u32, walk: *mut Walk) -> i64 {
         destination_kind::TUNNEL => {
             let Some(row) = maps::TUNNELS.get(member.target) else { return 0 };
             let pkt = &mut TcPacket::from_raw(walk.skb);
-            if next_hop::resolve(pkt, member.target, row).is_some_and(|way| way.is_resolved()) {
+            let way = next_hop::resolve(pkt, member.target, row);
+            if way.is_some_and(|way| way.is_resolved()) {
                 walk.tunnels += 1;
                 return 0;
             }
@@ -133,6 +152,8 @@ unsafe extern "C" fn to_local_or_device(position: u32, walk: *mut Walk) -> i64 {
             let (frame, network) = unsafe { (&*walk.frame, &*walk.network) };
             if row.device != 0 && tunnel::address_device(pkt, frame, network, row).is_ok() {
                 redirect::clone_to(pkt, row.device);
+            } else if way.is_some() && walk.unresolved == 0 && tunnel::is_ip(frame) {
+                walk.unresolved = member.target + 1;
             } else {
                 account::dropped(walk.index, DropReason::UnderlayUnresolved);
             }

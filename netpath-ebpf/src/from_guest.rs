@@ -121,12 +121,13 @@ fn forward(
     }
 }
 
-/// Length in bytes of the network packet as a wire sees it: of each segment, for a super-packet.
+/// Length in bytes of the frame's payload as a wire sees it: of each segment, for a super-packet. What stands behind the
+/// packet's own length is sent too, so it counts.
 #[inline(always)]
 fn wire_len(pkt: &TcPacket, frame: &Frame) -> usize {
     let segment = pkt.gso_size();
     if segment == 0 || frame.l4 == 0 {
-        return if frame.l3_len == 0 { pkt.len().saturating_sub(frame.l3) } else { frame.l3_len };
+        return pkt.len().saturating_sub(frame.l3);
     }
     let transport = match frame.protocol {
         Protocol::TCP => pkt.header::<[u8; 2]>(frame.l4 + 12).map_or(20, |word| usize::from(word[0] >> 4) * 4),

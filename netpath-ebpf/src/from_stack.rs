@@ -1,25 +1,34 @@
 //! Tenants' frames that the stack has received: on an uplink, or on netpath's own tunnel device.
 
 use aya_ebpf::{
-    bindings::{BPF_F_ADJ_ROOM_FIXED_GSO, bpf_tunnel_key},
+    bindings::{BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO, bpf_tunnel_key},
     helpers::generated as helper,
 };
 use netpath_common::{
     DropReason, Frame, Mac, Packet as _,
     frame::{EtherType, Ports, Protocol},
-    maps::{Destination, EndpointKey, UplinkKey, destination_kind, segment_flags},
-    vxlan::{self, OUTER_LEN},
+    maps::{Destination, EndpointKey, Segment, UplinkKey, destination_kind, segment_flags},
+    vxlan::{self, Arrival, OUTER_LEN},
 };
 use network_types::eth::EthHdr;
 
 use crate::{
-    account, flood,
-    from_uplink::{segment, tunnelled},
-    learn, maps,
-    packet::TcPacket,
+    account,
+    arrival::{self, Inner},
+    flood, learn, maps,
+    packet::{Rewrite as _, TcPacket},
     redirect::Verdict,
     vlan,
 };
+
+/// Whether the kernel knows `BPF_F_ADJ_ROOM_DECAP_L3_IPV6` (Linux 6.3): set by the loader. Without it a super-packet of
+/// IPv6 that is taken out of IPv4 keeps IPv4's protocol number, and is cut up wrongly.
+#[unsafe(no_mangle)]
+static DECAP_L3: u32 = 0;
+
+/// The mark of a tunnel packet that was judged on an uplink and is left to netpath's tunnel device. The device listens
+/// on every interface of the host; what comes to it by another way is refused.
+const JUDGED: u32 = 0x6e70_6a64;
 
 /// What becomes of a frame that no definition claims, on a segment that the host may share.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,26 +50,55 @@ pub fn uplink(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason
     match pkt.tag() {
         Some(tag) if !vlan::is_priority_tag(tag) => {
             let vid = tag.1 & vlan::VID;
-            let Some(segment) = segment(ifindex, 0, u32::from(vid)) else { return foreign_vlan(ifindex, vid) };
-            *owner = segment.network;
-            pkt.pop_tag()?;
-            deliver(pkt, segment.network, from_trunk(segment.network, ifindex), Host::Apart)
+            let Some(segment) = arrival::segment(ifindex, 0, u32::from(vid)) else {
+                return foreign_vlan(ifindex, vid);
+            };
+            on_segment(pkt, &segment, true, Host::Apart, owner)
         }
         tag => {
             if tag.is_none()
-                && let Some(arrival) = vxlan::arrival(pkt)
-                && let Some(verdict) = decapsulate(pkt, ifindex, &arrival, owner)?
+                && let Some(verdict) = tunnelled(pkt, ifindex, owner)?
             {
                 return Ok(verdict);
             }
-            let Some(segment) = segment(ifindex, 0, 0) else { return Ok(Verdict::Pass) };
-            *owner = segment.network;
-            if tag.is_some() {
-                pkt.pop_tag()?;
-            }
-            deliver(pkt, segment.network, from_trunk(segment.network, ifindex), Host::Shares)
+            let Some(segment) = arrival::segment(ifindex, 0, 0) else { return Ok(Verdict::Pass) };
+            on_segment(pkt, &segment, tag.is_some(), Host::Shares, owner)
         }
     }
+}
+
+/// A frame of a VLAN or untagged network, in its tag if it has one.
+#[inline(always)]
+fn on_segment(
+    pkt: &mut TcPacket,
+    segment: &Segment,
+    tagged: bool,
+    host: Host,
+    owner: &mut u32,
+) -> Result<Verdict, DropReason> {
+    *owner = segment.network;
+    if is_the_bridges(pkt, segment, 0)? {
+        return Ok(Verdict::Pass);
+    }
+    if tagged {
+        pkt.pop_tag()?;
+    }
+    let target = maps::NETWORKS.get(segment.network).map_or(segment.ifindex, |network| network.uplink);
+    let kind = destination_kind::UPLINK;
+    let origin = Destination { network: segment.network, kind, target, ..Destination::default() };
+    deliver(pkt, segment.network, origin, host)
+}
+
+/// Whether a bridge beside netpath has the frame at `start` bytes: it is for no defined port of this host, and its
+/// network says `on_miss: pass`.
+#[inline(always)]
+fn is_the_bridges(pkt: &TcPacket, segment: &Segment, start: usize) -> Result<bool, DropReason> {
+    if !arrival::has(segment, segment_flags::ON_MISS_PASS) {
+        return Ok(false);
+    }
+    let destination = Inner::read(pkt, start)?.destination;
+    let local = learn::find(segment.network, destination).is_some_and(|row| row.kind == destination_kind::LOCAL);
+    Ok(destination.is_group() || !local)
 }
 
 /// A VLAN that no network has: passed, but for the reserved id on a trunk of netpath's.
@@ -71,49 +109,63 @@ fn foreign_vlan(ifindex: u32, vid: u16) -> Result<Verdict, DropReason> {
     if trunk && vid == vlan::VID { Err(DropReason::ReservedVlan) } else { Ok(Verdict::Pass) }
 }
 
-/// A tunnel packet that XDP did not see: judged, and left to the kernel's tunnel device; or, where another device
-/// holds the port, its outer headers taken off here.
+/// A tunnel packet that XDP did not take: judged, marked and left to the kernel's tunnel device; or, where another
+/// device holds the port, its outer headers taken off here. `None` for what is not netpath's.
 #[inline(always)]
-fn decapsulate(
-    pkt: &mut TcPacket,
-    ifindex: u32,
-    arrival: &vxlan::Arrival,
-    owner: &mut u32,
-) -> Result<Option<Verdict>, DropReason> {
-    let Some(packet) = tunnelled(pkt, ifindex, arrival, owner)? else { return Ok(None) };
-    if packet.segment.flags & segment_flags::STRIP == 0 {
-        // An outer checksum covers the header: the kernel judges such a packet as it came.
-        if arrival.checksum_absent
-            && let Some(header) = vxlan::without_reserved_bits(pkt, arrival)
-        {
-            pkt.write(arrival.vxlan, &header)?;
+fn tunnelled(pkt: &mut TcPacket, ifindex: u32, owner: &mut u32) -> Result<Option<Verdict>, DropReason> {
+    let Some(outer) = vxlan::arrival(pkt) else {
+        // Fragments and headers with options cannot be judged before the kernel has put them together.
+        if vxlan::is_unreadable_udp(pkt) {
+            pkt.set_mark(JUDGED);
         }
-        return Ok(Some(Verdict::Pass));
+        return Ok(None);
+    };
+    let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return Ok(None) };
+    if arrival::is_stripped_here(&packet) {
+        if is_the_bridges(pkt, &packet.segment, outer.inner())? {
+            return Ok(Some(Verdict::Pass));
+        }
+        decapsulate(pkt, &outer)?;
+        let network = packet.segment.network;
+        return deliver(pkt, network, from_tunnel(network, packet.tunnel), Host::Apart).map(Some);
     }
-    let inner = *pkt.header::<EthHdr>(arrival.inner()).ok_or(DropReason::VxlanMalformed)?;
-    // A super-packet of UDP would lose its segments' borders with its outer headers.
-    if pkt.gso_size() != 0 && inner_protocol(pkt, arrival.inner(), &inner) != Protocol::TCP {
-        return Err(DropReason::EncapsulationRefused);
+    // An outer checksum covers the header: the kernel judges such a packet as it came.
+    if outer.checksum_absent
+        && let Some(header) = vxlan::without_reserved_bits(pkt, &outer)
+    {
+        pkt.write(outer.vxlan, &header)?;
     }
-    pkt.adjust_room(-(OUTER_LEN as i32), u64::from(BPF_F_ADJ_ROOM_FIXED_GSO))?;
-    pkt.write(0, &inner)?;
-    let network = packet.segment.network;
-    deliver(pkt, network, from_tunnel(network, packet.tunnel), Host::Apart).map(Some)
+    pkt.set_mark(JUDGED);
+    Ok(Some(Verdict::Pass))
 }
 
+/// Takes the outer headers off.
 #[inline(always)]
-fn inner_protocol(pkt: &TcPacket, start: usize, eth: &EthHdr) -> Protocol {
-    let offset = match EtherType(u16::from_be(eth.ether_type)) {
-        EtherType::IPV4 => 9,
-        EtherType::IPV6 => 6,
-        _ => return Protocol(0),
-    };
-    pkt.header::<[u8; 2]>(start + EthHdr::LEN + offset).map_or(Protocol(0), |word| Protocol(word[0]))
+fn decapsulate(pkt: &mut TcPacket, outer: &Arrival) -> Result<(), DropReason> {
+    let inner = Inner::read(pkt, outer.inner())?;
+    let ipv6 = inner.ether_type == EtherType::IPV6;
+    // SAFETY: the loader sets the constant before the program is loaded; volatile, so that its value here is not.
+    let knows_ipv6 = unsafe { (&raw const DECAP_L3).read_volatile() } != 0;
+    // A super-packet of UDP would lose its segments' borders with its outer headers.
+    if pkt.gso_size() != 0 && (inner.protocol != Protocol::TCP || ipv6 && !knows_ipv6) {
+        return Err(DropReason::EncapsulationRefused);
+    }
+    arrival::mark_congestion(pkt, outer, &inner)?;
+    let mut flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
+    if ipv6 && knows_ipv6 {
+        flags |= u64::from(BPF_F_ADJ_ROOM_DECAP_L3_IPV6);
+    }
+    pkt.adjust_room(-(OUTER_LEN as i32), flags)?;
+    pkt.write(0, &inner.eth())
 }
 
 /// A frame on netpath's own tunnel device, where nothing is anybody else's.
 #[inline(always)]
 pub fn tunnel_device(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
+    if pkt.mark() != JUDGED {
+        return Err(DropReason::UnknownEndpoint);
+    }
+    pkt.set_mark(0);
     // SAFETY: a C struct of integers and unions of integers; zero is a value of each.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     // SAFETY: `key` is as large as said, and the context is the kernel's.
@@ -123,7 +175,7 @@ pub fn tunnel_device(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, Dro
         return Err(DropReason::UnknownSegment);
     }
     let ifindex = pkt.ifindex();
-    let segment = segment(ifindex, 0, key.tunnel_id).ok_or(DropReason::UnknownSegment)?;
+    let segment = arrival::segment(ifindex, 0, key.tunnel_id).ok_or(DropReason::UnknownSegment)?;
     *owner = segment.network;
     // SAFETY: IPv4 is the only family that the device is made for; the helper wrote the union.
     let remote = unsafe { key.__bindgen_anon_1.remote_ipv4 }.to_be_bytes();
@@ -136,11 +188,6 @@ pub fn tunnel_device(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, Dro
 #[inline(always)]
 fn from_tunnel(network: u32, tunnel: u32) -> Destination {
     Destination { network, kind: destination_kind::TUNNEL, target: tunnel, ..Destination::default() }
-}
-
-#[inline(always)]
-fn from_trunk(network: u32, ifindex: u32) -> Destination {
-    Destination { network, kind: destination_kind::UPLINK, target: ifindex, ..Destination::default() }
 }
 
 /// Gives a tenant's frame to the guest, or the guests, that it is for.

@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "the hook macros make public, undocumented wrappers of documented functions")]
 
 mod account;
+mod arrival;
 mod flood;
 mod from_guest;
 mod from_stack;

@@ -57,7 +57,17 @@ pub fn resolve(pkt: &mut TcPacket, index: u32, tunnel: &Tunnel) -> Option<Way> {
 #[inline(always)]
 pub fn resolved(index: u32, tunnel: &Tunnel) -> Option<&'static NextHop> {
     // SAFETY: a per-CPU row, and programs do not preempt each other on a CPU.
-    maps::NEXT_HOPS.get_ptr(index).map(|row| unsafe { &*row }).filter(|hop| hop.remote == tunnel.remote)
+    maps::NEXT_HOPS
+        .get_ptr(index)
+        .map(|row| unsafe { &*row })
+        .filter(|hop| hop.remote == tunnel.remote && hop.destination_mac != Mac::ZERO)
+}
+
+/// What `resolve` noted of row `index` last, whether or not its neighbour was known.
+#[inline(always)]
+pub fn last(index: u32) -> Option<&'static NextHop> {
+    // SAFETY: a per-CPU row, and programs do not preempt each other on a CPU.
+    maps::NEXT_HOPS.get_ptr(index).map(|row| unsafe { &*row })
 }
 
 /// Asks the kernel's routes and neighbours, and notes the answer in `row`; `false` where no route leads there. A next
@@ -87,12 +97,16 @@ fn ask_kernel(pkt: &mut TcPacket, tunnel: &Tunnel, row: &mut NextHop, now: u64) 
     let answer =
         unsafe { helper::bpf_fib_lookup(pkt.skb().cast(), &raw mut query, size_of::<bpf_fib_lookup>() as i32, 0) };
     row.ifindex = query.ifindex;
-    if answer as u32 == BPF_FIB_LKUP_RET_SUCCESS {
-        // SAFETY: both members are 16-bit integers in the same place.
-        row.mtu = u32::from(unsafe { query.__bindgen_anon_1.mtu_result });
-        row.destination_mac = Mac(query.dmac);
-        row.source_mac = Mac(query.smac);
-        row.expires_ns = now + FRESH_NS;
+    match answer as u32 {
+        BPF_FIB_LKUP_RET_SUCCESS => {
+            // SAFETY: both members are 16-bit integers in the same place.
+            row.mtu = u32::from(unsafe { query.__bindgen_anon_1.mtu_result });
+            row.destination_mac = Mac(query.dmac);
+            row.source_mac = Mac(query.smac);
+            row.expires_ns = now + FRESH_NS;
+            true
+        }
+        BPF_FIB_LKUP_RET_NO_NEIGH => true,
+        _ => false,
     }
-    answer as u32 == BPF_FIB_LKUP_RET_SUCCESS || answer as u32 == BPF_FIB_LKUP_RET_NO_NEIGH
 }

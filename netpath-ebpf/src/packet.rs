@@ -7,7 +7,7 @@ use core::hint::assert_unchecked;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{__sk_buff, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, xdp_md},
+    bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, xdp_md},
     helpers::generated as helper,
     programs::{TcContext, XdpContext},
 };
@@ -32,6 +32,12 @@ unsafe fn read(field: *const u32) -> usize {
 
 /// The largest offset at which a header is looked for; the verifier wants a bound on what it adds to a pointer.
 const OFFSET_MASK: usize = 0x7ff;
+
+/// A packet whose bytes can be overwritten.
+pub trait Rewrite: Packet {
+    /// Overwrites the bytes at `offset`.
+    fn write<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), DropReason>;
+}
 
 /// A frame as the driver received it.
 pub struct XdpPacket {
@@ -86,16 +92,6 @@ impl XdpPacket {
         unsafe { helper::bpf_xdp_get_buff_len(self.ctx) != self.len() as u64 }
     }
 
-    /// Overwrites the bytes at `offset`.
-    #[inline(always)]
-    pub fn write<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
-        let (start, end) = self.bounds();
-        let target = at::<T>(start, end, offset & OFFSET_MASK).ok_or(DropReason::MalformedFrame)?;
-        // SAFETY: `at` compared the bounds, and `Wire` has no alignment that the target lacks on BPF.
-        unsafe { target.write_unaligned(*value) };
-        Ok(())
-    }
-
     /// Takes `len` bytes off the front.
     #[inline(always)]
     pub fn shrink_head(&mut self, len: usize) -> Result<(), DropReason> {
@@ -119,6 +115,17 @@ impl XdpPacket {
         // SAFETY: `at` compared the bounds.
         unsafe { target.write_unaligned(note) };
         true
+    }
+}
+
+impl Rewrite for XdpPacket {
+    #[inline(always)]
+    fn write<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
+        let (start, end) = self.bounds();
+        let target = at::<T>(start, end, offset & OFFSET_MASK).ok_or(DropReason::MalformedFrame)?;
+        // SAFETY: `at` compared the bounds.
+        unsafe { target.write_unaligned(*value) };
+        Ok(())
     }
 }
 
@@ -195,6 +202,20 @@ impl TcPacket {
         unsafe { (*self.skb).ifindex }
     }
 
+    /// The packet's mark.
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.skb).mark }
+    }
+
+    /// Sets the packet's mark.
+    #[inline(always)]
+    pub fn set_mark(&mut self, mark: u32) {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.skb).mark = mark }
+    }
+
     /// Payload bytes of each segment that a super-packet will become; 0 for an ordinary packet.
     #[inline(always)]
     pub fn gso_size(&self) -> usize {
@@ -235,22 +256,18 @@ impl TcPacket {
         }
     }
 
-    /// Overwrites the bytes at `offset`, in a buffer that is made writable first.
-    #[inline(always)]
-    pub fn write<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
-        self.write_bytes(offset, core::ptr::from_ref(value).cast(), size_of::<T>())
-    }
-
     /// Overwrites `OUTER_LEN` bytes at the front.
     #[inline(always)]
     pub fn write_outer(&mut self, outer: &[u8; OUTER_LEN]) -> Result<(), DropReason> {
         self.write_bytes(0, outer.as_ptr(), OUTER_LEN)
     }
 
+    /// Keeps the sum that a device took over the whole packet (`CHECKSUM_COMPLETE`) true.
     #[inline(always)]
     fn write_bytes(&mut self, offset: usize, bytes: *const u8, len: usize) -> Result<(), DropReason> {
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         // SAFETY: the caller's reference covers `len` bytes; no pointer into the packet outlives `&mut self`.
-        match unsafe { helper::bpf_skb_store_bytes(self.skb, offset as u32, bytes.cast(), len as u32, 0) } {
+        match unsafe { helper::bpf_skb_store_bytes(self.skb, offset as u32, bytes.cast(), len as u32, flags) } {
             0 => Ok(()),
             _ => Err(DropReason::EncapsulationRefused),
         }
@@ -302,6 +319,14 @@ impl TcPacket {
         // SAFETY: `at` compared the bounds; three integers take any bytes.
         let note = unsafe { note.read_unaligned() };
         (note.magic == Stripped::MAGIC).then_some(note)
+    }
+}
+
+impl Rewrite for TcPacket {
+    /// In a buffer that is made writable first.
+    #[inline(always)]
+    fn write<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
+        self.write_bytes(offset, core::ptr::from_ref(value).cast(), size_of::<T>())
     }
 }
 

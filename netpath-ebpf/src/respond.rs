@@ -14,7 +14,11 @@ use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
 };
 
-use crate::{account, maps, packet::TcPacket, redirect::Verdict};
+use crate::{
+    account, maps,
+    packet::{Rewrite as _, TcPacket},
+    redirect::Verdict,
+};
 
 /// Answers an ARP request for an address whose owner is defined; `None` where the question goes on.
 ///

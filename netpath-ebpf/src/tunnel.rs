@@ -16,7 +16,11 @@ use netpath_common::{
 };
 use network_types::eth::EthHdr;
 
-use crate::{next_hop::Way, packet::TcPacket, redirect::Verdict};
+use crate::{
+    next_hop::Way,
+    packet::{Rewrite as _, TcPacket},
+    redirect::Verdict,
+};
 
 /// Room for outer IPv4, UDP, VXLAN and the inner Ethernet header; super-packets keep their segment size, and the
 /// kernel knows them as UDP tunnel packets when it cuts them.
@@ -42,8 +46,9 @@ pub fn make_room(pkt: &mut TcPacket, frame: &Frame) -> Result<(), DropReason> {
     pkt.write(OUTER_LEN, &inner)
 }
 
+/// Whether the frame carries IPv4 or IPv6.
 #[inline(always)]
-fn is_ip(frame: &Frame) -> bool {
+pub fn is_ip(frame: &Frame) -> bool {
     frame.ether_type == EtherType::IPV4 || frame.ether_type == EtherType::IPV6
 }
 
@@ -59,19 +64,31 @@ pub fn send(
     match way {
         Some(way) if way.is_resolved() || is_ip(frame) && tunnel.device == 0 => {
             let outer = Outer::new(tunnel, way.hop, network.segment, frame, pkt.len());
-            make_room(pkt, frame)?;
+            if let Err(refused) = make_room(pkt, frame) {
+                // Refused before anything was moved: the frame is a tunnel packet of the guest's own, whose offloads
+                // the kernel's device knows how to nest.
+                return if tunnel.device == 0 { Err(refused) } else { through_device(pkt, frame, network, tunnel) };
+            }
             pkt.write_outer(outer.as_bytes())?;
             if is_ip(frame) && (way.through_neighbour || !way.is_resolved()) {
                 return Ok(Verdict::RedirectNeighbour(way.hop.ifindex));
             }
             Ok(Verdict::Redirect(way.hop.ifindex))
         }
-        _ if tunnel.device != 0 => {
-            address_device(pkt, frame, network, tunnel)?;
-            Ok(Verdict::Redirect(tunnel.device))
-        }
+        _ if tunnel.device != 0 => through_device(pkt, frame, network, tunnel),
         _ => Err(DropReason::UnderlayUnresolved),
     }
+}
+
+#[inline(always)]
+fn through_device(
+    pkt: &mut TcPacket,
+    frame: &Frame,
+    network: &Network,
+    tunnel: &Tunnel,
+) -> Result<Verdict, DropReason> {
+    address_device(pkt, frame, network, tunnel)?;
+    Ok(Verdict::Redirect(tunnel.device))
 }
 
 /// Tells netpath's own tunnel device where the frame is to go; the kernel routes, resolves and encapsulates.

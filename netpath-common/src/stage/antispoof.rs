@@ -14,6 +14,7 @@ use crate::{
 
 const DHCP_SERVER: u16 = 67;
 const DHCP_CLIENT: u16 = 68;
+const DHCPV6_CLIENT: u16 = 546;
 const DHCPV6_SERVER: u16 = 547;
 
 const ROUTER_ADVERTISEMENT: u8 = 134;
@@ -66,7 +67,8 @@ fn ipv4<P: Packet + ?Sized>(
     if udp && !transport_is_whole(frame) {
         return Err(DropReason::MalformedIpv4);
     }
-    if udp && frame.ports.source == DHCP_SERVER {
+    // Clients look at their own port only, so a server's answer is known by either.
+    if udp && (frame.ports.source == DHCP_SERVER || frame.ports.destination == DHCP_CLIENT) {
         return Err(DropReason::DhcpServer);
     }
     if port.flags & port_flags::ANY_IP != 0 || source == port.ip4 && source != [0; 4] {
@@ -126,7 +128,8 @@ fn ipv6<P: Packet + ?Sized>(
     if (icmp || frame.protocol == Protocol::UDP) && !transport_is_whole(frame) {
         return Err(DropReason::MalformedIpv6);
     }
-    if frame.protocol == Protocol::UDP && frame.l4 != 0 && frame.ports.source == DHCPV6_SERVER {
+    let from_server = frame.ports.source == DHCPV6_SERVER || frame.ports.destination == DHCPV6_CLIENT;
+    if frame.protocol == Protocol::UDP && frame.l4 != 0 && from_server {
         return Err(DropReason::DhcpServer);
     }
     let unspecified = source == Address::NONE && icmp;

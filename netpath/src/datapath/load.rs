@@ -148,7 +148,9 @@ fn pinned_ids(root: &Root, fingerprint: &str) -> Result<Option<[u32; Hook::ALL.l
 }
 
 fn load_object(root: &Root, capacities: Capacities<'_>) -> Result<Ebpf, DatapathError> {
+    let decap_l3 = u32::from(Kernel::probe()?.has_decap_l3);
     let mut loader = EbpfLoader::new();
+    loader.override_global("DECAP_L3", &decap_l3, true);
     for shape in maps::ALL {
         loader.map_pin_path(shape.name, root.map(shape.name));
         loader.map_max_entries(shape.name, wanted_capacity(shape, capacities));

@@ -6,6 +6,8 @@ use super::DatapathError;
 
 /// XDP programs with several buffers per frame, atomics that return, `bpf_loop`.
 const OLDEST: (u8, u8) = (5, 18);
+/// `BPF_F_ADJ_ROOM_DECAP_L3_IPV6`.
+const DECAP_L3_SINCE: (u8, u8) = (6, 3);
 /// tcx links.
 const TCX_SINCE: (u8, u8) = (6, 6);
 
@@ -14,6 +16,8 @@ const TCX_SINCE: (u8, u8) = (6, 6);
 pub struct Kernel {
     /// TC programs attach through links (tcx, from 6.6); otherwise as filters of a clsact queueing discipline.
     pub has_tcx: bool,
+    /// `bpf_skb_adjust_room` can say that what comes out of a tunnel is IPv6.
+    pub has_decap_l3: bool,
 }
 
 impl Kernel {
@@ -27,7 +31,7 @@ impl Kernel {
         if !at_least(OLDEST) {
             return Err(DatapathError::KernelTooOld { found: release(), needed: "5.18" });
         }
-        Ok(Self { has_tcx: at_least(TCX_SINCE) })
+        Ok(Self { has_tcx: at_least(TCX_SINCE), has_decap_l3: at_least(DECAP_L3_SINCE) })
     }
 }
 

@@ -37,6 +37,8 @@ fn refused_from_a() -> Vec<(R, Packet)> {
         (R::SpoofedNd, guest(A).neighbour_solicitation(unspecified, B.ip6)),
         (R::SpoofedNd, guest(STRANGER).neighbour_solicitation(A.ip6, B.ip6).from_mac(A.mac)),
         (R::DhcpServer, guest(A).to(B).udp(67, 68)),
+        (R::DhcpServer, guest(A).to(B).udp(1067, 68)),
+        (R::DhcpServer, guest(A).to(B).over_ipv6(A, B).udp(1547, 546)),
         (R::DhcpServer, guest(A).to(B).over_ipv6(A, B).udp(547, 546)),
         (R::RouterAdvertisement, guest(A).router_advertisement(A.link_local())),
         (R::MalformedArp, guest(A).to(B).body(Body::Ether { ethertype: 0x0806, payload: vec![0; 28] })),
@@ -74,6 +76,36 @@ fn a_router_advertisement_behind_extension_headers_is_found() {
         endless = endless.extension(60, &hop_by_hop);
     }
     rig.from_a(BLUE, &endless.build()).assert_dropped(BLUE, R::MalformedIpv6);
+}
+
+/// Options longer than what is read at once: the message behind them was taken for none (the offset wrapped round).
+#[test]
+fn a_claim_behind_two_kilobytes_of_options_is_not_overlooked() {
+    let mut rig = Rig::new();
+    let mut options = vec![0; 2048];
+    options[1] = 255;
+    let hidden = guest(A).to(B).neighbour_advertisement(A.ip6, B.ip6, STRANGER.ip6, 0x20).extension(60, &options);
+    rig.from_a(BLUE, &hidden.build()).assert_dropped(BLUE, R::MalformedIpv6);
+}
+
+/// A first fragment whose options reach behind its end: what they hide stands in the second.
+#[test]
+fn a_chain_that_ends_behind_its_packet_is_refused() {
+    let mut rig = Rig::new();
+    let options = [0, 3, 0, 0, 0, 0, 0, 0];
+    let first = guest(A).to(B).over_ipv6(A, B).fragment(0, true).extension(60, &options).udp(547, 546);
+    rig.from_a(BLUE, &first.padded_to(200).build()).assert_dropped(BLUE, R::MalformedIpv6);
+}
+
+/// The IP header says 100 bytes, the frame has 4000: the wire would have had to carry them all.
+#[test]
+fn bytes_behind_the_packets_own_length_count_against_the_mtu() {
+    let mut rig = Rig::new();
+    for to in [B, C] {
+        let frame = guest(A).to(to).udp(1, 2).payload(vec![0; 72]).padded_to(3000).build();
+        let out = rig.from_a(BLUE, &frame);
+        assert_eq!(out.drops, [((BLUE, R::PacketTooBig), 1)]);
+    }
 }
 
 #[test]

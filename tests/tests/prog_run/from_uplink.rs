@@ -1,7 +1,7 @@
 //! Frames from the wire: taken out of their segment and given to the right guest, or passed.
 
-use netpath_common::Mac;
 use netpath_common::maps::{Destination, FdbKey, Learned, Segment, SegmentKey, destination_kind, segment_flags};
+use netpath_common::{DropReason, Mac};
 use netpath_tests::packet::{Checksum, Outer, guest};
 
 use crate::rig::{
@@ -190,14 +190,66 @@ fn a_learned_station_is_forgotten_when_it_has_been_idle() {
     assert_eq!(out.counters.len(), 2, "flooded: B got a copy");
 }
 
+fn set_segment_flags(rig: &mut Rig, key: SegmentKey, flags: u32) {
+    let segment: Segment = rig.get("SEGMENTS", key).unwrap();
+    rig.put("SEGMENTS", key, Segment { flags, ..segment });
+}
+
+/// The bridge has the stations that are not defined, on this side of the wire as on the guests'.
+#[test]
+fn on_miss_pass_leaves_what_is_for_no_defined_port_to_the_bridge() {
+    let mut rig = Rig::new();
+    let uplink = rig.uplink;
+    set_segment_flags(&mut rig, SegmentKey { ifindex: uplink, udp_port: 0, id: 100 }, segment_flags::ON_MISS_PASS);
+    for frame in [guest(C), guest(C).to(STRANGER), guest(STRANGER).to(C)] {
+        let tagged = frame.vlan(100).udp(1, 2).build();
+        assert_eq!(rig.xdp(&tagged).assert_sent(XDP_PASS), tagged);
+        let out = rig.tc("from_uplink", uplink, &tagged);
+        assert_eq!(out.assert_sent(PASS), tagged, "with its tag");
+        assert_eq!(out.counters, [], "and no copy");
+    }
+    let local = guest(C).to(A).udp(1, 2);
+    let out = rig.tc("from_uplink", uplink, &local.clone().vlan(100).build());
+    assert_eq!(out.assert_sent(REDIRECT), local.build());
+}
+
+/// Where another device holds the port, nobody else would take a group's packets to the guests.
+#[test]
+fn a_groups_packet_is_stripped_where_another_device_holds_the_port() {
+    let mut rig = Rig::new();
+    let uplink = rig.uplink;
+    set_segment_flags(&mut rig, SegmentKey { ifindex: uplink, udp_port: 4789, id: 5001 }, segment_flags::STRIP);
+    let inner = guest(C).udp(1, 2).build();
+    let group = ([1, 0, 0x5e, 0, 0x13, 0x89], [239, 0, 19, 137].into());
+    let wrapped = Outer::new(5001, (THERE_MAC, THERE), group).wrap(&inner);
+    assert_eq!(rig.xdp(&wrapped).assert_sent(XDP_PASS), wrapped);
+    let out = rig.tc("from_uplink", uplink, &wrapped);
+    assert_eq!((out.action, &out.drops[..]), (SHOT, &[][..]));
+    assert_eq!(out.counters.len(), 2, "A and B got copies");
+}
+
+/// XDP carried the mark inwards, TC did not.
+#[test]
+fn v15a_stripping_in_tc_carries_congestion_too() {
+    let mut rig = Rig::new();
+    let uplink = rig.uplink;
+    set_segment_flags(&mut rig, SegmentKey { ifindex: uplink, udp_port: 4789, id: 5001 }, segment_flags::STRIP);
+    for ipv6 in [false, true] {
+        let inner = guest(C).to(A);
+        let inner = if ipv6 { inner.over_ipv6(C, A) } else { inner }.tcp(1, 2, 2);
+        let marked = outer(&rig, 5001).outer(|p| p.tos(3));
+        let out = rig.tc("from_uplink", uplink, &marked.wrap(&inner.clone().tos(2).build()));
+        assert_eq!(out.assert_sent(REDIRECT), inner.clone().tos(3).build());
+        let out = rig.tc("from_uplink", uplink, &marked.wrap(&inner.build()));
+        out.assert_dropped(BLUE, DropReason::CongestionNotEcn);
+    }
+}
+
 #[test]
 fn where_another_device_holds_the_port_the_outer_headers_are_stripped_here() {
     let mut rig = Rig::new();
     let uplink = rig.uplink;
-    let key = SegmentKey { ifindex: uplink, udp_port: 4789, id: 5001 };
-    let mut segment: Segment = rig.get("SEGMENTS", key).unwrap();
-    segment.flags = segment_flags::STRIP;
-    rig.put("SEGMENTS", key, segment);
+    set_segment_flags(&mut rig, SegmentKey { ifindex: uplink, udp_port: 4789, id: 5001 }, segment_flags::STRIP);
     for inner in [guest(C).to(A).tcp(1, 2, 2), guest(C).to(A).over_ipv6(C, A).tcp(1, 2, 2), guest(C).udp(1, 2)] {
         let wrapped = outer(&rig, 5001).wrap(&inner.build());
         let out = rig.xdp(&wrapped);

@@ -99,7 +99,7 @@ decode! {
     Segment: |this, names| [
         "network": names.network(this.network),
         "physical_network": names.physical_network(this.physical_network),
-        "flags": flags(this.flags, &[(segment_flags::STRIP, "strip")]),
+        "flags": flags(this.flags, &[(segment_flags::STRIP, "strip"), (segment_flags::ON_MISS_PASS, "on_miss_pass")]),
     ];
     EndpointKey: |this, names| [
         "physical_network": names.physical_network(this.physical_network),
