@@ -98,6 +98,7 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
     let mut compiled = compile::compile(zone, host, surroundings)?;
     let planner = Planner { root, opened: opened.as_ref(), devices: &devices, tunnels: &tunnels, actual: &actual };
     let taken = planner.uplinks(&compiled)?;
+    remember_rxvlan(&existing, &mut compiled.rows);
     let mut on = planner.offloads_off(&mut compiled, &taken.xdp)?;
     on.extend(planner.joins(&compiled)?);
     let wanted = attachments::wanted(&compiled.attachments, &taken.xdp);
@@ -255,7 +256,36 @@ impl Planner<'_> {
     }
 }
 
+/// That `rxvlan` was on is remembered by any row of the device, and outlives a change of its UDP port.
+fn remember_rxvlan(existing: &Rows, desired: &mut Rows) {
+    let changed: HashSet<u32> = existing
+        .uplinks
+        .iter()
+        .filter(|(_, row)| row.flags & uplink_flags::RESTORE_RXVLAN != 0)
+        .map(|(key, _)| key.ifindex)
+        .collect();
+    for (_, row) in desired.uplinks.iter_mut().filter(|(key, _)| changed.contains(&key.ifindex)) {
+        row.flags |= uplink_flags::RESTORE_RXVLAN;
+    }
+}
+
 /// The switch's state; a driver that cannot be asked has none.
 fn rxvlan(device: &Device) -> Offload {
     ethtool::offload(device.index, ethtool::RX_VLAN).unwrap_or(Offload { is_on: false, is_switchable: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use netpath_common::maps::{Uplink, UplinkKey};
+
+    use super::*;
+
+    #[test]
+    fn an_uplink_whose_port_changes_still_gets_its_offload_back() {
+        let row = |udp_port, flags| (UplinkKey { ifindex: 3, udp_port }, Uplink { local: [192, 0, 2, 11], flags });
+        let existing = Rows { uplinks: [row(4789, uplink_flags::RESTORE_RXVLAN)].into(), ..Rows::default() };
+        let mut desired = Rows { uplinks: [row(8472, 0)].into(), ..Rows::default() };
+        remember_rxvlan(&existing, &mut desired);
+        assert_eq!(desired.uplinks, [row(8472, uplink_flags::RESTORE_RXVLAN)].into());
+    }
 }
