@@ -20,7 +20,7 @@ use std::path::Path;
 
 pub(crate) use self::attachments::Fallback;
 pub use self::{
-    perform::{Outcome, apply},
+    perform::{Outcome, Progress, apply},
     plan::{Plan, plan},
     steps::Step,
 };

@@ -26,6 +26,9 @@ pub struct Outcome {
     pub loading: Loading,
 }
 
+/// Told, while steps are made, how many are done of how many.
+pub type Progress<'p> = &'p dyn Fn(usize, usize);
+
 /// What was done so far, to be taken back.
 enum Done {
     Row(Edit),
@@ -37,7 +40,7 @@ enum Done {
 /// # Errors
 /// [`Error::Preflight`] before anything is touched; [`Error::Apply`] when a step failed, after the steps made were taken
 /// back.
-pub fn apply(zone: &Zone, host: &str, root: &Path) -> Result<Outcome, Error> {
+pub fn apply(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result<Outcome, Error> {
     let is_first = !root.exists();
     if is_first {
         // What is wrong with the host is known before its root is made.
@@ -49,7 +52,7 @@ pub fn apply(zone: &Zone, host: &str, root: &Path) -> Result<Outcome, Error> {
     refuse(&first.findings)?;
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
     let (programs, loading) = datapath::load(&root, &capacities)?;
-    let mut work = Work { tables: Tables::open(&root)?, root, programs, done: Vec::new() };
+    let mut work = Work { tables: Tables::open(&root)?, root, programs, done: Vec::new(), progress };
     let result = work.run(zone, host, first);
     match result {
         Ok((plan, made)) => {
@@ -74,14 +77,15 @@ fn refuse(findings: &[Finding]) -> Result<(), Error> {
 /// What failed, in words, and why.
 type Failure = (String, Error);
 
-struct Work {
+struct Work<'p> {
     root: Root,
     tables: Tables,
     programs: Programs,
     done: Vec<Done>,
+    progress: Progress<'p>,
 }
 
-impl Work {
+impl Work<'_> {
     fn run(&mut self, zone: &Zone, host: &str, first: Plan) -> Result<(Plan, Vec<Step>), Failure> {
         let unnamed = |error| ("work out the edits".to_owned(), error);
         let (plan, made) = if first.make.is_empty() {
@@ -118,7 +122,8 @@ impl Work {
     }
 
     fn steps(&mut self, steps: &[Step], plan: &Plan) -> Result<(), Failure> {
-        for step in steps {
+        for (number, step) in steps.iter().enumerate() {
+            (self.progress)(number, steps.len());
             tracing::info!("{} {step}", step.sign());
             // Also what a failed step may have half done is undone.
             self.done.push(Done::Step(step.clone()));
