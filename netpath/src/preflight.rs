@@ -126,6 +126,10 @@ fn fallback(device: &str, why: Fallback, is_forced: bool) -> Finding {
         Fallback::NoDriver => "its driver has no XDP",
         Fallback::TagsHidden => "the NIC takes VLAN tags out and cannot be told not to (rxvlan is fixed)",
         Fallback::Taken => "somebody else's XDP program is on it",
+        Fallback::Copies => {
+            let message = "a veth copies every frame for XDP: its frames are taken in TC; `uplink_mode: xdp` overrides";
+            return warning(format!("uplink {device}"), message);
+        }
     };
     let asked = if is_forced { ", though uplink_mode asks for XDP" } else { "" };
     warning(format!("uplink {device}"), format!("{why}: its frames are taken in TC, which is slower{asked}"))

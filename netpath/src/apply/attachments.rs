@@ -36,6 +36,9 @@ pub(crate) enum Fallback {
     TagsHidden,
     /// Somebody else's XDP program is on it.
     Taken,
+    /// The device is a veth, which copies every frame for XDP: TCP was measured at two thirds of what TC has
+    /// (docs/performance.md). Only `uplink_mode: xdp` has XDP there.
+    Copies,
 }
 
 /// XDP, or why not; `Ok(false)` where the definitions say TC.
@@ -46,6 +49,7 @@ pub(super) fn takes_xdp(facts: UplinkFacts<'_>) -> Result<bool, Fallback> {
         _ if facts.device.xdp == XdpSupport::Absent || facts.was_refused => Err(Fallback::NoDriver),
         _ if hides_tags => Err(Fallback::TagsHidden),
         _ if !facts.is_free => Err(Fallback::Taken),
+        UplinkMode::Auto if facts.device.kind.as_deref() == Some("veth") => Err(Fallback::Copies),
         _ => Ok(true),
     }
 }
