@@ -1,6 +1,6 @@
 //! What is looked at on a host before anything is touched: what stops an apply, and what its operator ought to know.
 //!
-//! [`check`] gathers, the functions below it judge and are pure.
+//! One function gathers; those that judge are pure.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

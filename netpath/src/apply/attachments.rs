@@ -111,4 +111,41 @@ mod tests {
         assert_eq!(on, [replace, attach("c"), attach("d")]);
         assert_eq!(off, [Step::Detach { device: "e".into(), hook: Hook::FromGuest }]);
     }
+
+    #[test]
+    fn xdp_is_taken_where_it_can_be_and_the_reason_is_told_where_not() {
+        let device = Device {
+            name: "eth1".into(),
+            index: 2,
+            kind: None,
+            mac: None,
+            mtu: 1500,
+            master: None,
+            parent: None,
+            is_up: true,
+            is_running: true,
+            xdp_program: None,
+            xdp_is_generic: false,
+            vxlan: None,
+            xdp: XdpSupport::Native { transmits: true, fragments: true },
+        };
+        let without = Device { xdp: XdpSupport::Absent, ..device.clone() };
+        let facts = UplinkFacts {
+            device: &device,
+            mode: UplinkMode::Auto,
+            isolation: Isolation::Vlan,
+            rxvlan: Offload { is_on: true, is_switchable: true },
+            was_refused: false,
+            is_free: true,
+        };
+        let fixed = Offload { is_on: true, is_switchable: false };
+        assert_eq!(takes_xdp(facts), Ok(true));
+        assert_eq!(takes_xdp(UplinkFacts { mode: UplinkMode::Tc, ..facts }), Ok(false));
+        assert_eq!(takes_xdp(UplinkFacts { device: &without, ..facts }), Err(Fallback::NoDriver));
+        assert_eq!(takes_xdp(UplinkFacts { was_refused: true, ..facts }), Err(Fallback::NoDriver));
+        assert_eq!(takes_xdp(UplinkFacts { rxvlan: fixed, ..facts }), Err(Fallback::TagsHidden));
+        let vxlan = UplinkFacts { rxvlan: fixed, isolation: Isolation::Vxlan, ..facts };
+        assert_eq!(takes_xdp(vxlan), Ok(true));
+        assert_eq!(takes_xdp(UplinkFacts { is_free: false, ..facts }), Err(Fallback::Taken));
+    }
 }

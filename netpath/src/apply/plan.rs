@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     compile::{self, Compiled, Role, Rows, Surroundings, TunnelDevice, Waiting, tunnel_device_name, tunnel_devices},
-    datapath::{self, AttachState, Attachment, DatapathError, Hook, Programs, Root, Tables},
+    datapath::{self, AttachState, Attachment, DatapathError, Hook, Kernel, Programs, Root, Tables},
     definitions::{Isolation, Zone},
     error::Error,
     netlink::{
@@ -78,6 +78,7 @@ impl Plan {
 /// When the definitions do not fit the host, or something cannot be read. What merely ought to be known is in
 /// [`Plan::findings`], and so are the errors that stop an apply.
 pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
+    Kernel::probe()?;
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
     let opened = match Root::open(root) {
         Err(DatapathError::NothingApplied { .. }) => None,
