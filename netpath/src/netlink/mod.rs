@@ -36,6 +36,16 @@ pub enum NetlinkError {
         #[source]
         source: io::Error,
     },
+    /// A device that is not netpath's has the name or the UDP port.
+    #[error(
+        "cannot create vxlan device {name}: a device that is not netpath's has this name, or UDP port {port}; rename or delete it"
+    )]
+    Taken {
+        /// Name of the device that was to be made.
+        name: String,
+        /// Its UDP port.
+        port: u16,
+    },
     /// The kernel has no such generic netlink family.
     #[error("this kernel has no generic netlink family `{0}`")]
     NoFamily(&'static str),
@@ -47,7 +57,7 @@ impl NetlinkError {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Socket(source) | Self::Refused { source, .. } => source.raw_os_error(),
-            Self::NoFamily(_) => None,
+            Self::NoFamily(_) | Self::Taken { .. } => None,
         }
     }
 

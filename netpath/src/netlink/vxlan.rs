@@ -58,7 +58,7 @@ impl OwnVxlan {
     /// right kind is completed. IPv6 is off on it: the host has no business in a tenant's network. Returns its index.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// [`NetlinkError::Taken`] when another device has the name; otherwise when the kernel refuses.
     pub fn create(&self) -> Result<u32, NetlinkError> {
         let socket = Socket::route()?;
         let (name, port) = (&self.name, self.port);
@@ -68,7 +68,7 @@ impl OwnVxlan {
             other => drop(other?),
         }
         // EEXIST is said of a name, and of a port that another device holds.
-        let taken = || NetlinkError::Refused { operation, source: Errno::ADDRINUSE.into() };
+        let taken = || NetlinkError::Taken { name: name.clone(), port };
         let index = self.find()?.ok_or_else(taken)?.index;
         self.allow_forwarding()?;
         self.forbid_ipv6()?;
