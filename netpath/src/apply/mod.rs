@@ -10,6 +10,7 @@
 //! out what is left to do.
 
 mod attachments;
+mod expedited;
 mod perform;
 mod plan;
 mod retire;

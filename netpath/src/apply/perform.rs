@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::{
-    Plan, plan, retire, rows,
+    Plan,
+    expedited::Expedited,
+    plan, retire, rows,
     steps::{Step, is_gone},
 };
 use crate::{
@@ -122,6 +124,7 @@ impl Work<'_> {
     }
 
     fn steps(&mut self, steps: &[Step], plan: &Plan) -> Result<(), Failure> {
+        let _expedited = Expedited::during(steps);
         for (number, step) in steps.iter().enumerate() {
             (self.progress)(number, steps.len());
             tracing::info!("{} {step}", step.sign());

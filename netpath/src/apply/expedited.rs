@@ -1,0 +1,45 @@
+//! Short grace periods while many programs are attached.
+//!
+//! The first program on a device makes the kernel wait for a grace period under its big network lock (`tcx_entry_sync`),
+//! 10 to 20 ms each: 20 s for a thousand guests. With `/sys/kernel/rcu_expedited` on, a grace period interrupts the
+//! CPUs instead of waiting for them, and the same takes a second.
+
+use std::fs;
+
+use super::steps::Step;
+
+/// As many attachments as are worth interrupting the CPUs for.
+const MANY: usize = 32;
+/// The kernel's switch: 0 or 1, for the whole machine.
+const SWITCH: &str = "/sys/kernel/rcu_expedited";
+
+/// Grace periods are expedited until this is dropped. A kill before that leaves the switch on, which costs a little
+/// speed at most; `echo 0 > /sys/kernel/rcu_expedited` turns it off.
+#[derive(Debug)]
+pub(super) struct Expedited;
+
+impl Expedited {
+    /// Turns the switch on if there is much to attach, it is off, and it can be turned.
+    pub(super) fn during(steps: &[Step]) -> Option<Self> {
+        let attachments = steps.iter().filter(|step| matches!(step, Step::Attach { .. } | Step::Detach { .. }));
+        let is_off = || fs::read_to_string(SWITCH).is_ok_and(|value| value.trim() == "0");
+        if attachments.count() < MANY || !is_off() {
+            return None;
+        }
+        match fs::write(SWITCH, "1") {
+            Ok(()) => Some(Self),
+            Err(error) => {
+                tracing::debug!("{SWITCH} stays off: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Expedited {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(SWITCH, "0") {
+            tracing::warn!("{SWITCH} was turned on and cannot be turned off: {error}");
+        }
+    }
+}
