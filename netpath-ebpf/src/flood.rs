@@ -82,7 +82,7 @@ pub fn from_guest(
     walk.each(to_local_or_device);
     if walk.uplink != 0 {
         vlan::push(pkt, network, tag)?;
-        return Ok(Verdict::Redirect(walk.uplink));
+        return Ok(Verdict::redirect(walk.uplink));
     }
     if walk.tunnels != 0 || walk.unresolved != 0 {
         tunnel::make_room(pkt, frame)?;
@@ -98,13 +98,13 @@ fn last_to_neighbour(pkt: &mut TcPacket, walk: &Walk) -> Result<Verdict, DropRea
     // SAFETY: the frame and the network outlive the walk.
     let (frame, network) = unsafe { (&*walk.frame, &*walk.network) };
     let Some(index) = walk.unresolved.checked_sub(1).filter(|_| tunnel::is_ip(frame)) else {
-        return Ok(Verdict::Consumed);
+        return Ok(Verdict::CONSUMED);
     };
     let row = maps::TUNNELS.get(index).ok_or(DropReason::UnderlayUnresolved)?;
     let hop = next_hop::last(index).ok_or(DropReason::UnderlayUnresolved)?;
     let outer = Outer::new(row, hop, network.segment, frame, walk.len as usize);
     pkt.write_outer(outer.as_bytes())?;
-    Ok(Verdict::RedirectNeighbour(hop.ifindex))
+    Ok(Verdict::redirect_neighbour(hop.ifindex))
 }
 
 /// Sends a frame from the wire to the members on this host.

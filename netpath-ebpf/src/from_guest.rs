@@ -75,7 +75,7 @@ fn miss(
     priority: u16,
 ) -> Result<Verdict, DropReason> {
     if network.flags & network_flags::ON_MISS_PASS != 0 {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     if wire_len(pkt, frame) > usize::from(network.mtu) {
         return Err(DropReason::PacketTooBig);
@@ -101,7 +101,7 @@ fn forward(
         destination_kind::LOCAL if destination.target == port.ifindex => Err(DropReason::SamePort),
         destination_kind::LOCAL => {
             account::to_guest(destination.slot, pkt.len());
-            Ok(Verdict::Redirect(destination.target))
+            Ok(Verdict::redirect(destination.target))
         }
         destination_kind::TUNNEL => {
             let row = maps::TUNNELS.get(destination.target).ok_or(DropReason::UnderlayUnresolved)?;
@@ -115,7 +115,7 @@ fn forward(
         }
         destination_kind::UPLINK => {
             vlan::push(pkt, network, priority)?;
-            Ok(Verdict::Redirect(destination.target))
+            Ok(Verdict::redirect(destination.target))
         }
         _ => Err(DropReason::NoRoute),
     }

@@ -61,7 +61,7 @@ pub fn uplink(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason
             {
                 return Ok(verdict);
             }
-            let Some(segment) = arrival::segment(ifindex, 0, 0) else { return Ok(Verdict::Pass) };
+            let Some(segment) = arrival::segment(ifindex, 0, 0) else { return Ok(Verdict::PASS) };
             on_segment(pkt, &segment, tag.is_some(), Host::Shares, owner)
         }
     }
@@ -78,7 +78,7 @@ fn on_segment(
 ) -> Result<Verdict, DropReason> {
     *owner = segment.network;
     if is_the_bridges(pkt, segment, 0)? {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     if tagged {
         pkt.pop_tag()?;
@@ -106,7 +106,7 @@ fn is_the_bridges(pkt: &TcPacket, segment: &Segment, start: usize) -> Result<boo
 fn foreign_vlan(ifindex: u32, vid: u16) -> Result<Verdict, DropReason> {
     // SAFETY: only whether the row exists is asked.
     let trunk = unsafe { maps::UPLINKS.get(UplinkKey { ifindex, udp_port: 0 }) }.is_some();
-    if trunk && vid == vlan::VID { Err(DropReason::ReservedVlan) } else { Ok(Verdict::Pass) }
+    if trunk && vid == vlan::VID { Err(DropReason::ReservedVlan) } else { Ok(Verdict::PASS) }
 }
 
 /// A tunnel packet that XDP did not take: judged, marked and left to the kernel's tunnel device; or, where another
@@ -123,7 +123,7 @@ fn tunnelled(pkt: &mut TcPacket, ifindex: u32, owner: &mut u32) -> Result<Option
     let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return Ok(None) };
     if arrival::is_stripped_here(&packet) {
         if is_the_bridges(pkt, &packet.segment, outer.inner())? {
-            return Ok(Some(Verdict::Pass));
+            return Ok(Some(Verdict::PASS));
         }
         decapsulate(pkt, &outer)?;
         let network = packet.segment.network;
@@ -136,7 +136,7 @@ fn tunnelled(pkt: &mut TcPacket, ifindex: u32, owner: &mut u32) -> Result<Option
         pkt.write(outer.vxlan, &header)?;
     }
     pkt.set_mark(JUDGED);
-    Ok(Some(Verdict::Pass))
+    Ok(Some(Verdict::PASS))
 }
 
 /// Takes the outer headers off.
@@ -210,21 +210,21 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
         return Err(DropReason::TaggedFrame);
     }
     if frame.destination.is_link_local_group() {
-        return if host == Host::Shares { Ok(Verdict::Pass) } else { Err(DropReason::LinkLocalGroup) };
+        return if host == Host::Shares { Ok(Verdict::PASS) } else { Err(DropReason::LinkLocalGroup) };
     }
     learn::note(frame.source, &origin);
     let wanted = if frame.destination.is_group() { None } else { learn::find(network, frame.destination) };
     match wanted {
         Some(guest) if guest.kind == destination_kind::LOCAL => {
             account::to_guest(guest.slot, pkt.len());
-            Ok(Verdict::Redirect(guest.target))
+            Ok(Verdict::redirect(guest.target))
         }
-        _ if host == Host::Shares && !frame.destination.is_group() => Ok(Verdict::Pass),
+        _ if host == Host::Shares && !frame.destination.is_group() => Ok(Verdict::PASS),
         Some(_) => Err(DropReason::NotOnThisHost),
         None => {
             let row = maps::NETWORKS.get(network).ok_or(DropReason::UnknownSegment)?;
             flood::from_wire(pkt, &frame, row, network);
-            Ok(if host == Host::Shares { Verdict::Pass } else { Verdict::Consumed })
+            Ok(if host == Host::Shares { Verdict::PASS } else { Verdict::CONSUMED })
         }
     }
 }

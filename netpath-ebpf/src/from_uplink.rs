@@ -29,20 +29,20 @@ use crate::{
 /// Runs the pipeline. `owner` becomes the network's index as soon as it is known.
 #[inline(always)]
 pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
-    let Some(eth) = pkt.header::<EthHdr>(0) else { return Ok(Verdict::Pass) };
+    let Some(eth) = pkt.header::<EthHdr>(0) else { return Ok(Verdict::PASS) };
     if EtherType(u16::from_be(eth.ether_type)).is_tag() {
         return trunk(pkt, owner);
     }
-    let Some(outer) = vxlan::arrival(pkt) else { return Ok(Verdict::Pass) };
+    let Some(outer) = vxlan::arrival(pkt) else { return Ok(Verdict::PASS) };
     // A group's packets go to whoever joined it, by way of the stack.
     if arrival::is_group(&outer) || pkt.has_fragments() {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     let ifindex = pkt.ifindex();
-    let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return Ok(Verdict::Pass) };
+    let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return Ok(Verdict::PASS) };
     // Only the kernel verifies an outer checksum.
     if !outer.checksum_absent && !arrival::is_stripped_here(&packet) {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
     let inner = Inner::read(pkt, outer.inner())?;
     if inner.ether_type.is_tag() {
@@ -53,16 +53,16 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
             arrival::mark_congestion(pkt, &outer, &inner)?;
             pkt.shrink_head(outer.inner())?;
             account::to_guest(guest.slot, pkt.len());
-            Ok(Verdict::Redirect(guest.target))
+            Ok(Verdict::redirect(guest.target))
         }
         Next::Stack if arrival::is_stripped_here(&packet) => strip(pkt, &packet, &outer, &inner),
         Next::Stack => {
             if let Some(header) = vxlan::without_reserved_bits(pkt, &outer) {
                 pkt.write(outer.vxlan, &header)?;
             }
-            Ok(Verdict::Pass)
+            Ok(Verdict::PASS)
         }
-        Next::Bridge => Ok(Verdict::Pass),
+        Next::Bridge => Ok(Verdict::PASS),
     }
 }
 
@@ -79,25 +79,25 @@ fn strip(
         arrival::mark_congestion(pkt, outer, inner)?;
         pkt.shrink_head(outer.inner())?;
     }
-    Ok(Verdict::Pass)
+    Ok(Verdict::PASS)
 }
 
 /// A frame with a VLAN tag in it.
 #[inline(always)]
 fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let ifindex = pkt.ifindex();
-    let Some(vlan) = pkt.header::<VlanHdr>(EthHdr::LEN) else { return Ok(Verdict::Pass) };
+    let Some(vlan) = pkt.header::<VlanHdr>(EthHdr::LEN) else { return Ok(Verdict::PASS) };
     let (vid, ether_type) = (u16::from_be_bytes(vlan.tci) & tag::VID, EtherType(u16::from_be(vlan.ether_type)));
     if vid == 0 || pkt.has_fragments() {
-        return Ok(Verdict::Pass);
+        return Ok(Verdict::PASS);
     }
-    let Some(segment) = arrival::segment(ifindex, 0, u32::from(vid)) else { return Ok(Verdict::Pass) };
+    let Some(segment) = arrival::segment(ifindex, 0, u32::from(vid)) else { return Ok(Verdict::PASS) };
     *owner = segment.network;
     let mut inner = Inner::read(pkt, 0)?;
     inner.l3 += VlanHdr::LEN;
     inner.ether_type = ether_type;
     let inner = inner.with_protocol(pkt);
-    let Next::Guest(guest) = next(&segment, &inner)? else { return Ok(Verdict::Pass) };
+    let Next::Guest(guest) = next(&segment, &inner)? else { return Ok(Verdict::PASS) };
     // The network's uplink, not the device: on a bond, XDP sees the slave, through which no answer should be sent.
     if let Some(network) = maps::NETWORKS.get(segment.network) {
         let kind = destination_kind::UPLINK;
@@ -107,7 +107,7 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     pkt.write(VlanHdr::LEN, &inner.eth())?;
     pkt.shrink_head(VlanHdr::LEN)?;
     account::to_guest(guest.slot, pkt.len());
-    Ok(Verdict::Redirect(guest.target))
+    Ok(Verdict::redirect(guest.target))
 }
 
 /// Who has a tenant's frame next.

@@ -8,17 +8,42 @@ use aya_ebpf::{
 use crate::packet::TcPacket;
 
 /// What becomes of a packet that is not refused.
+///
+/// A struct and not an enum with fields: of an enum, the field that a variant lacks is undefined, compilers pack it into
+/// a register all the same, and the verifier refuses to read what was never written.
 #[must_use]
 #[derive(Clone, Copy)]
-pub enum Verdict {
-    /// Not netpath's: the next program, or the kernel, has it.
+pub struct Verdict {
+    action: Action,
+    ifindex: u32,
+}
+
+#[repr(u32)]
+#[derive(Clone, Copy)]
+enum Action {
     Pass,
-    /// Out of the device with this ifindex.
-    Redirect(u32),
-    /// Out of the device with this ifindex, with the link layer addresses that the kernel's neighbours say.
-    RedirectNeighbour(u32),
-    /// Copies have gone where they should; the original is done.
+    Redirect,
+    RedirectNeighbour,
     Consumed,
+}
+
+impl Verdict {
+    /// Not netpath's: the next program, or the kernel, has it.
+    pub const PASS: Self = Self { action: Action::Pass, ifindex: 0 };
+    /// Copies have gone where they should; the original is done.
+    pub const CONSUMED: Self = Self { action: Action::Consumed, ifindex: 0 };
+
+    /// Out of the device with this ifindex.
+    #[inline(always)]
+    pub fn redirect(ifindex: u32) -> Self {
+        Self { action: Action::Redirect, ifindex }
+    }
+
+    /// Out of the device with this ifindex, with the link layer addresses that the kernel's neighbours say.
+    #[inline(always)]
+    pub fn redirect_neighbour(ifindex: u32) -> Self {
+        Self { action: Action::RedirectNeighbour, ifindex }
+    }
 }
 
 /// The verdict as TC wants it. Passing means "go on", so that filters behind netpath's still run.
@@ -26,13 +51,13 @@ pub enum Verdict {
 pub fn tc_action(verdict: Verdict) -> i32 {
     // SAFETY: the helpers take numbers and note them for after the program's end.
     unsafe {
-        match verdict {
-            Verdict::Pass => TC_ACT_UNSPEC,
-            Verdict::Redirect(ifindex) => helper::bpf_redirect(ifindex, 0) as i32,
-            Verdict::RedirectNeighbour(ifindex) => {
-                helper::bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32
+        match verdict.action {
+            Action::Pass => TC_ACT_UNSPEC,
+            Action::Redirect => helper::bpf_redirect(verdict.ifindex, 0) as i32,
+            Action::RedirectNeighbour => {
+                helper::bpf_redirect_neigh(verdict.ifindex, core::ptr::null_mut(), 0, 0) as i32
             }
-            Verdict::Consumed => TC_ACT_SHOT,
+            Action::Consumed => TC_ACT_SHOT,
         }
     }
 }
@@ -40,11 +65,11 @@ pub fn tc_action(verdict: Verdict) -> i32 {
 /// The verdict as XDP wants it.
 #[inline(always)]
 pub fn xdp_action(verdict: Verdict) -> u32 {
-    match verdict {
+    match verdict.action {
         // SAFETY: as above.
-        Verdict::Redirect(ifindex) => unsafe { helper::bpf_redirect(ifindex, 0) as u32 },
-        Verdict::Consumed | Verdict::RedirectNeighbour(_) => xdp_action::XDP_DROP,
-        Verdict::Pass => xdp_action::XDP_PASS,
+        Action::Redirect => unsafe { helper::bpf_redirect(verdict.ifindex, 0) as u32 },
+        Action::Consumed | Action::RedirectNeighbour => xdp_action::XDP_DROP,
+        Action::Pass => xdp_action::XDP_PASS,
     }
 }
 

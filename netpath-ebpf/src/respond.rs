@@ -40,7 +40,7 @@ pub fn arp(pkt: &mut TcPacket, frame: &Frame, port: &Port, network: &Network) ->
     pkt.write(0, &eth)?;
     pkt.write(EthHdr::LEN, &reply)?;
     account::to_guest(port.slot, EthHdr::LEN + ArpHdr::LEN);
-    Ok(Some(Verdict::Redirect(port.ifindex)))
+    Ok(Some(Verdict::redirect(port.ifindex)))
 }
 
 /// Refuses an oversized packet, and tells its sender the size that fits where there is a gateway to say so.
@@ -55,7 +55,7 @@ pub fn too_big(
     let len = become_too_big(pkt, frame, network, mtu)?;
     account::dropped(port.network, DropReason::PacketTooBig);
     account::to_guest(port.slot, len as usize);
-    Ok(Verdict::Redirect(port.ifindex))
+    Ok(Verdict::redirect(port.ifindex))
 }
 
 /// Makes the packet the error that tells of it; answers the error's length in bytes.

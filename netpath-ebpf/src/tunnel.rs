@@ -71,9 +71,9 @@ pub fn send(
             }
             pkt.write_outer(outer.as_bytes())?;
             if is_ip(frame) && (way.through_neighbour || !way.is_resolved()) {
-                return Ok(Verdict::RedirectNeighbour(way.hop.ifindex));
+                return Ok(Verdict::redirect_neighbour(way.hop.ifindex));
             }
-            Ok(Verdict::Redirect(way.hop.ifindex))
+            Ok(Verdict::redirect(way.hop.ifindex))
         }
         _ if tunnel.device != 0 => through_device(pkt, frame, network, tunnel),
         _ => Err(DropReason::UnderlayUnresolved),
@@ -88,7 +88,7 @@ fn through_device(
     tunnel: &Tunnel,
 ) -> Result<Verdict, DropReason> {
     address_device(pkt, frame, network, tunnel)?;
-    Ok(Verdict::Redirect(tunnel.device))
+    Ok(Verdict::redirect(tunnel.device))
 }
 
 /// Tells netpath's own tunnel device where the frame is to go; the kernel routes, resolves and encapsulates.
