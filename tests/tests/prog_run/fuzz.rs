@@ -71,7 +71,8 @@ fn assert_only(rig: &Rig, network: u32) {
 
 #[test]
 fn no_frame_of_a_guest_leaves_its_network() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
+    rig.load("from_guest");
     let mut random = Random(0x6e65_7470_6174_6831);
     let seeds = seeds(A, B);
     rig.ns.run(|| {
@@ -86,7 +87,9 @@ fn no_frame_of_a_guest_leaves_its_network() {
 
 #[test]
 fn v17_no_frame_from_the_wire_reaches_another_network() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
+    rig.load("from_uplink_xdp");
+    rig.load("from_uplink");
     let mut random = Random(0x6e65_7470_6174_6832);
     let seeds = seeds(C, B);
     let outer = Outer::new(5001, (THERE_MAC, THERE), (rig.uplink_mac, HERE));
@@ -105,6 +108,8 @@ fn v17_no_frame_from_the_wire_reaches_another_network() {
 #[test]
 fn no_bytes_crash_a_program() {
     let mut rig = Rig::new();
+    rig.load("from_uplink_xdp");
+    rig.load("from_uplink");
     let mut random = Random(0x6e65_7470_6174_6833);
     let outer = Outer::new(5001, (THERE_MAC, THERE), (rig.uplink_mac, HERE));
     let mut seeds: Vec<Vec<u8>> = seeds(C, A).iter().map(|seed| outer.wrap(&seed.build())).collect();

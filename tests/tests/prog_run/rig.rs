@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap},
-    programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp},
+    programs::{Program, ProgramError, TestRun as _, TestRunOptions, TestRunResult},
 };
 use netpath_common::{
     Address, DropReason, Mac,
@@ -112,7 +112,7 @@ impl Rig {
             (link.index().unwrap(), link.read_mac().unwrap())
         });
         far.run(|| Link::named("u0").up()).unwrap();
-        let bpf = load();
+        let bpf = EbpfLoader::new().load(netpath::datapath::object::bytes().unwrap()).unwrap();
         let mut rig = Self { ns, far, bpf, uplink, uplink_mac, ports: BTreeMap::new() };
         rig.standard_networks();
         rig
@@ -303,7 +303,17 @@ impl Rig {
         }
     }
 
+    /// Loads a program unless it is loaded: most tests want one, and the verifier takes most of their time.
+    pub fn load(&mut self, program: &str) {
+        match self.bpf.program_mut(program).unwrap() {
+            Program::Xdp(xdp) if xdp.fd().is_err() => xdp.load().unwrap(),
+            Program::SchedClassifier(tc) if tc.fd().is_err() => tc.load().unwrap(),
+            _ => {}
+        }
+    }
+
     fn run(&mut self, program: &str, ctx: &[u8], frame: &[u8]) -> Outcome {
+        self.load(program);
         let (drops, counters) = (self.drops(), self.counters());
         let mut bytes = vec![0; frame.len() + 256];
         let result = self.ns.run(|| self.run_only(program, ctx, frame, &mut bytes));
@@ -386,17 +396,6 @@ fn skb_context(ifindex: u32, gso_size: u32) -> [u8; 192] {
     ctx[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
     ctx[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&gso_size.to_ne_bytes());
     ctx
-}
-
-fn load() -> Ebpf {
-    let mut bpf = EbpfLoader::new().load(netpath::datapath::object::bytes().unwrap()).unwrap();
-    for (name, program) in bpf.programs_mut() {
-        match name {
-            "from_uplink_xdp" => <&mut Xdp>::try_from(program).unwrap().load().unwrap(),
-            _ => <&mut SchedClassifier>::try_from(program).unwrap().load().unwrap(),
-        }
-    }
-    bpf
 }
 
 fn sum(a: Counters, b: &Counters) -> Counters {
