@@ -1,5 +1,6 @@
 //! Developer tasks of netpath, one file each. Every task first makes sure of what it needs (`setup`).
 
+mod bench;
 mod build;
 mod demo;
 mod lint;
@@ -30,6 +31,8 @@ enum Task {
     Build(build::Args),
     /// Two hypervisors and their tenants in namespaces: what was expected, and what was seen
     Demo(demo::Args),
+    /// Measure netpath against a Linux bridge and against bare redirects
+    Bench(bench::Args),
     /// Format, clippy (host and BPF), spelling, rustdoc: every warning is an error
     Lint,
     /// Run the test tiers and print what passed, failed and was skipped
@@ -39,6 +42,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(),
+        Task::Bench(args) => bench::run(&args),
         Task::Build(args) => build::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Lint => lint::run(),

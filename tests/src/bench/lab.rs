@@ -1,0 +1,235 @@
+//! One hypervisor under load: every packet generated, forwarded and counted on one CPU, in a closed loop.
+//!
+//! ```text
+//!              guest's end  g0 ═ vnet11 ┐          ┌ eth1 ═ port1  the wire's end
+//!                                      └ hypervisor ┘
+//!   guest → wire   generated frames received on vnet11 as a tap receives them, counted and dropped on port1
+//!   wire → guest   generated frames sent by port1 into eth1's driver, counted and dropped on g0
+//! ```
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData, PerCpuArray},
+    programs::{Program, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
+};
+
+use super::machine::own_last_cpu;
+use super::stations::{GUEST, HERE, REMOTE, THERE, THERE_MAC, VNI};
+use crate::{
+    packet::{Outer, guest},
+    topology::{Link, NetNs},
+};
+
+/// Length in bytes of a small frame, without the frame check sequence.
+pub const SHORT: usize = 60;
+/// Length in bytes of the same frame in a tunnel.
+pub const LONG: usize = SHORT + 50;
+/// Frames that are generated at a time: half of what a veth's ring holds.
+const BATCH: u32 = 128;
+/// The guest's device on the hypervisor.
+pub const GUEST_DEVICE: &str = "vnet11";
+/// The hypervisor's uplink.
+pub const UPLINK: &str = "eth1";
+/// The guest's own end.
+pub const GUEST_END: &str = "g0";
+/// The wire's end.
+pub const WIRE_END: &str = "port1";
+/// How long the last frames may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Actions of generated frames, as XDP numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Dropped at once: what the generator itself costs.
+    Drop = 1,
+    /// Received by the device on which they are generated.
+    Receive = 2,
+    /// Sent out of the device on which they are generated.
+    Send = 3,
+}
+
+/// Where frames are generated, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A guest's small frames, on its device.
+    Guest,
+    /// The same in a tunnel, on the wire's end.
+    Wire,
+}
+
+/// A hypervisor with one guest and one uplink.
+pub struct Lab {
+    /// The hypervisor.
+    pub hypervisor: NetNs,
+    /// The guest and the wire.
+    pub far: NetNs,
+    programs: Ebpf,
+    source: Source,
+}
+
+impl Lab {
+    /// A lab whose frames come from `source`. `floor` is the object with the benchmark's own programs; those that
+    /// redirect do it to the other side, those that count do it for frames of `counted` bytes.
+    ///
+    /// # Errors
+    /// When a device or a program is refused.
+    pub fn new(floor: &Path, source: Source, action: Action, counted: usize) -> Result<Self> {
+        let (hypervisor, far) = (NetNs::new("bench")?, NetNs::new("far")?);
+        hypervisor.run(|| -> Result<()> {
+            Link::veth(GUEST_DEVICE, GUEST_END, &far)?.up()?;
+            let uplink = Link::veth(UPLINK, WIRE_END, &far)?;
+            wire_end(&uplink)?;
+            uplink.address(HERE, 24)?;
+            uplink.neighbour(THERE, THERE_MAC)
+        })?;
+        far.run(|| -> Result<()> {
+            Link::named(GUEST_END).up()?;
+            wire_end(&Link::named(WIRE_END))
+        })?;
+        let out = if source == Source::Guest { UPLINK } else { GUEST_DEVICE };
+        let target = hypervisor.run(|| Link::named(out).index())?;
+        let object = std::fs::read(floor).with_context(|| format!("reading {}", floor.display()))?;
+        let programs = EbpfLoader::new()
+            .override_global("TARGET", &target, true)
+            .override_global("ACTION", &(action as u32), true)
+            .override_global("COUNTED", &(counted as u32), true)
+            .load(&object)?;
+        let mut lab = Self { hypervisor, far, programs, source };
+        let template = lab.template()?;
+        let mut map: Array<&mut MapData, [u8; LONG]> = Array::try_from(lab.map_mut("TEMPLATE")?)?;
+        map.set(0, template, 0)?;
+        <&mut Xdp>::try_from(program(&mut lab.programs, generator(source))?)?.load()?;
+        Ok(lab)
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut aya::maps::Map> {
+        self.programs.map_mut(name).with_context(|| format!("no map {name}"))
+    }
+
+    fn template(&self) -> Result<[u8; LONG]> {
+        let inner = |from, to| guest(from).to(to).udp(1000, 2000).payload([0x5a; SHORT - 42]).build();
+        let mut bytes = match self.source {
+            Source::Guest => inner(GUEST, REMOTE),
+            Source::Wire => {
+                let uplink = self.hypervisor.run(|| Link::named(UPLINK).read_mac())?;
+                Outer::new(VNI, (THERE_MAC, THERE), (uplink, HERE)).wrap(&inner(REMOTE, GUEST))
+            }
+        };
+        bytes.resize(LONG, 0);
+        bytes.try_into().map_err(|bytes: Vec<u8>| anyhow::anyhow!("a template of {} bytes", bytes.len()))
+    }
+
+    /// Attaches one of the benchmark's own XDP programs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn xdp(&mut self, name: &str, ns: &NetNs, device: &str) -> Result<()> {
+        let xdp: &mut Xdp = program(&mut self.programs, name)?.try_into()?;
+        xdp.load()?;
+        ns.run(|| xdp.attach(device, XdpMode::Driver)).with_context(|| format!("{name} on {device}"))?;
+        Ok(())
+    }
+
+    /// Attaches one of the benchmark's own TC programs, at ingress.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn tc(&mut self, name: &str, ns: &NetNs, device: &str) -> Result<()> {
+        let tc: &mut SchedClassifier = program(&mut self.programs, name)?.try_into()?;
+        tc.load()?;
+        ns.run(|| tc.attach(device, TcAttachType::Ingress)).with_context(|| format!("{name} on {device}"))?;
+        Ok(())
+    }
+
+    /// Counts on the far end of the way, in the driver or in the stack.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn count(&mut self, in_driver: bool) -> Result<()> {
+        let end = if self.source == Source::Guest { WIRE_END } else { GUEST_END };
+        let far = self.far.clone();
+        if in_driver { self.xdp("sink_xdp", &far, end) } else { self.tc("sink_tc", &far, end) }
+    }
+
+    fn received(&self) -> Result<u64> {
+        let map: PerCpuArray<&MapData, u64> =
+            PerCpuArray::try_from(self.programs.map("RECEIVED").context("no map RECEIVED")?)?;
+        Ok(map.get(&0, 0)?.iter().sum())
+    }
+
+    /// Generates `frames` frames and waits until the last is counted; nanoseconds a frame.
+    ///
+    /// # Errors
+    /// When a frame is lost, or arrives with another length than it must have.
+    pub fn run(&self, frames: u32) -> Result<f64> {
+        let before = self.received()?;
+        let start = Instant::now();
+        let mut elapsed = self.generate(frames)?;
+        while self.received()? - before < u64::from(frames) && start.elapsed() < PATIENCE {
+            elapsed = start.elapsed();
+        }
+        let counted = self.received()? - before;
+        ensure!(counted == u64::from(frames), "{frames} frames sent, {counted} received");
+        Ok(elapsed.as_nanos() as f64 / f64::from(frames))
+    }
+
+    /// Generates `frames` frames that go nowhere; nanoseconds a frame.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn run_generator(&self, frames: u32) -> Result<f64> {
+        Ok(self.generate(frames)?.as_nanos() as f64 / f64::from(frames))
+    }
+
+    /// Generates frames, and answers how long that took with all that they set off on this CPU.
+    fn generate(&self, frames: u32) -> Result<Duration> {
+        let (ns, device, len) = match self.source {
+            Source::Guest => (&self.hypervisor, GUEST_DEVICE, SHORT),
+            Source::Wire => (&self.far, WIRE_END, LONG),
+        };
+        let Some(Program::Xdp(program)) = self.programs.program(generator(self.source)) else {
+            anyhow::bail!("no generator in the floor object");
+        };
+        let frame = vec![0; len];
+        ns.run(|| -> Result<Duration> {
+            own_last_cpu()?;
+            let mut context = [0; 24];
+            context[4..8].copy_from_slice(&(len as u32).to_ne_bytes());
+            context[12..16].copy_from_slice(&Link::named(device).index()?.to_ne_bytes());
+            let start = Instant::now();
+            program.test_run(TestRunOptions {
+                data_in: Some(&frame),
+                ctx_in: Some(&context),
+                repeat: frames,
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+                ..TestRunOptions::default()
+            })?;
+            Ok(start.elapsed())
+        })
+    }
+}
+
+fn generator(source: Source) -> &'static str {
+    match source {
+        Source::Guest => "send_short",
+        Source::Wire => "send_long",
+    }
+}
+
+/// Takes a device up as an end of a wire: sums are done, and a tunnel packet of full size fits.
+fn wire_end(link: &Link) -> Result<()> {
+    link.mtu(1600)?;
+    link.offload("tx-checksum-ip-generic", false)?;
+    link.up()
+}
+
+/// A program of an object by its name, to load.
+fn program<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    programs.program_mut(name).with_context(|| format!("no program {name}"))
+}

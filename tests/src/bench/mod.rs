@@ -1,0 +1,105 @@
+//! `cargo xtask bench`: netpath against a Linux bridge with a vxlan device, and against bare redirects.
+//!
+//! Every experiment runs its variants in shuffled rounds and judges the medians of paired ratios. `docs/performance.md`
+//! says what is measured and how to read it.
+
+pub mod apply;
+pub mod bridge;
+pub mod bulk;
+pub mod experiment;
+pub mod lab;
+pub mod latency;
+pub mod machine;
+pub mod options;
+pub mod packets;
+pub mod pair;
+pub mod picture;
+pub mod report;
+pub mod stations;
+pub mod statistics;
+pub mod subject;
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use self::{
+    apply::Apply,
+    bulk::Bulk,
+    experiment::{Experiment, Outcome, Results},
+    latency::Latency,
+    machine::Machine,
+    options::Options,
+    packets::Labs,
+    statistics::Random,
+};
+
+/// Where shuffles start from; any number does.
+const SEED: u64 = 0x6e65_7470_6174_6801;
+
+/// Runs what was asked for, prints tables, and writes `bench.json` and `bench.svg`. Answers whether no
+/// bound is missed.
+///
+/// # Errors
+/// When an experiment could not be run: a device or program was refused, or a packet was lost.
+pub fn run(options: &Options) -> Result<bool> {
+    let machine = Machine::read()?;
+    print!("{}", machine.describe());
+    println!("{} rounds, every variant once in each, shuffled; one more before them is not counted", options.rounds);
+    let mut bench = Bench { options, random: Random::new(SEED), results: Vec::new() };
+    // First, while this process is small: the memory of a child counts from what it was when it was forked.
+    if options.wants(apply::NAME) {
+        bench.add(Apply::new()?.experiment())?;
+    }
+    if options.wants(packets::GUEST_TO_WIRE) {
+        bench.add(Labs::from_guest(&options.floor)?.guest_to_wire())?;
+    }
+    if options.wants(packets::WIRE_TO_GUEST) {
+        bench.add(Labs::from_wire(&options.floor)?.wire_to_guest())?;
+    }
+    if options.wants(bulk::NAME) {
+        bench.add(Bulk::new(&options.floor)?.experiment())?;
+    }
+    if options.wants(latency::NAME) {
+        bench.add(Latency::new(&options.floor)?.experiment())?;
+    }
+    fs::create_dir_all(&options.out)?;
+    let json = serde_json::to_string(&report::json(&machine, options.rounds, &bench.results))?;
+    for (name, text) in [("bench.json", json), ("bench.svg", picture::svg(&machine, &bench.results))] {
+        let path = options.out.join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        println!("wrote {}", path.display());
+    }
+    Ok(bench.verdict())
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    random: Random,
+    results: Vec<Results>,
+}
+
+impl Bench<'_> {
+    fn add(&mut self, mut experiment: Experiment<'_>) -> Result<()> {
+        if !self.options.variants.is_empty() {
+            experiment.keep(&self.options.variants);
+        }
+        let results = experiment.run(self.options.rounds, &mut self.random)?;
+        print!("{}", report::table(&results));
+        self.results.push(results);
+        Ok(())
+    }
+
+    /// Says which bounds do not hold, and whether that is a failure.
+    fn verdict(&self) -> bool {
+        let findings =
+            || self.results.iter().flat_map(|results| results.findings.iter().map(move |f| (results.name, f)));
+        for (experiment, finding) in findings() {
+            if matches!(finding.outcome(), Outcome::Missed | Outcome::Unproven) {
+                println!("{}: {experiment}: {}", finding.outcome().word(), finding.comparison.name);
+            }
+        }
+        let strict = self.options.strict;
+        findings().all(|(_, f)| f.outcome() != Outcome::Missed && !(strict && f.outcome() == Outcome::Unproven))
+    }
+}
