@@ -48,21 +48,22 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
     if inner.ether_type.is_tag() {
         return Err(DropReason::TaggedFrame);
     }
-    match next(&packet.segment, &inner)? {
-        Next::Guest(guest) => {
+    let next = next(&packet.segment, &inner)?;
+    match next.who {
+        Who::Guest => {
             arrival::mark_congestion(pkt, &outer, &inner)?;
             pkt.shrink_head(outer.inner())?;
-            account::to_guest(guest.slot, pkt.len());
-            Ok(Verdict::redirect(guest.target))
+            account::to_guest(next.slot, pkt.len());
+            Ok(Verdict::redirect(next.target))
         }
-        Next::Stack if arrival::is_stripped_here(&packet) => strip(pkt, &packet, &outer, &inner),
-        Next::Stack => {
+        Who::Stack if arrival::is_stripped_here(&packet) => strip(pkt, &packet, &outer, &inner),
+        Who::Stack => {
             if let Some(header) = vxlan::without_reserved_bits(pkt, &outer) {
                 pkt.write(outer.vxlan, &header)?;
             }
             Ok(Verdict::PASS)
         }
-        Next::Bridge => Ok(Verdict::PASS),
+        Who::Bridge => Ok(Verdict::PASS),
     }
 }
 
@@ -97,7 +98,10 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     inner.l3 += VlanHdr::LEN;
     inner.ether_type = ether_type;
     let inner = inner.with_protocol(pkt);
-    let Next::Guest(guest) = next(&segment, &inner)? else { return Ok(Verdict::PASS) };
+    let next = next(&segment, &inner)?;
+    if next.who != Who::Guest {
+        return Ok(Verdict::PASS);
+    }
     // The network's uplink, not the device: on a bond, XDP sees the slave, through which no answer should be sent.
     if let Some(network) = maps::NETWORKS.get(segment.network) {
         let kind = destination_kind::UPLINK;
@@ -106,14 +110,24 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     }
     pkt.write(VlanHdr::LEN, &inner.eth())?;
     pkt.shrink_head(VlanHdr::LEN)?;
-    account::to_guest(guest.slot, pkt.len());
-    Ok(Verdict::redirect(guest.target))
+    account::to_guest(next.slot, pkt.len());
+    Ok(Verdict::redirect(next.target))
+}
+
+/// Where a tenant's frame goes next. The port is whole for every `Who`: see [`Verdict`] on fields that a variant lacks.
+struct Next {
+    who: Who,
+    /// The guest's device and its row in COUNTERS, for [`Who::Guest`].
+    target: u32,
+    slot: u32,
 }
 
 /// Who has a tenant's frame next.
-enum Next {
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
     /// A guest's device.
-    Guest(Destination),
+    Guest,
     /// netpath's programs behind the stack: TCP (for GRO), floods, devices that take no redirected frames.
     Stack,
     /// A bridge beside netpath, which has the stations that are not defined (`on_miss: pass`).
@@ -122,17 +136,19 @@ enum Next {
 
 #[inline(always)]
 fn next(segment: &Segment, inner: &Inner) -> Result<Next, DropReason> {
-    let miss = if arrival::has(segment, segment_flags::ON_MISS_PASS) { Next::Bridge } else { Next::Stack };
+    let miss = if arrival::has(segment, segment_flags::ON_MISS_PASS) { Who::Bridge } else { Who::Stack };
+    let miss = Next { who: miss, target: 0, slot: 0 };
     if inner.destination.is_group() {
-        let refused = inner.destination.is_link_local_group() && matches!(miss, Next::Stack);
+        let refused = inner.destination.is_link_local_group() && miss.who == Who::Stack;
         return if refused { Err(DropReason::LinkLocalGroup) } else { Ok(miss) };
     }
     match learn::find(segment.network, inner.destination) {
         Some(row) if row.kind == destination_kind::LOCAL => {
             let redirects = row.flags & destination_flags::XDP_TARGET != 0 && inner.protocol != Protocol::TCP;
-            Ok(if redirects { Next::Guest(row) } else { Next::Stack })
+            let who = if redirects { Who::Guest } else { Who::Stack };
+            Ok(Next { who, target: row.target, slot: row.slot })
         }
-        Some(_) if matches!(miss, Next::Stack) => Err(DropReason::NotOnThisHost),
+        Some(_) if miss.who == Who::Stack => Err(DropReason::NotOnThisHost),
         _ => Ok(miss),
     }
 }

@@ -28,7 +28,8 @@ pub(super) fn run(image: &Path, initramfs: &Path, folder: &Path) -> Result<Tally
     qemu.args(["-no-reboot", "-monitor", "none"]);
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
     // ttyS0 is the kernel's, ttyS1 the tests': neither breaks the other's lines.
-    qemu.args(["-append", "console=ttyS0 loglevel=4 panic=-1"]);
+    // Each namespace that goes waits for grace periods: expedited, they are short.
+    qemu.args(["-append", "console=ttyS0 loglevel=4 panic=-1 rcupdate.rcu_expedited=1"]);
     qemu.arg("-serial").arg(format!("file:{}", kernel_log.display()));
     qemu.args(["-serial", "stdio"]);
 
