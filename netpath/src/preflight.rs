@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     apply::Fallback,
     compile::{Compiled, Role, TunnelDevice, UplinkUse},
-    datapath::{self, Attachment},
+    datapath::{self, Attachment, Hook},
     definitions::{Isolation, UplinkMode, Zone},
     error::Error,
     netlink::{Device, tc},
@@ -175,6 +175,7 @@ fn bypassed(compiled: &Compiled, seen: &Observed<'_>, devices: &HashMap<u32, &De
     }
     let own: Vec<u32> = seen.actual.iter().map(|attachment| attachment.program).collect();
     let attached: HashSet<&str> = seen.actual.iter().map(|attachment| attachment.device.as_str()).collect();
+    let mut findings = Vec::new();
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for qdisc in tc::qdiscs()?.iter().filter(|qdisc| !qdisc.is_default()) {
         let Some(device) = guests.get(&qdisc.device) else { continue };
@@ -190,6 +191,11 @@ fn bypassed(compiled: &Compiled, seen: &Observed<'_>, devices: &HashMap<u32, &De
     }
     for device in guests.values().filter(|device| !attached.contains(device.name.as_str())) {
         for program in datapath::foreign_tcx(device, &own)? {
+            if program == Hook::FromGuest.name() {
+                let message = "netpath has it under another root, and two would judge its guest; detach there first";
+                findings.push(error(format!("device {}", device.name), message));
+                continue;
+            }
             found.entry(&device.name).or_default().push(format!("tcx program {program}"));
         }
     }
@@ -201,7 +207,8 @@ fn bypassed(compiled: &Compiled, seen: &Observed<'_>, devices: &HashMap<u32, &De
             found.entry(&device.name).or_default().push(format!("{} rules", tools.join(" and ")));
         }
     }
-    Ok(found.into_iter().map(|(device, what)| bypass(device, &what)).collect())
+    findings.extend(found.into_iter().map(|(device, what)| bypass(device, &what)));
+    Ok(findings)
 }
 
 fn bypass(device: &str, what: &[String]) -> Finding {

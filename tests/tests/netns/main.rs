@@ -12,6 +12,7 @@ mod interop;
 mod isolation;
 mod lifecycle;
 mod mutation;
+mod refusals;
 mod scene;
 mod survival;
 mod too_big;

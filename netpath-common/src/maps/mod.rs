@@ -7,135 +7,16 @@
 //!
 //! Numbers are in host order unless the type says otherwise; addresses are in wire order.
 
+mod shapes;
+
 use bytemuck::{Pod, Zeroable};
+
+pub use self::shapes::{ALL, MapKind, MapShape, NO_PREALLOC, capacity, shape};
 
 use crate::{Address, Mac};
 
 /// Version of every layout in this file and of the programs' contract; part of every pin path.
 pub const ABI_VERSION: u32 = 1;
-
-/// The kind of a map, as the kernel numbers it (`enum bpf_map_type`).
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapKind {
-    /// `BPF_MAP_TYPE_HASH`.
-    Hash = 1,
-    /// `BPF_MAP_TYPE_ARRAY`.
-    Array = 2,
-    /// `BPF_MAP_TYPE_PERCPU_HASH`.
-    PerCpuHash = 5,
-    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
-    PerCpuArray = 6,
-    /// `BPF_MAP_TYPE_LRU_HASH`.
-    LruHash = 9,
-}
-
-/// What a map looks like; [`ALL`] has one for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapShape {
-    /// The name in the object, the kernel and the pin path: 15 characters at most.
-    pub name: &'static str,
-    /// The kernel's map type.
-    pub kind: MapKind,
-    /// Size of the key in bytes.
-    pub key_size: u32,
-    /// Size of the value (of one CPU) in bytes.
-    pub value_size: u32,
-    /// Kernel map flags.
-    pub flags: u32,
-    /// Rows when the definitions do not say otherwise.
-    pub capacity: u32,
-    /// The field of a host's `capacities` that sets the number of rows.
-    pub capacity_field: &'static str,
-}
-
-/// `BPF_F_NO_PREALLOC`: rows take memory only when they exist.
-pub const NO_PREALLOC: u32 = 1;
-
-/// Rows of each map unless a host's `capacities` say otherwise.
-pub mod capacity {
-    /// Guest ports on this host.
-    pub const PORTS: usize = 4096;
-    /// Secondary addresses of guest ports on this host.
-    pub const ADDRESSES: usize = 16384;
-    /// Networks of the zone.
-    pub const NETWORKS: usize = 4096;
-    /// Uplinks, bond slaves and tunnel devices.
-    pub const UPLINKS: usize = 256;
-    /// Segments times the uplinks that carry them.
-    pub const SEGMENTS: usize = 16384;
-    /// Remote hosts times physical networks.
-    pub const ENDPOINTS: usize = 4096;
-    /// MAC addresses of the zone.
-    pub const FDB: usize = 65536;
-    /// Learned MAC addresses.
-    pub const LEARNED: usize = 16384;
-    /// IP addresses of the zone.
-    pub const NEIGHBOURS: usize = 65536;
-    /// Tunnel headers: remote hosts times physical networks, and multicast groups.
-    pub const TUNNELS: usize = 4096;
-    /// Members of all networks, as far as frames are flooded to them.
-    pub const FLOODS: usize = 65536;
-    /// Names of networks, ports, tunnels and hosts.
-    pub const NAMES: usize = 32768;
-    /// Pairs of network and drop reason that have occurred.
-    pub const DROPS: usize = 65536;
-}
-
-macro_rules! shapes {
-    ($($(#[$doc:meta])* $name:ident: $kind:ident<$key:ty, $value:ty>, $flags:expr, $capacity:expr, $field:literal;)+) => {
-        /// Every map's shape; the names stand here and nowhere else.
-        pub mod shape {
-            use super::*;
-            $($(#[$doc])* pub const $name: MapShape = MapShape {
-                name: stringify!($name),
-                kind: MapKind::$kind,
-                key_size: size_of::<$key>() as u32,
-                value_size: size_of::<$value>() as u32,
-                flags: $flags,
-                capacity: $capacity as u32,
-                capacity_field: $field,
-            };)+
-        }
-        /// Every map.
-        pub const ALL: &[MapShape] = &[$(shape::$name,)+];
-    };
-}
-
-shapes! {
-    /// Guest ports of this host. Written by the loader, read by `from_guest`.
-    PORTS: Hash<u32, Port>, 0, capacity::PORTS, "ports";
-    /// Secondary addresses of guest ports. Written by the loader, read by `from_guest`.
-    ADDRESSES: Hash<AddressKey, u32>, 0, capacity::ADDRESSES, "addresses";
-    /// Networks, by network index. Written by the loader, read by every program.
-    NETWORKS: Array<u32, Network>, 0, capacity::NETWORKS, "networks";
-    /// Devices that frames of tenants arrive on. Written by the loader, read by `from_uplink` where no segment matched.
-    UPLINKS: Hash<UplinkKey, Uplink>, 0, capacity::UPLINKS, "uplinks";
-    /// Which network a VNI or VLAN id on an uplink is. Written by the loader, read by `from_uplink`.
-    SEGMENTS: Hash<SegmentKey, Segment>, 0, capacity::SEGMENTS, "segments";
-    /// Hosts from which tunnel packets are accepted. Written by the loader, read by `from_uplink`.
-    ENDPOINTS: Hash<EndpointKey, Endpoint>, 0, capacity::ENDPOINTS, "endpoints";
-    /// Where a defined MAC address lives. Written by the loader, read by every program.
-    FDB: Hash<FdbKey, Destination>, 0, capacity::FDB, "fdb";
-    /// Where an undefined MAC address was last seen. Written by the data path, read after FDB.
-    LEARNED: LruHash<FdbKey, Learned>, 0, capacity::LEARNED, "learned";
-    /// The MAC address of a defined IP address. Written by the loader, read by ARP suppression.
-    NEIGHBOURS: Hash<NeighbourKey, Neighbour>, 0, capacity::NEIGHBOURS, "neighbours";
-    /// Tunnel headers, by tunnel index. Written by the loader, read by `from_guest`.
-    TUNNELS: Array<u32, Tunnel>, 0, capacity::TUNNELS, "tunnels";
-    /// The underlay next hop of a tunnel, as the kernel's routes last said. Written and read by `from_guest`.
-    NEXT_HOPS: PerCpuArray<u32, NextHop>, 0, capacity::TUNNELS, "tunnels";
-    /// Members of a network to which broadcast, multicast and unknown unicast go. Written by the loader, read by every TC program.
-    FLOODS: Hash<FloodKey, Destination>, 0, capacity::FLOODS, "floods";
-    /// What things are called. Written and read by the loader.
-    NAMES: Hash<NameKey, Name>, 0, capacity::NAMES, "names";
-    /// Packets and bytes of a guest port, by slot. Written by every program.
-    COUNTERS: PerCpuArray<u32, Counters>, 0, capacity::PORTS, "ports";
-    /// Packets and bytes of a network's ports that are no more, by network index. Written and read by the loader.
-    RETIRED: Array<u32, Counters>, 0, capacity::NETWORKS, "networks";
-    /// Refused packets. Written by every program.
-    DROPS: PerCpuHash<DropKey, u64>, NO_PREALLOC, capacity::DROPS, "drops";
-}
 
 /// A guest port. Key of PORTS: its ifindex.
 #[repr(C)]
@@ -553,16 +434,4 @@ mod user {
         Counters,
         DropKey,
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn map_names_fit_what_the_kernel_keeps() {
-        for shape in ALL {
-            assert!(shape.name.len() <= 15, "{}", shape.name);
-        }
-    }
 }
