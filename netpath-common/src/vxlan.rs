@@ -106,6 +106,8 @@ pub struct Arrival {
     pub tos: u8,
     /// Offset of the VXLAN header in bytes.
     pub vxlan: usize,
+    /// Length in bytes that the frame must have for all of its outer packet to be in it.
+    pub frame_len: usize,
 }
 
 impl Arrival {
@@ -131,6 +133,7 @@ pub fn arrival<P: Packet + ?Sized>(pkt: &P) -> Option<Arrival> {
         return None;
     }
     let (remote, local, tos) = (ip.src_addr, ip.dst_addr, ip.tos);
+    let frame_len = EthHdr::LEN + usize::from(u16::from_be_bytes(ip.tot_len));
     let udp = pkt.header::<UdpHdr>(EthHdr::LEN + Ipv4Hdr::LEN)?;
     Some(Arrival {
         remote,
@@ -139,6 +142,7 @@ pub fn arrival<P: Packet + ?Sized>(pkt: &P) -> Option<Arrival> {
         checksum_absent: udp.check == [0, 0],
         tos,
         vxlan: EthHdr::LEN + Ipv4Hdr::LEN + UdpHdr::LEN,
+        frame_len,
     })
 }
 

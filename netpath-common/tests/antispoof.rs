@@ -62,7 +62,7 @@ fn zero_is_no_address_but_a_dhcp_clients() {
     let unnumbered = Port { ip4: [0; 4], ..port(0) };
     for port in [port(0), unnumbered] {
         assert_eq!(check(&udp([0; 4], [68, 67]), &port), Ok(()));
-        assert_eq!(check(&udp([0; 4], [68, 68]), &port), Err(DropReason::SpoofedIpv4));
+        assert_eq!(check(&udp([0; 4], [68, 69]), &port), Err(DropReason::SpoofedIpv4));
         assert_eq!(check(&arp(1, MAC, [0; 4]), &port), Ok(()));
         assert_eq!(check(&arp(2, MAC, [0; 4]), &port), Err(DropReason::SpoofedArp));
     }
@@ -71,7 +71,7 @@ fn zero_is_no_address_but_a_dhcp_clients() {
 proptest! {
     #[test]
     fn an_ipv4_source_passes_only_if_it_is_the_nics(source: [u8; 4], own in 0..3, ports: [u16; 2], more: bool) {
-        prop_assume!(ports[0] != 67 && ports[0] != 68);
+        prop_assume!(ports[0] != 67 && ports[0] != 68 && ports[1] != 68);
         let source = [source, IP, SECOND][own as usize];
         let flags = if more { port_flags::MORE_ADDRESSES } else { 0 };
         let expected = source == IP || more && source == SECOND;

@@ -34,8 +34,9 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
         return trunk(pkt, owner);
     }
     let Some(outer) = vxlan::arrival(pkt) else { return Ok(Verdict::PASS) };
-    // A group's packets go to whoever joined it, by way of the stack.
-    if arrival::is_group(&outer) || pkt.has_fragments() {
+    // A group's packets go to whoever joined it, by way of the stack. The helper that tells of fragments is asked only
+    // where the packet is longer than what can be read: it costs as much as a lookup.
+    if arrival::is_group(&outer) || outer.frame_len > pkt.len() && pkt.has_fragments() {
         return Ok(Verdict::PASS);
     }
     let ifindex = pkt.ifindex();
