@@ -13,7 +13,10 @@ use super::{
     steps::Step,
 };
 use crate::{
-    compile::{self, Compiled, Role, Rows, Surroundings, TunnelDevice, Waiting, tunnel_device_name, tunnel_devices},
+    compile::{
+        self, Compiled, PLANNED_DEVICE, Role, Rows, Surroundings, TunnelDevice, Waiting, tunnel_device_name,
+        tunnel_devices,
+    },
     datapath::{self, AttachState, Attachment, DatapathError, Hook, Kernel, Programs, Root, Tables},
     definitions::{Isolation, Zone},
     error::Error,
@@ -67,7 +70,10 @@ impl Plan {
     /// The edits by object, for people.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
-        let devices: HashMap<u32, String> = self.devices.iter().map(|d| (d.index, d.name.clone())).collect();
+        let mut devices: HashMap<u32, String> = self.devices.iter().map(|d| (d.index, d.name.clone())).collect();
+        if let [Step::MakeTunnel(planned)] = &self.make[..] {
+            devices.insert(PLANNED_DEVICE, planned.name.clone());
+        }
         reconcile::group(&self.edits, &self.existing, &self.desired, &devices)
     }
 }
@@ -107,13 +113,19 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
     // A tunnel device keeps its program for as long as it receives.
     let (tunnels_off, mut off): (Vec<_>, Vec<_>) =
         off.into_iter().partition(|step| matches!(step, Step::Detach { hook: Hook::FromTunnel, .. }));
-    on.extend(attach);
+    let make = planner.make();
+    // A tunnel device is made with its program on it.
+    let comes_along = |step: &Step| {
+        let made = |device: &str| make.iter().any(|made| matches!(made, Step::MakeTunnel(own) if own.name == device));
+        matches!(step, Step::Attach { device, hook: Hook::FromTunnel } if made(device))
+    };
+    on.extend(attach.into_iter().filter(|step| !comes_along(step)));
     off.extend(planner.offloads_on(&existing, &compiled.rows));
     off.extend(planner.leaves(&existing, &compiled)?);
     let observed = Observed { devices: &devices, tunnels: &tunnels, actual: &actual, fallbacks: &taken.fallbacks };
     Ok(Plan {
         host: host.to_owned(),
-        make: planner.make(),
+        make,
         edits: reconcile::reconcile(&existing, &compiled.rows),
         on,
         off,
