@@ -85,6 +85,54 @@ drop_reasons! {
     ReservedVlan = 25 => "reserved_vlan",
     /// The frame's destination is the port that it came from.
     SamePort = 26 => "same_port",
+    /// The IPv4 header's checksum is wrong.
+    BadIpv4Checksum = 27 => "bad_ipv4_checksum",
+    /// The packet's source is an address that no packet is routed from (RFC 1812 §5.3.7), or not one of its network.
+    MartianSource = 28 => "martian_source",
+    /// The packet's destination is an address that nothing is routed to: loopback, link-local, class E, a broadcast, a group.
+    MartianDestination = 29 => "martian_destination",
+    /// The packet's time to live ended at the gateway; the sender was told where it may be.
+    TtlExpired = 30 => "ttl_expired",
+    /// The firewall's egress rules, or the offering's default, do not let the connection out.
+    EgressDenied = 31 => "egress_denied",
+    /// No ingress rule of the firewall lets the connection in to the public address.
+    IngressDenied = 32 => "ingress_denied",
+    /// The ACL of a network does not allow the connection.
+    AclDenied = 33 => "acl_denied",
+    /// The packet is for a public address and port that lead nowhere.
+    Unsolicited = 34 => "unsolicited",
+    /// The packet is for a mapped port, from somebody whom the guest has not sent to.
+    UnsolicitedSource = 35 => "unsolicited_source",
+    /// The public address of the guest has no free port of the kind that is wanted.
+    PortsExhausted = 36 => "ports_exhausted",
+    /// The network has as many connections as it may have.
+    ConnectionLimit = 37 => "connection_limit",
+    /// The host's flow table is full of live connections.
+    FlowTableFull = 38 => "flow_table_full",
+    /// The host's table of bindings is full of live ones.
+    BindingTableFull = 39 => "binding_table_full",
+    /// A fragment came before the first one of its packet, or long after it.
+    FragmentBeforeFirst = 40 => "fragment_before_first",
+    /// The next hop has not answered ARP, or no definition tells its MAC address.
+    NeighbourUnresolved = 41 => "neighbour_unresolved",
+    /// The packet is for the outside, and its network has no public address.
+    NoPublicAddress = 42 => "no_public_address",
+    /// The ICMP error quotes a packet of no connection.
+    IcmpErrorUnmatched = 43 => "icmp_error_unmatched",
+    /// The ICMP message is cut short, or a checksum of it or of what it quotes is wrong.
+    MalformedIcmp = 44 => "malformed_icmp",
+    /// The packet is for the gateway itself, which answers ping and nothing else.
+    GatewayClosed = 45 => "gateway_closed",
+    /// The protocol has no ports, so that guests cannot share a public address for it.
+    NatProtocol = 46 => "nat_protocol",
+    /// The packet has gone from one public address of this host to the next too often.
+    RoutedTooOften = 47 => "routed_too_often",
+    /// The gateway does not route IPv6.
+    Ipv6NotRouted = 48 => "ipv6_not_routed",
+    /// The transport header is cut short.
+    MalformedTransport = 49 => "malformed_transport",
+    /// A public port's source list does not have the sender.
+    ForwardDenied = 50 => "forward_denied",
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod flood;
 mod from_guest;
 mod from_stack;
 mod from_uplink;
+mod handover;
 mod learn;
 mod maps;
 mod next_hop;

@@ -1,12 +1,14 @@
 //! The maps, declared once; their shapes and meaning stand in `netpath_common::maps`.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray},
     macros::btf_map,
 };
 use netpath_common::maps::{
-    AddressKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey, Learned, NO_PREALLOC, Name,
-    NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, Segment, SegmentKey, Tunnel, Uplink, UplinkKey, capacity,
+    AddressKey, Binding, BindingKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey, Flow,
+    FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, NO_PREALLOC, Name, NameKey,
+    Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule, Segment,
+    SegmentKey, StaticKey, StaticNat, Tunnel, Upstream, Uplink, UplinkKey, capacity, stage,
 };
 
 /// See [`netpath_common::maps::shape::PORTS`].
@@ -72,3 +74,63 @@ pub static RETIRED: Array<Counters, { capacity::NETWORKS }> = Array::new();
 /// See [`netpath_common::maps::shape::DROPS`].
 #[btf_map]
 pub static DROPS: PerCpuHashMap<DropKey, u64, { capacity::DROPS }, { NO_PREALLOC as usize }> = PerCpuHashMap::new();
+
+/// See [`netpath_common::maps::shape::GATEWAYS`].
+#[btf_map]
+pub static GATEWAYS: Array<Gateway, { capacity::NETWORKS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::GATEWAY_STATE`].
+#[btf_map]
+pub static GATEWAY_STATE: Array<GatewayState, { capacity::NETWORKS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::FLOWS`].
+#[btf_map]
+pub static FLOWS: HashMap<FlowKey, Flow, { capacity::FLOWS }> = HashMap::new();
+
+/// See [`netpath_common::maps::shape::BINDINGS`].
+#[btf_map]
+pub static BINDINGS: HashMap<BindingKey, Binding, { capacity::BINDINGS }> = HashMap::new();
+
+/// See [`netpath_common::maps::shape::PORT_BLOCKS`].
+#[btf_map]
+pub static PORT_BLOCKS: Array<u64, { capacity::PORT_BLOCKS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::FRAGMENTS`].
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment, { capacity::FRAGMENTS }> = LruHashMap::new();
+
+/// See [`netpath_common::maps::shape::RULES`].
+#[btf_map]
+pub static RULES: Array<Rule, { capacity::RULES }> = Array::new();
+
+/// See [`netpath_common::maps::shape::ROUTES`].
+#[btf_map]
+pub static ROUTES: LpmTrie<RouteKey, Route, { capacity::ROUTES }> = LpmTrie::new();
+
+/// See [`netpath_common::maps::shape::PUBLIC_ADDRESS`].
+#[btf_map]
+pub static PUBLIC_ADDRESS: HashMap<PublicKey, PublicAddress, { capacity::PUBLIC_ADDRESSES }> = HashMap::new();
+
+/// See [`netpath_common::maps::shape::STATIC_NAT`].
+#[btf_map]
+pub static STATIC_NAT: HashMap<StaticKey, StaticNat, { capacity::PUBLIC_ADDRESSES }> = HashMap::new();
+
+/// See [`netpath_common::maps::shape::FORWARDS`].
+#[btf_map]
+pub static FORWARDS: LpmTrie<ForwardKey, Forward, { capacity::FORWARDS }> = LpmTrie::new();
+
+/// See [`netpath_common::maps::shape::UPSTREAMS`].
+#[btf_map]
+pub static UPSTREAMS: Array<Upstream, { capacity::UPSTREAMS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::UPSTREAM_MACS`].
+#[btf_map]
+pub static UPSTREAM_MACS: Array<Resolved, { capacity::UPSTREAMS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::ON_LINK`].
+#[btf_map]
+pub static ON_LINK: LruHashMap<PublicKey, Resolved, { capacity::ON_LINK }> = LruHashMap::new();
+
+/// See [`netpath_common::maps::shape::STAGES`].
+#[btf_map]
+pub static STAGES: ProgramArray<{ stage::COUNT }> = ProgramArray::new();

@@ -195,6 +195,12 @@ impl TcPacket {
         self.skb
     }
 
+    /// The raw context, to read.
+    #[inline(always)]
+    pub fn raw(&self) -> *const __sk_buff {
+        self.skb
+    }
+
     /// The device that the program is attached to.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {

@@ -7,16 +7,22 @@
 //!
 //! Numbers are in host order unless the type says otherwise; addresses are in wire order.
 
+mod flow;
+mod gateway;
 mod shapes;
 
 use bytemuck::{Pod, Zeroable};
 
-pub use self::shapes::{ALL, MapKind, MapShape, NO_PREALLOC, capacity, shape};
+pub use self::{
+    flow::*,
+    gateway::*,
+    shapes::{ALL, MapKind, MapShape, NO_PREALLOC, capacity, shape},
+};
 
 use crate::{Address, Mac};
 
 /// Version of every layout in this file and of the programs' contract; part of every pin path.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// A guest port. Key of PORTS: its ifindex.
 #[repr(C)]
@@ -173,6 +179,8 @@ pub mod segment_flags {
     pub const STRIP: u32 = 1;
     /// The network's `on_miss: pass`: frames for no defined port of this host are a bridge's.
     pub const ON_MISS_PASS: u32 = 2;
+    /// A public link: [`super::Segment::network`] is its index in UPSTREAMS.
+    pub const PUBLIC: u32 = 4;
 }
 
 /// Key of ENDPOINTS.
@@ -358,6 +366,10 @@ pub mod name_kind {
     pub const TUNNEL: u32 = 4;
     /// A physical network, by physical network index.
     pub const PHYSICAL_NETWORK: u32 = 5;
+    /// A public link, by its index: `physical network/VLAN id`, or `physical network/untagged`.
+    pub const PUBLIC_LINK: u32 = 6;
+    /// A public address that ports are given out of, by its index in PORT_BLOCKS: `address`.
+    pub const PORT_POOL: u32 = 7;
 }
 
 /// Key of NAMES.
@@ -433,5 +445,24 @@ mod user {
         Name,
         Counters,
         DropKey,
+        FlowKey,
+        Flow,
+        BindingKey,
+        Binding,
+        FragmentKey,
+        Fragment,
+        GatewayState,
+        Gateway,
+        Rule,
+        RouteKey,
+        Route,
+        PublicKey,
+        PublicAddress,
+        StaticKey,
+        StaticNat,
+        ForwardKey,
+        Forward,
+        Upstream,
+        Resolved,
     );
 }

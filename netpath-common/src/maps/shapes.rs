@@ -10,12 +10,16 @@ pub enum MapKind {
     Hash = 1,
     /// `BPF_MAP_TYPE_ARRAY`.
     Array = 2,
+    /// `BPF_MAP_TYPE_PROG_ARRAY`.
+    ProgramArray = 3,
     /// `BPF_MAP_TYPE_PERCPU_HASH`.
     PerCpuHash = 5,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
     PerCpuArray = 6,
     /// `BPF_MAP_TYPE_LRU_HASH`.
     LruHash = 9,
+    /// `BPF_MAP_TYPE_LPM_TRIE`.
+    LpmTrie = 11,
 }
 
 /// What a map looks like; [`ALL`] has one for each.
@@ -39,6 +43,9 @@ pub struct MapShape {
 
 /// `BPF_F_NO_PREALLOC`: rows take memory only when they exist.
 pub const NO_PREALLOC: u32 = 1;
+
+/// A key of a trie as the kernel has it: the prefix's length in bits, and the data.
+type TrieKey<K> = (u32, K);
 
 /// Rows of each map unless a host's `capacities` say otherwise.
 pub mod capacity {
@@ -68,6 +75,26 @@ pub mod capacity {
     pub const NAMES: usize = 32768;
     /// Pairs of network and drop reason that have occurred.
     pub const DROPS: usize = 65536;
+    /// Directions of connections on this host: two rows each.
+    pub const FLOWS: usize = 131_072;
+    /// Ends of bindings on this host: two rows each.
+    pub const BINDINGS: usize = 131_072;
+    /// Fragmented packets on their way at a time.
+    pub const FRAGMENTS: usize = 8192;
+    /// Words of 64 ports: 3072 for each public address of this host that source NAT gives ports out of.
+    pub const PORT_BLOCKS: usize = 64 * (super::POOL_PROTOCOLS * super::BLOCKS) as usize;
+    /// Rules of all networks of this host, one for each prefix that a rule names.
+    pub const RULES: usize = 65536;
+    /// Routes between networks and static routes.
+    pub const ROUTES: usize = 16384;
+    /// Public addresses of this host.
+    pub const PUBLIC_ADDRESSES: usize = 4096;
+    /// Forwarded ports; a range takes up to 30 rows.
+    pub const FORWARDS: usize = 16384;
+    /// Public links of this host.
+    pub const UPSTREAMS: usize = 64;
+    /// Stations on public links.
+    pub const ON_LINK: usize = 4096;
 }
 
 macro_rules! shapes {
@@ -123,6 +150,36 @@ shapes! {
     RETIRED: Array<u32, Counters>, 0, capacity::NETWORKS, "networks";
     /// Refused packets. Written by every program.
     DROPS: PerCpuHash<DropKey, u64>, NO_PREALLOC, capacity::DROPS, "drops";
+    /// Gateways, by network index. Written by the loader, read for every routed packet.
+    GATEWAYS: Array<u32, Gateway>, 0, capacity::NETWORKS, "networks";
+    /// What the data path counts for a gateway, by network index.
+    GATEWAY_STATE: Array<u32, GatewayState>, 0, capacity::NETWORKS, "networks";
+    /// Connections, by direction. Written by the data path.
+    FLOWS: Hash<FlowKey, Flow>, 0, capacity::FLOWS, "flows";
+    /// Endpoint-independent mappings, by either end. Written by the data path.
+    BINDINGS: Hash<BindingKey, Binding>, 0, capacity::BINDINGS, "bindings";
+    /// Ports given out: a bit each, by pool, protocol and block. Claimed by the data path.
+    PORT_BLOCKS: Array<u32, u64>, 0, capacity::PORT_BLOCKS, "port_blocks";
+    /// First fragments of packets on their way. Written by the data path.
+    FRAGMENTS: LruHash<FragmentKey, Fragment>, 0, capacity::FRAGMENTS, "fragments";
+    /// Rules of firewalls and ACLs. Written by the loader, read for the first packet of a connection.
+    RULES: Array<u32, Rule>, 0, capacity::RULES, "rules";
+    /// Prefixes beyond a network. Written by the loader, read for the first packet of a connection.
+    ROUTES: LpmTrie<TrieKey<RouteKey>, Route>, NO_PREALLOC, capacity::ROUTES, "routes";
+    /// Public addresses that live on this host. Written by the loader.
+    PUBLIC_ADDRESS: Hash<PublicKey, PublicAddress>, 0, capacity::PUBLIC_ADDRESSES, "public_addresses";
+    /// Guests with a public address of their own. Written by the loader, read for the first packet of a connection.
+    STATIC_NAT: Hash<StaticKey, StaticNat>, 0, capacity::PUBLIC_ADDRESSES, "public_addresses";
+    /// Public ports that lead to a guest, or are the host's. Written by the loader, read for the first packet of a connection.
+    FORWARDS: LpmTrie<TrieKey<ForwardKey>, Forward>, NO_PREALLOC, capacity::FORWARDS, "forwards";
+    /// Public links, by index. Written by the loader.
+    UPSTREAMS: Array<u32, Upstream>, 0, capacity::UPSTREAMS, "upstreams";
+    /// The MAC addresses of upstream routers, by public link. Written by the data path.
+    UPSTREAM_MACS: Array<u32, Resolved>, 0, capacity::UPSTREAMS, "upstreams";
+    /// The MAC addresses of stations on public links. Written by the data path.
+    ON_LINK: LruHash<PublicKey, Resolved>, 0, capacity::ON_LINK, "on_link";
+    /// The programs that a TC program hands packets on to, by `stage`. Written by the loader.
+    STAGES: ProgramArray<u32, u32>, 0, stage::COUNT, "";
 }
 
 #[cfg(test)]

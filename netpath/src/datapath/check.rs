@@ -66,8 +66,9 @@ fn memory_of(shape: &MapShape, capacity: u32, cpus: u64) -> u64 {
     let (rows, key, value) = (u64::from(capacity), round(shape.key_size), round(shape.value_size));
     let buckets = u64::from(capacity.next_power_of_two()) * BUCKET;
     match shape.kind {
-        MapKind::Array => rows * value,
+        MapKind::Array | MapKind::ProgramArray => rows * value,
         MapKind::PerCpuArray => rows * value * cpus,
+        MapKind::LpmTrie => 0,
         _ if shape.flags & maps::NO_PREALLOC != 0 => buckets,
         MapKind::PerCpuHash => rows * (ELEMENT + key + 8 + value * cpus) + buckets,
         MapKind::Hash | MapKind::LruHash => rows * (ELEMENT + key + value) + buckets,

@@ -26,7 +26,8 @@ impl Capacities {
 
 /// Every name, with the rows it stands for by default.
 fn names() -> Vec<(&'static str, u32)> {
-    let mut names: Vec<_> = maps::ALL.iter().map(|shape| (shape.capacity_field, shape.capacity)).collect();
+    let sized = maps::ALL.iter().filter(|shape| !shape.capacity_field.is_empty());
+    let mut names: Vec<_> = sized.map(|shape| (shape.capacity_field, shape.capacity)).collect();
     names.sort_unstable();
     names.dedup_by_key(|(name, _)| *name);
     names

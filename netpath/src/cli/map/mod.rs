@@ -97,6 +97,8 @@ fn list(applied: &Applied, global: &Global) -> Result<Exit, Error> {
             MapKind::PerCpuHash => "percpu_hash",
             MapKind::PerCpuArray => "percpu_array",
             MapKind::LruHash => "lru_hash",
+            MapKind::LpmTrie => "lpm_trie",
+            MapKind::ProgramArray => "program_array",
         };
         let cells = [shape.key_size.to_string(), shape.value_size.to_string(), rows.to_string(), room.to_string()];
         table.row([shape.name.to_owned(), kind.to_owned()].into_iter().chain(cells));
