@@ -2,3 +2,5 @@
 
 pub mod antispoof;
 pub mod arp;
+pub mod policy;
+pub mod tcp;
