@@ -7,8 +7,8 @@ use aya_ebpf::{
 use netpath_common::maps::{
     AddressKey, Binding, BindingKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey, Flow,
     FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, NO_PREALLOC, Name, NameKey,
-    Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule, Segment,
-    SegmentKey, StaticKey, StaticNat, Tunnel, Upstream, Uplink, UplinkKey, capacity, stage,
+    Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule,
+    Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, capacity, stage,
 };
 
 /// See [`netpath_common::maps::shape::PORTS`].

@@ -29,7 +29,7 @@ use netpath_common::{
 pub use self::{
     error::CompileError,
     inventory::{PLANNED_DEVICE, TunnelDevice, tunnel_device_name, tunnel_devices},
-    rows::{Row, Rows, Table},
+    rows::{Prefix, Row, Rows, Table},
 };
 use self::{indices::AllIndices, inventory::Inventory, network::PortPlace, underlay::Underlay};
 use crate::{

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use netpath_common::maps::{
-    AddressKey, Destination, Endpoint, EndpointKey, FdbKey, FloodKey, MapShape, NameKey, Neighbour, NeighbourKey,
-    Network, Port, Segment, SegmentKey, Tunnel, Uplink, UplinkKey, shape,
+    AddressKey, Destination, Endpoint, EndpointKey, FdbKey, FloodKey, Forward, ForwardKey, Gateway, MapShape, NameKey,
+    Neighbour, NeighbourKey, Network, Port, PublicAddress, PublicKey, Route, RouteKey, Rule, Segment, SegmentKey,
+    StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, shape,
 };
+
+/// Key of a trie: how many bits of the data count, and the data, zero beyond them.
+pub type Prefix<K> = (u32, K);
 
 /// Declares [`Rows`], [`Row`] and [`Table`] from one list of maps, in the order in which rows come to depend on others.
 macro_rules! tables {
@@ -87,6 +91,9 @@ macro_rules! tables {
     // An array needs room up to its highest index.
     (@needed TUNNELS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
     (@needed NETWORKS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
+    (@needed GATEWAYS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
+    (@needed RULES $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
+    (@needed UPSTREAMS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
     (@needed $shape:ident $rows:expr) => { $rows.len() };
 }
 
@@ -109,6 +116,20 @@ tables! {
     addresses, Addresses, ADDRESSES: AddressKey => u32;
     /// Guest ports, by ifindex.
     ports, Ports, PORTS: u32 => Port;
+    /// Public links, by index.
+    upstreams, Upstreams, UPSTREAMS: u32 => Upstream;
+    /// Rules of firewalls and ACLs, by place.
+    rules, Rules, RULES: u32 => Rule;
+    /// Guests with a public address of their own.
+    static_nat, StaticNat, STATIC_NAT: StaticKey => StaticNat;
+    /// Public ports that lead to a guest, or are the host's.
+    forwards, Forwards, FORWARDS: Prefix<ForwardKey> => Forward;
+    /// Prefixes beyond a network.
+    routes, Routes, ROUTES: Prefix<RouteKey> => Route;
+    /// Public addresses that live on the host.
+    public_address, PublicAddress, PUBLIC_ADDRESS: PublicKey => PublicAddress;
+    /// Gateways, by network index.
+    gateways, Gateways, GATEWAYS: u32 => Box<Gateway>;
     /// Devices that tenants' frames arrive on.
     uplinks, Uplinks, UPLINKS: UplinkKey => Uplink;
     /// Which network a segment is.

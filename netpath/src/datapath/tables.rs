@@ -5,11 +5,13 @@
 
 use aya::{
     Pod,
-    maps::{self as aya_maps, Map, MapData, MapError, PerCpuValues},
+    maps::{self as aya_maps, Map, MapData, MapError, PerCpuValues, lpm_trie},
 };
 use netpath_common::maps::{
-    self, AddressKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey, Learned, MapShape, Name,
-    NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, Segment, SegmentKey, Tunnel, Uplink, UplinkKey, shape,
+    self, AddressKey, Binding, BindingKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey,
+    Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, MapShape, Name, NameKey,
+    Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule,
+    Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, shape,
 };
 
 use super::{DatapathError, Root, error::errno};
@@ -24,6 +26,15 @@ pub struct HashTable<K: Pod, V: Pod> {
 pub struct ArrayTable<V: Pod> {
     shape: &'static MapShape,
     map: aya_maps::Array<MapData, V>,
+}
+
+/// How many bits of the key count, the key, the value.
+pub type TrieRow<K, V> = ((u32, K), V);
+
+/// A trie: the rows of the longest prefix that matches count.
+pub struct TrieTable<K: Pod, V: Pod> {
+    shape: &'static MapShape,
+    map: aya_maps::LpmTrie<MapData, K, V>,
 }
 
 /// An array with a value per CPU.
@@ -57,6 +68,20 @@ pub struct Tables {
     pub counters: PerCpuArrayTable<Counters>,
     pub retired: ArrayTable<Counters>,
     pub drops: PerCpuHashTable<DropKey, u64>,
+    pub gateways: ArrayTable<Gateway>,
+    pub gateway_state: ArrayTable<GatewayState>,
+    pub flows: HashTable<FlowKey, Flow>,
+    pub bindings: HashTable<BindingKey, Binding>,
+    pub port_blocks: ArrayTable<u64>,
+    pub fragments: HashTable<FragmentKey, Fragment>,
+    pub rules: ArrayTable<Rule>,
+    pub routes: TrieTable<RouteKey, Route>,
+    pub public_address: HashTable<PublicKey, PublicAddress>,
+    pub static_nat: HashTable<StaticKey, StaticNat>,
+    pub forwards: TrieTable<ForwardKey, Forward>,
+    pub upstreams: ArrayTable<Upstream>,
+    pub upstream_macs: ArrayTable<Resolved>,
+    pub on_link: HashTable<PublicKey, Resolved>,
 }
 
 impl Tables {
@@ -83,6 +108,20 @@ impl Tables {
             counters: PerCpuArrayTable::open(root, &shape::COUNTERS)?,
             retired: ArrayTable::open(root, &shape::RETIRED)?,
             drops: PerCpuHashTable::open(root, &shape::DROPS)?,
+            gateways: ArrayTable::open(root, &shape::GATEWAYS)?,
+            gateway_state: ArrayTable::open(root, &shape::GATEWAY_STATE)?,
+            flows: HashTable::open(root, &shape::FLOWS)?,
+            bindings: HashTable::open(root, &shape::BINDINGS)?,
+            port_blocks: ArrayTable::open(root, &shape::PORT_BLOCKS)?,
+            fragments: HashTable::open(root, &shape::FRAGMENTS)?,
+            rules: ArrayTable::open(root, &shape::RULES)?,
+            routes: TrieTable::open(root, &shape::ROUTES)?,
+            public_address: HashTable::open(root, &shape::PUBLIC_ADDRESS)?,
+            static_nat: HashTable::open(root, &shape::STATIC_NAT)?,
+            forwards: TrieTable::open(root, &shape::FORWARDS)?,
+            upstreams: ArrayTable::open(root, &shape::UPSTREAMS)?,
+            upstream_macs: ArrayTable::open(root, &shape::UPSTREAM_MACS)?,
+            on_link: HashTable::open(root, &shape::ON_LINK)?,
         })
     }
 }
@@ -169,6 +208,45 @@ impl<V: Pod> ArrayTable<V> {
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.map.len()
+    }
+}
+
+impl<K: Pod, V: Pod> TrieTable<K, V> {
+    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+        Ok(Self { shape, map })
+    }
+
+    /// Every row: how many bits of its key count, the key, the value.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rows(&self) -> Result<Vec<TrieRow<K, V>>, DatapathError> {
+        let rows = self.map.iter().map(|row| row.map(|(key, value)| ((key.prefix_len(), key.data()), value)));
+        rows.collect::<Result<_, _>>().map_err(|e| failed("read", self.shape, e))
+    }
+
+    /// Writes a row, new or not. Bits of the key beyond those that count are zero.
+    ///
+    /// # Errors
+    /// [`DatapathError::MapFull`] when there is no room for it.
+    pub fn put(&mut self, (bits, data): &(u32, K), value: &V) -> Result<(), DatapathError> {
+        let key = lpm_trie::Key::new(*bits, *data);
+        self.map.insert(&key, value, 0).map_err(|e| refused_trie_row(self.shape, capacity_of(&self.map), e))
+    }
+
+    /// Removes a row; one that is gone is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete(&mut self, (bits, data): &(u32, K)) -> Result<(), DatapathError> {
+        found(self.map.remove(&lpm_trie::Key::new(*bits, *data)), self.shape).map(drop)
+    }
+
+    /// How many rows there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        capacity_of(&self.map).unwrap_or(self.shape.capacity)
     }
 }
 
@@ -316,6 +394,15 @@ fn refused_row(shape: &'static MapShape, capacity: Option<u32>, error: MapError)
     }
     let capacity = capacity.unwrap_or(shape.capacity);
     DatapathError::MapFull { name: shape.name, capacity, field: shape.capacity_field }
+}
+
+/// A full trie says that there is no space (`trie_update_elem`, kernel/bpf/lpm_trie.c), where a hash says too big.
+fn refused_trie_row(shape: &'static MapShape, capacity: Option<u32>, error: MapError) -> DatapathError {
+    if errno(&error) == Some(rustix::io::Errno::NOSPC.raw_os_error()) {
+        let capacity = capacity.unwrap_or(shape.capacity);
+        return DatapathError::MapFull { name: shape.name, capacity, field: shape.capacity_field };
+    }
+    failed("write", shape, error)
 }
 
 #[cfg(test)]

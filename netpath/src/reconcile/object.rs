@@ -4,7 +4,9 @@ use std::{collections::HashMap, fmt, net::IpAddr};
 
 use netpath_common::{
     Address, Mac,
-    maps::{Destination, NameKey, destination_kind, name_kind, segment_kind},
+    maps::{
+        Destination, NameKey, PUBLIC_SIDE, destination_kind, forward_flags, name_kind, segment_flags, segment_kind,
+    },
 };
 
 use crate::compile::{PLANNED_DEVICE, Row, Rows};
@@ -20,6 +22,10 @@ pub enum Object {
     Uplink(String),
     /// A tunnel: `physical network/host`, or `network/group`.
     Tunnel(String),
+    /// A public link: `physical network/VLAN id`.
+    PublicLink(String),
+    /// The rules of all networks.
+    Rules,
     /// A network.
     Network(String),
     /// A station of a network: a NIC here or elsewhere.
@@ -40,6 +46,8 @@ impl fmt::Display for Object {
             Self::PhysicalNetwork(name) => write!(f, "physical network {name}"),
             Self::Uplink(device) => write!(f, "uplink {device}"),
             Self::Tunnel(name) => write!(f, "tunnel {name}"),
+            Self::PublicLink(name) => write!(f, "public link {name}"),
+            Self::Rules => f.write_str("rules"),
             Self::Network(name) => write!(f, "network {name}"),
             Self::Station { network, mac, instance: Some(instance) } => write!(f, "nic {network}/{instance} {mac}"),
             Self::Station { network, mac, instance: None } => write!(f, "station {network} {mac}"),
@@ -83,6 +91,10 @@ impl<'r> Reader<'r> {
         Object::Network(self.name(name_kind::NETWORK, index))
     }
 
+    fn link(&self, index: u32) -> Object {
+        Object::PublicLink(self.name(name_kind::PUBLIC_LINK, index))
+    }
+
     fn station(&self, network: u32, mac: Mac) -> Object {
         if self.rows.networks.get(&network).is_some_and(|row| row.gateway_mac == mac) {
             return self.network(network);
@@ -109,6 +121,8 @@ impl<'r> Reader<'r> {
                 name_kind::TUNNEL => Object::Tunnel(name.clone()),
                 name_kind::PHYSICAL_NETWORK => Object::PhysicalNetwork(name.clone()),
                 name_kind::PORT => self.slot(key.index),
+                name_kind::PUBLIC_LINK => Object::PublicLink(name.clone()),
+                name_kind::PORT_POOL => Object::Host(format!("ports of {name}")),
                 _ => Object::Host(name.clone()),
             },
             Row::Tunnels(index, _) => Object::Tunnel(self.name(name_kind::TUNNEL, *index)),
@@ -124,7 +138,63 @@ impl<'r> Reader<'r> {
             },
             Row::Ports(_, port) => self.slot(port.slot),
             Row::Uplinks(key, _) => Object::Uplink(self.device(key.ifindex)),
+            Row::Segments(_, segment) if segment.flags & segment_flags::PUBLIC != 0 => self.link(segment.network),
             Row::Segments(_, segment) => self.network(segment.network),
+            Row::Upstreams(index, _) => self.link(*index),
+            Row::Rules(..) => Object::Rules,
+            Row::StaticNat(key, _) => self.network(key.network),
+            Row::Forwards((_, key), row) if row.flags & forward_flags::RESERVED != 0 => {
+                self.link(u32::from_be_bytes(key.side) & !PUBLIC_SIDE)
+            }
+            Row::Forwards(_, row) => self.network(row.network),
+            Row::Routes((_, key), _) => self.network(u32::from_be_bytes(key.network)),
+            Row::PublicAddress(_, row) => self.network(row.network),
+            Row::Gateways(index, _) => self.network(*index),
+        }
+    }
+
+    /// A row of the gateway's tables in one line.
+    fn describe_gateway(&self, row: &Row) -> String {
+        let ip = |bytes: [u8; 4]| IpAddr::from(bytes);
+        let prefix = |address, mask: [u8; 4]| format!("{}/{}", ip(address), u32::from_be_bytes(mask).count_ones());
+        match row {
+            Row::Upstreams(_, row) => {
+                let (device, on) = (self.device(row.ifindex), prefix(row.prefix, row.mask));
+                format!("device {device} has {on} on VLAN {}, gateway {}", row.vlan, ip(row.gateway))
+            }
+            Row::Rules(index, row) => {
+                let word = if row.allow == 0 { "refuses" } else { "allows" };
+                let (from, to) = (prefix(row.source, row.source_mask), prefix(row.destination, row.destination_mask));
+                let ports = format!("ports {}-{}", row.first_port, row.last_port);
+                format!(
+                    "place {index}: rule {} {word} protocol {} {ports} from {from} to {to}",
+                    row.number, row.protocol
+                )
+            }
+            Row::StaticNat(key, row) => format!("{} is {} outside", ip(key.address), ip(row.address)),
+            Row::Forwards((bits, key), row) => {
+                let first = u16::from_be_bytes(key.port);
+                let last = first | (u32::from(u16::MAX) >> bits.saturating_sub(80)) as u16;
+                let ports = format!("{} protocol {} ports {first}-{last}", ip(key.address), key.protocol[0]);
+                match row.flags & forward_flags::RESERVED {
+                    0 => format!("{ports} lead to {} port {}", ip(row.address), row.port),
+                    _ => format!("{ports} are the host's"),
+                }
+            }
+            Row::Routes((bits, key), row) => {
+                let to = self.name(name_kind::NETWORK, row.network);
+                format!("{}/{} is in {to}, via {}", ip(key.address), bits.saturating_sub(32), ip(row.via))
+            }
+            Row::PublicAddress(key, row) => format!("{} has {} ingress rules", ip(key.address), row.ingress.count),
+            Row::Gateways(_, row) => {
+                let rules = row.egress.count + row.acl_ingress.count + row.acl_egress.count;
+                format!(
+                    "gateway of {}, {} public addresses, {rules} rules",
+                    prefix(row.prefix, row.mask),
+                    row.pool_count
+                )
+            }
+            _ => String::new(),
         }
     }
 
@@ -169,6 +239,7 @@ impl<'r> Reader<'r> {
                 port => format!("device {} carries VXLAN on UDP {port} to {}", self.device(key.ifindex), ip(row.local)),
             },
             Row::Segments(key, _) => format!("id {} on device {}", key.id, self.device(key.ifindex)),
+            row => self.describe_gateway(row),
         }
     }
 }

@@ -8,7 +8,7 @@ use netpath::{
     netlink::Device,
     reconcile::reconcile,
 };
-use netpath_common::maps::{NameKey, destination_kind, name_kind};
+use netpath_common::maps::{NameKey, destination_kind, forward_flags, name_kind, segment_flags};
 use proptest::prelude::*;
 
 use crate::host::{compiled, device, zone};
@@ -115,6 +115,14 @@ fn is_closed(rows: &Rows, row: &Row) -> Result<(), TestCaseError> {
         Row::Floods(key, row) => rows.networks.contains_key(&key.network) && destination(row),
         Row::Addresses(..) | Row::Uplinks(..) => true,
         Row::Ports(_, row) => rows.networks.contains_key(&row.network) && named(name_kind::PORT, row.slot),
+        Row::Segments(_, row) if row.flags & segment_flags::PUBLIC != 0 => rows.upstreams.contains_key(&row.network),
+        Row::Upstreams(index, _) => named(name_kind::PUBLIC_LINK, *index),
+        Row::Rules(..) => true,
+        Row::StaticNat(key, row) => rows.networks.contains_key(&key.network) && key.network == row.network,
+        Row::Forwards(_, row) => row.flags & forward_flags::RESERVED != 0 || rows.networks.contains_key(&row.network),
+        Row::Routes(_, row) => rows.networks.contains_key(&row.network),
+        Row::PublicAddress(_, row) => row.network == 0 || rows.networks.contains_key(&row.network),
+        Row::Gateways(index, row) => row.flags == 0 || rows.networks.contains_key(index),
         Row::Segments(_, row) => rows.networks.contains_key(&row.network),
     };
     prop_assert!(holds, "{row:?}");
