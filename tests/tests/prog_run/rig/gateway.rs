@@ -1,0 +1,178 @@
+//! Gateways, a public link with its stations, and the clock.
+//!
+//! ```text
+//!   blue, green, red: A .11, B .13 │ gateway .1 ─ 203.0.113.10, .20, .30 ─ VLAN 900 ─┬─ router .1 ─ server 198.51.100.7
+//!                                  │                                                └─ neighbour .200
+//! ```
+
+use std::net::Ipv4Addr;
+
+use netpath_common::{
+    Mac,
+    maps::{
+        Binding, BindingKey, Flow, FlowKey, Fragment, FragmentKey, Gateway, GatewayState, PUBLIC_SIDE, PoolAddress,
+        PublicAddress, PublicKey, Resolved, RuleList, Segment, SegmentKey, Timeouts, Upstream, gateway_flags,
+        nat_place, segment_flags,
+    },
+};
+use netpath_tests::packet::{Endpoint, Packet, guest};
+
+use super::{BLUE, GATEWAY, GREEN, Outcome, RED, Rig};
+
+/// Row of UPSTREAMS: the public link, VLAN 900 of the uplink.
+pub const LINK: u32 = 2;
+/// The public link as a side.
+pub const PUBLIC: u32 = PUBLIC_SIDE | LINK;
+/// Its VLAN id.
+pub const PUBLIC_VLAN: u16 = 900;
+/// The upstream router.
+pub const ROUTER: Endpoint = public_station(1);
+/// A station on the public link itself.
+pub const NEIGHBOUR: Endpoint = public_station(200);
+/// A server behind the router.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// Another one.
+pub const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 8);
+/// The public addresses of source NAT.
+pub const BLUE_PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// Green's.
+pub const GREEN_PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 20);
+/// Red's.
+pub const RED_PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 30);
+
+/// The timeouts of the definitions' defaults.
+pub const TIMEOUTS: Timeouts =
+    Timeouts { udp: 300, udp_one_way: 120, tcp_established: 7440, tcp_opening: 240, tcp_closing: 240, icmp: 60 };
+
+const fn public_station(last: u8) -> Endpoint {
+    let station = Endpoint::numbered(last);
+    Endpoint { mac: [0x02, 0, 203, 0, 113, last], ip: Ipv4Addr::new(203, 0, 113, last), ..station }
+}
+
+/// The public address of a network's source NAT.
+pub fn public_of(network: u32) -> Ipv4Addr {
+    match network {
+        BLUE => BLUE_PUBLIC,
+        GREEN => GREEN_PUBLIC,
+        RED => RED_PUBLIC,
+        other => panic!("network {other} has no public address"),
+    }
+}
+
+/// The seconds of the monotonic clock, as the data path counts them.
+pub fn now() -> u32 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec as u32
+}
+
+/// A packet from a guest to the server behind the router, by its gateway.
+pub fn outward(station: Endpoint) -> Packet {
+    guest(station).to_mac(GATEWAY.0).to_ip(SERVER)
+}
+
+impl Rig {
+    pub(super) fn standard_gateways(&mut self) {
+        let upstream = Upstream {
+            ifindex: self.uplink,
+            prefix: [203, 0, 113, 0],
+            mask: [255, 255, 255, 0],
+            gateway: ROUTER.ip.octets(),
+            vlan: PUBLIC_VLAN,
+            mtu: 1500,
+            mac: Mac(self.uplink_mac),
+            pad: [0; 2],
+        };
+        self.array("UPSTREAMS", LINK, upstream);
+        let segment =
+            Segment { ifindex: self.uplink, network: LINK, physical_network: 1, flags: segment_flags::PUBLIC };
+        let key = SegmentKey { ifindex: self.uplink, udp_port: 0, id: u32::from(PUBLIC_VLAN) };
+        self.put("SEGMENTS", key, segment);
+        let resolved = |station: Endpoint| Resolved {
+            mac: Resolved::word(Mac(station.mac)),
+            confirmed: now(),
+            asked: now(),
+            ..Resolved::default()
+        };
+        self.array("UPSTREAM_MACS", LINK, resolved(ROUTER));
+        self.put("ON_LINK", PublicKey { side: PUBLIC, address: NEIGHBOUR.ip.octets() }, resolved(NEIGHBOUR));
+        for (pool, network) in [BLUE, GREEN, RED].into_iter().enumerate() {
+            let address = public_of(network);
+            self.array("GATEWAYS", network, gateway(self.uplink_mac, address, pool as u32));
+            self.array("GATEWAY_STATE", network, GatewayState::default());
+            self.public_address(network, address, 0, RuleList::default());
+        }
+    }
+
+    /// Gives a network a public address of this host.
+    pub fn public_address(&mut self, network: u32, address: Ipv4Addr, flags: u32, ingress: RuleList) {
+        let row = PublicAddress { ingress, side: PUBLIC, network, inside: [0; 4], flags };
+        self.put("PUBLIC_ADDRESS", PublicKey { side: PUBLIC, address: address.octets() }, row);
+    }
+
+    /// Runs a packet from a station of a network through the programs.
+    pub fn from(&mut self, network: u32, station: Endpoint, packet: &Packet) -> Outcome {
+        self.tc("from_guest", self.ports[&(network, station.ip.octets()[3])], &packet.build())
+    }
+
+    /// A packet from a server to a public address, as the router sends it on the public link.
+    pub fn inward(&self, server: Ipv4Addr, to: Ipv4Addr) -> Packet {
+        Packet::between(ROUTER.mac, self.uplink_mac, server.into(), to.into()).vlan(PUBLIC_VLAN)
+    }
+
+    /// Runs a packet from the uplink through the programs.
+    pub fn from_wire(&mut self, packet: &Packet) -> Outcome {
+        self.tc("from_uplink", self.uplink, &packet.build())
+    }
+
+    /// Every direction of every connection.
+    pub fn flows(&self) -> std::collections::BTreeMap<FlowKey, Flow> {
+        self.rows("FLOWS")
+    }
+
+    /// Every end of every binding.
+    pub fn bindings(&self) -> std::collections::BTreeMap<BindingKey, Binding> {
+        self.rows("BINDINGS")
+    }
+
+    /// Makes everything that the data path remembers older, as if this time had passed.
+    pub fn age(&mut self, seconds: u32) {
+        self.change_each::<FlowKey, Flow>("FLOWS", |flow| {
+            flow.created = flow.created.wrapping_sub(seconds);
+            flow.last_seen = flow.last_seen.wrapping_sub(seconds);
+        });
+        self.change_each::<BindingKey, Binding>("BINDINGS", |binding| {
+            binding.expires = binding.expires.wrapping_sub(seconds);
+        });
+        self.change_each::<FragmentKey, Fragment>("FRAGMENTS", |fragment| {
+            fragment.seen = fragment.seen.wrapping_sub(seconds);
+        });
+    }
+
+    /// Changes a network's gateway and then counts its epoch up, as the loader does.
+    pub fn change_gateway(&mut self, network: u32, change: impl FnOnce(&mut Gateway)) {
+        self.change("GATEWAYS", network, change);
+        self.change("GATEWAYS", network, |gateway: &mut Gateway| gateway.epoch += 1);
+    }
+
+    /// What the data path counts for a network.
+    pub fn state(&self, network: u32) -> GatewayState {
+        self.read("GATEWAY_STATE", network)
+    }
+}
+
+/// A gateway that lets everything out, with one public address.
+fn gateway(wire_mac: [u8; 6], address: Ipv4Addr, pool: u32) -> Gateway {
+    let mut row = Gateway {
+        epoch: 1,
+        flags: gateway_flags::ROUTES | gateway_flags::EGRESS_ALLOW,
+        prefix: [10, 1, 1, 0],
+        mask: [255, 255, 255, 0],
+        nat_place: nat_place::HERE,
+        wire_mac: Mac(wire_mac),
+        pool_count: 1,
+        flow_limit: 100_000,
+        timeouts: TIMEOUTS,
+        ..Gateway::default()
+    };
+    row.pool[0] = PoolAddress { side: PUBLIC, address: address.octets(), pool };
+    row
+}
