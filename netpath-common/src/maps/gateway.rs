@@ -342,4 +342,7 @@ pub mod stage {
     pub const ANSWER: u32 = 3;
     /// How many there are.
     pub const COUNT: usize = 8;
+    /// Each row that is in use, and the program's name in the object.
+    pub const PROGRAMS: [(u32, &str); 4] =
+        [(GATEWAY, "gateway"), (CONNECT, "connect"), (ICMP_ERROR, "icmp_error"), (ANSWER, "answer")];
 }

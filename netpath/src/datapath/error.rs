@@ -32,6 +32,17 @@ pub enum DatapathError {
         /// The root as given.
         root: PathBuf,
     },
+    /// What is pinned was made by a netpath of another ABI.
+    #[error(
+        "{} was applied by a netpath of ABI {found}, this build has v{ABI_VERSION}: run `netpath detach --purge` with that one \
+         (which interrupts traffic), then apply again", root.display()
+    )]
+    OtherAbi {
+        /// The root as given.
+        root: PathBuf,
+        /// The ABI's folder: `v1`.
+        found: String,
+    },
     /// The caller may not.
     #[error("no permission to {operation}; run netpath as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NoPermission {

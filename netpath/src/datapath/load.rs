@@ -8,14 +8,14 @@ use aya::{
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use netpath_common::maps;
+use netpath_common::maps::{self, stage};
 
 use super::{
     Capacities, DatapathError, Hook, Kernel, Root, check_maps,
     error::errno,
     object,
     pins::{make_dir, names_in, remove_all},
-    wanted_capacity,
+    stages, wanted_capacity,
 };
 
 /// This build's programs, loaded and pinned.
@@ -49,17 +49,21 @@ pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loadin
     let has_maps = check_maps(root, capacities)?;
     let fingerprint = object::fingerprint()?;
     if has_maps && let Some(ids) = pinned_ids(root, &fingerprint)? {
+        stages::set(root, &root.programs().join(&fingerprint))?;
         return Ok((Programs { kernel, root: root.clone(), fingerprint, ids }, Loading::Reused));
     }
     let folder = root.programs().join(&fingerprint);
     remove_all(&folder)?;
     make_dir(&folder)?;
     let mut ebpf = load_object(root, capacities)?;
-    for hook in Hook::ALL {
-        load_program(&mut ebpf, hook)?
-            .pin(folder.join(hook.name()))
-            .map_err(|e| DatapathError::failed(format!("pin program {hook} in {}", folder.display()), e))?;
+    let stages = stage::PROGRAMS.iter().map(|(_, name)| *name).filter(|name| ebpf.program(name).is_some());
+    let stages: Vec<_> = stages.collect();
+    for name in stages.into_iter().chain(Hook::ALL.iter().map(|hook| hook.name())) {
+        load_program(&mut ebpf, name)?
+            .pin(folder.join(name))
+            .map_err(|e| DatapathError::failed(format!("pin program {name} in {}", folder.display()), e))?;
     }
+    stages::set(root, &folder)?;
     let ids = pinned_ids(root, &fingerprint)?
         .ok_or(DatapathError::NotInObject { what: "program", name: Hook::FromGuest.name() })?;
     tracing::info!(fingerprint, "programs loaded");
@@ -162,8 +166,7 @@ fn load_object(root: &Root, capacities: Capacities<'_>) -> Result<Ebpf, Datapath
     }
 }
 
-fn load_program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut Program, DatapathError> {
-    let name = hook.name();
+fn load_program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Program, DatapathError> {
     let program = ebpf.program_mut(name).ok_or(DatapathError::NotInObject { what: "program", name })?;
     let loaded = match program {
         Program::Xdp(program) => program.load(),

@@ -11,6 +11,8 @@ mod load;
 pub mod object;
 mod pins;
 mod probe;
+mod stages;
+mod syscall;
 mod tables;
 
 pub use self::{

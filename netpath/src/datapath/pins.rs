@@ -55,13 +55,14 @@ impl Root {
     /// The root at `path`, made when it is missing.
     ///
     /// # Errors
-    /// [`DatapathError::NotBpffs`] when the path is on another file system.
+    /// [`DatapathError::NotBpffs`] when the path is on another file system; [`DatapathError::OtherAbi`].
     pub fn create(path: &Path) -> Result<Self, DatapathError> {
         let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
         if !is_bpffs(existing)? {
             return Err(DatapathError::NotBpffs { root: path.to_owned() });
         }
         let root = Self { path: path.to_owned() };
+        root.refuse_other_abi()?;
         for dir in [root.maps(), root.programs(), root.links()] {
             make_dir(&dir)?;
         }
@@ -71,9 +72,10 @@ impl Root {
     /// The root at `path`, where something was applied before.
     ///
     /// # Errors
-    /// [`DatapathError::NothingApplied`] when there is nothing of this build's ABI.
+    /// [`DatapathError::NothingApplied`] when there is nothing, [`DatapathError::OtherAbi`] when there is another ABI's.
     pub fn open(path: &Path) -> Result<Self, DatapathError> {
         let root = Self { path: path.to_owned() };
+        root.refuse_other_abi()?;
         match fs::metadata(root.maps()) {
             Ok(_) => Ok(root),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -182,13 +184,26 @@ impl Root {
         for folder in [self.version(), self.links()] {
             remove_dir(&folder)?;
         }
-        // Another ABI's pins may be left, and then the root stays.
+        // What others have put there stays, and the root with it.
         match fs::remove_dir(&self.path) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
                 Err(DatapathError::failed(format!("remove {}", self.path.display()), error))
             }
             _ => Ok(()),
         }
+    }
+
+    /// The links of all ABIs share one folder, so that a device never runs two: one ABI goes before the next comes.
+    fn refuse_other_abi(&self) -> Result<(), DatapathError> {
+        for found in names_in(&self.path)? {
+            let is_other = found
+                .strip_prefix('v')
+                .is_some_and(|number| number.parse::<u32>().is_ok_and(|version| version != ABI_VERSION));
+            if is_other && !names_in(&self.path.join(&found).join("maps"))?.is_empty() {
+                return Err(DatapathError::OtherAbi { root: self.path.clone(), found });
+            }
+        }
+        Ok(())
     }
 
     fn version(&self) -> PathBuf {
@@ -266,6 +281,18 @@ mod tests {
         for name in ["vnet0", "eth0.100", "a%2eb", "%25", "100%.1"] {
             assert_eq!(decode(&encode(name)), name);
         }
+    }
+
+    #[test]
+    fn a_root_of_another_abi_is_refused_by_its_name() {
+        let path = std::env::temp_dir().join(format!("netpath-abi-{}", std::process::id()));
+        fs::create_dir_all(path.join("v1/maps/PORTS")).unwrap();
+        fs::create_dir_all(path.join("venerable/maps/PORTS")).unwrap();
+        let error = Root::open(&path).unwrap_err();
+        assert!(matches!(&error, DatapathError::OtherAbi { found, .. } if found == "v1"), "{error}");
+        fs::remove_dir_all(path.join("v1/maps/PORTS")).unwrap();
+        assert!(matches!(Root::open(&path), Err(DatapathError::NothingApplied { .. })));
+        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

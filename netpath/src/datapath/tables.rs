@@ -3,6 +3,8 @@
 //! One pass of next-key and look-up over a map reads all of it; the loader is the only writer of the tables it
 //! reconciles, and holds the root's lock while it does.
 
+mod batch;
+
 use aya::{
     Pod,
     maps::{self as aya_maps, Map, MapData, MapError, PerCpuValues, lpm_trie},

@@ -1,0 +1,138 @@
+//! The commands of bpf(2) that aya has no call for: reading many rows at once, and what a row of a program array is.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use aya::{Pod, maps::MapData};
+use rustix::io::Errno;
+
+/// `BPF_MAP_LOOKUP_ELEM`.
+const LOOKUP: libc::c_int = 1;
+/// `BPF_MAP_LOOKUP_BATCH` (Linux 5.6).
+const LOOKUP_BATCH: libc::c_int = 24;
+/// Rows that are asked for at a time.
+const BATCH: usize = 4096;
+
+/// The part of `union bpf_attr` that names one row.
+#[repr(C)]
+struct Element {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The part of `union bpf_attr` that names a batch.
+#[repr(C)]
+struct Batch {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// One row; `None` where there is none.
+pub(super) fn lookup<K: Pod, V: Pod>(map: &MapData, key: &K) -> io::Result<Option<V>> {
+    let mut value = MaybeUninit::<V>::uninit();
+    let mut attr = Element { map: fd(map), pad: 0, key: address(key), value: value.as_mut_ptr() as u64, flags: 0 };
+    // SAFETY: key and value have the map's sizes, as their types' owners compared with its shape, and outlive the call.
+    match unsafe { bpf(LOOKUP, &mut attr) } {
+        // SAFETY: the kernel has written the whole value, and any bytes are one (`Pod`).
+        Ok(()) => Ok(Some(unsafe { value.assume_init() })),
+        Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Walks a hash or an array by batches.
+pub(super) struct Batches<'m, K, V> {
+    map: &'m MapData,
+    /// Where the kernel is: a bucket of a hash, an index of an array; `None` before the first batch.
+    position: Option<u32>,
+    is_done: bool,
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
+    pub(super) fn of(map: &'m MapData) -> Self {
+        let (keys, values) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        Self { map, position: None, is_done: false, keys, values }
+    }
+
+    /// The next rows; `None` after the last.
+    pub(super) fn next(&mut self) -> io::Result<Option<(&[K], &[V])>> {
+        while !self.is_done {
+            match self.read() {
+                // A bucket has more rows than there is room for.
+                Err(error) if error.raw_os_error() == Some(Errno::NOSPC.raw_os_error()) => {
+                    let room = self.keys.capacity();
+                    self.keys.reserve(room * 2);
+                    self.values.reserve(room * 2);
+                }
+                Err(error) => return Err(error),
+                Ok(()) if self.keys.is_empty() => {}
+                Ok(()) => return Ok(Some((&self.keys, &self.values))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        self.keys.clear();
+        self.values.clear();
+        let room = self.keys.capacity().min(self.values.capacity());
+        let mut to = 0_u32;
+        let mut attr = Batch {
+            from: self.position.as_ref().map_or(0, address),
+            to: &raw mut to as u64,
+            keys: self.keys.as_mut_ptr() as u64,
+            values: self.values.as_mut_ptr() as u64,
+            count: room as u32,
+            map: fd(self.map),
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: keys and values have room for `count` rows of the map's sizes, as their types' owners compared with its
+        // shape; the position is four bytes for hashes and arrays; all outlive the call.
+        let read = unsafe { bpf(LOOKUP_BATCH, &mut attr) };
+        match read {
+            Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => self.is_done = true,
+            read => read?,
+        }
+        self.position = Some(to);
+        let count = (attr.count as usize).min(room);
+        // SAFETY: the kernel has written `count` rows, also at the end, and any bytes are one (`Pod`).
+        unsafe {
+            self.keys.set_len(count);
+            self.values.set_len(count);
+        }
+        Ok(())
+    }
+}
+
+fn fd(map: &MapData) -> u32 {
+    map.fd().as_fd().as_raw_fd() as u32
+}
+
+fn address<T>(of: &T) -> u64 {
+    std::ptr::from_ref(of) as u64
+}
+
+/// # Safety
+/// `attr` is what the command takes, and what it points to is as large as the kernel takes it to be.
+unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<()> {
+    // SAFETY: as the caller says.
+    match unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,44 @@
+//! Reading tables that may be large, a few thousand rows at a time.
+
+use std::ops::ControlFlow;
+
+use aya::{Pod, maps::IterableMap as _};
+
+use super::{ArrayTable, HashTable, failed};
+use crate::datapath::{DatapathError, syscall::Batches};
+
+impl<K: Pod, V: Pod> HashTable<K, V> {
+    /// Calls `visit` with each row, in the kernel's order, until it says to stop. Rows that come or go meanwhile may or may
+    /// not be among them.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or `visit` fails.
+    pub fn visit<E: From<DatapathError>>(
+        &self,
+        mut visit: impl FnMut(&K, &V) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        let mut batches = Batches::<K, V>::of(self.map.map());
+        while let Some((keys, values)) = batches.next().map_err(|e| failed("read", self.shape, e))? {
+            for (key, value) in keys.iter().zip(values) {
+                if visit(key, value)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<V: Pod> ArrayTable<V> {
+    /// Calls `visit` with each row and its index, those that were never written too.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn visit(&self, mut visit: impl FnMut(u32, &V)) -> Result<(), DatapathError> {
+        let mut batches = Batches::<u32, V>::of(self.map.map());
+        while let Some((indices, values)) = batches.next().map_err(|e| failed("read", self.shape, e))? {
+            indices.iter().zip(values).for_each(|(index, value)| visit(*index, value));
+        }
+        Ok(())
+    }
+}
