@@ -3,4 +3,6 @@
 pub mod antispoof;
 pub mod arp;
 pub mod policy;
+pub mod ports;
 pub mod tcp;
+pub mod translate;
