@@ -225,9 +225,45 @@ fn a_missing_field_is_named_with_its_object() {
 fn the_parts_that_are_not_in_force_are_named() {
     let zone = parse("zone.yaml", ZONE).unwrap();
     let parts = not_in_force(&zone);
-    for part in ["network_rate of offerings: standard", "source_nat of networks: acme-web", "firewall of networks"] {
+    for part in ["network_rate of offerings: standard", "routing of IPv6 (the gateway answers"] {
         assert!(parts.iter().any(|said| said.starts_with(part)), "{part} in {parts:#?}");
     }
+    assert!(!parts.iter().any(|said| said.contains("nat") || said.contains("firewall")), "{parts:#?}");
+}
+
+#[test]
+fn source_nat_takes_one_address_or_up_to_eight() {
+    let with = |addresses: &str| ZONE.replacen("source_nat: 203.0.113.10", &format!("source_nat: {addresses}"), 1);
+    assert_eq!(findings(&with("[203.0.113.10, 203.0.113.77]")), [""; 0]);
+    refused(
+        &[("source_nat: 203.0.113.10", "source_nat: [203.0.113.10, 203.0.113.10]")],
+        &[("203.0.113.10]", "an address twice in one source NAT, first in line")],
+    );
+    let nine: Vec<String> = (10..19).filter(|n| *n != 11).chain([30]).map(|n| format!("203.0.113.{n}")).collect();
+    assert_eq!(findings(&with(&format!("[{}]", nine[..8].join(", ")))), [""; 0]);
+    let nine = format!("source_nat: [{}]", nine.join(", "));
+    refused(&[("source_nat: 203.0.113.10", &nine)], &[("203.0.113.30", "more than 8 addresses of one source NAT")]);
+}
+
+#[test]
+fn a_nat_host_can_do_what_it_is_named_for() {
+    refused(
+        &[("trunk: eth2, public: eth3}, capacities", "trunk: eth2}, capacities")],
+        &[("kvm1", "a NAT host without an uplink on `public`, where 203.0.113.10 is reached; add `public: DEVICE`")],
+    );
+    let none = [
+        ("    nat_host: kvm1\n", ""),
+        ("trunk: eth2, public: eth3}, cap", "trunk: eth2}, cap"),
+        ("trunk: eth2, public: eth3}, up", "trunk: eth2}, up"),
+    ];
+    refused(&none, &[("203.0.113.10", "no host has an uplink on `public` and reaches network acme-web")]);
+    refused(
+        &[(
+            "cidr: 10.1.2.0/24",
+            "router: acme-vpc\n    nat_host: kvm2\n    source_nat: 203.0.113.20\n    cidr: 10.1.2.0/24",
+        )],
+        &[("kvm2", "another NAT host of the same router is kvm1, in line")],
+    );
 }
 
 #[test]

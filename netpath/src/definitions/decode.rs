@@ -138,6 +138,39 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
+/// One value, or a list of them.
+#[derive(Debug, Clone)]
+pub struct Several<T>(Vec<At<T>>);
+
+impl<T> Deref for Several<T> {
+    type Target = [At<T>];
+
+    fn deref(&self) -> &[At<T>] {
+        &self.0
+    }
+}
+
+impl<T: Scalar> Field for Several<T> {
+    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
+        match &node.kind {
+            Kind::List(_) => Vec::decode(node, findings).map(Self),
+            _ => At::decode(node, findings).map(|one| Self(vec![one])),
+        }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self(Vec::new()))
+    }
+
+    fn stand_in() -> Option<Self> {
+        Self::absent()
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        json!({"anyOf": [T::schema(), Vec::<At<T>>::schema(defs)]})
+    }
+}
+
 /// The fields of one map while it is read: each is taken by name, and what is left over is unknown.
 pub(super) struct Fields<'n, 'a, 'k> {
     fields: &'n [(Key<'a>, std::rc::Rc<Node<'a>>)],

@@ -27,24 +27,11 @@ pub fn not_in_force(zone: &Zone) -> Vec<String> {
         having(|network| network.nics.iter().any(|nic| nic.network_rate.is_some())),
         "network_rate of NICs in networks",
     );
-    say(having(is_routed), "routing by the gateway (it answers ARP, and routes nothing) of networks");
-    say(having(|network| network.router.is_some()), "router of networks");
-    say(having(|network| network.source_nat.is_some()), "source_nat of networks");
-    say(having(|network| !network.static_nat.is_empty()), "static_nat of networks");
-    say(having(|network| !network.port_forwarding.is_empty()), "port_forwarding of networks");
-    say(having(|network| network.firewall.is_some()), "firewall of networks");
-    say(having(|network| !network.acl.is_empty()), "acl of networks");
-    say(having(|network| !network.static_routes.is_empty()), "static_routes of networks");
-    say(having(|network| network.nat_host.is_some()), "nat_host of networks");
-    say(having(|network| network.filtering.is_written()), "filtering of networks");
-    say(having(|network| network.timeouts.is_some()), "timeouts of networks");
-    let ranges: Vec<String> = zone.public_ranges.iter().map(|range| range.cidr.value.to_string()).collect();
-    say(ranges.iter().map(String::as_str).collect(), "public_ranges");
+    say(
+        having(|network| *network.gateway_mode == GatewayMode::Netpath && network.gateway6.is_some()),
+        "routing of IPv6 (the gateway answers neighbour discovery, and routes nothing) of networks",
+    );
     parts
-}
-
-fn is_routed(network: &Network) -> bool {
-    *network.gateway_mode == GatewayMode::Netpath && (network.gateway.is_some() || network.gateway6.is_some())
 }
 
 /// The first few names, and how many more there are.

@@ -14,13 +14,14 @@ mod load;
 mod model;
 mod node;
 mod per_network;
+mod placement;
 mod schema;
 mod values;
 
 pub use self::{
     capacities::Capacities,
     counts::Counts,
-    decode::At,
+    decode::{At, Several},
     findings::{DefinitionsError, Finding, Pos},
     force::not_in_force,
     load::{load, parse},

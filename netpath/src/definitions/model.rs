@@ -7,7 +7,7 @@ use netpath_common::Mac;
 
 use super::{
     capacities::Capacities,
-    decode::{At, object},
+    decode::{At, Several, object},
     per_network::{ByNetwork, PerNetwork},
     values::{
         Action, DeviceName, Direction, EgressDefault, Filtering, GatewayMode, Ids, Int, Isolation, Name, OnMiss, Ports,
@@ -19,6 +19,8 @@ use super::{
 pub type Port = Int<1, 65535>;
 /// An MTU in bytes, from IPv4's least (RFC 791) on.
 pub type Mtu = Int<68, 65535>;
+/// A number of connections; a host has room for half as many as its `flows`.
+pub type Connections = Int<1, 8_388_608>;
 /// A time in seconds, up to a week.
 pub type Seconds = Int<1, 604_800>;
 
@@ -148,12 +150,13 @@ object! {
         pub offering: Option<At<Name>>,
         /// The networks with the same router are routed to each other; they belong to one account.
         pub router: Option<At<Name>>,
-        /// The host that does its source NAT, where that is not each guest's own.
+        /// The host that does its NAT, and that of the networks of its router. Absent: one of those with an uplink to its
+        /// public addresses.
         pub nat_host: Option<At<Name>>,
         /// Its guests' interfaces.
         pub nics: Vec<Nic>,
-        /// The public address that outbound flows take.
-        pub source_nat: Option<At<Ipv4Addr>>,
+        /// The public address that outbound flows take, or a list of up to 8: each guest keeps to one of them.
+        pub source_nat: Several<Ipv4Addr>,
         /// Public addresses that belong to one NIC each.
         pub static_nat: Vec<StaticNat>,
         /// Ports of public addresses that lead to a NIC.
@@ -168,6 +171,10 @@ object! {
         pub filtering: At<Filtering> = At::default_of(Filtering::AddressAndPortDependent),
         /// When idle flows end.
         pub timeouts: Option<Timeouts>,
+        /// Whether packets from the public side keep a flow alive as those of the guest do: true by default.
+        pub inbound_refresh: At<bool> = At::default_of(true),
+        /// The most connections that it may have on a host. Absent: half of those that the host has room for.
+        pub connection_limit: Option<At<Connections>>,
     }
 }
 
@@ -221,6 +228,8 @@ object! {
         pub to: At<Name>,
         /// The NIC's port, for a single public port. A range keeps its ports.
         pub to_ports: Option<At<Ports>>,
+        /// Where from. Absent: anywhere.
+        pub cidrs: Vec<At<Ipv4Net>>,
     }
 }
 

@@ -34,10 +34,16 @@ pub(super) fn check(zone: &Zone, names: &Names<'_>, findings: &mut Findings) {
         ids(network, findings);
     }
     let mut tunnel_addresses = Seen::default();
+    let mut wire_macs = Seen::default();
     for host in &zone.hosts {
         references(host, names, findings);
         modes(host, findings);
         tunnel_address(host, &mut tunnel_addresses, findings);
+        let what = format_args!("a name that makes the MAC address {} like another host's", host.wire_mac());
+        if host.name.is_written() && names.hosts.get(host.name.as_str()).is_some_and(|first| std::ptr::eq(*first, host))
+        {
+            wire_macs.once(host.wire_mac(), &host.name, what, "give one of them another name", findings);
+        }
     }
     sharing(zone, names, findings);
 }

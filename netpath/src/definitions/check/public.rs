@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
+use netpath_common::maps::POOL_ADDRESSES;
+
 use super::{
     super::{
         decode::At,
@@ -26,6 +28,41 @@ pub(super) fn check(zone: &Zone, names: &Names<'_>, findings: &mut Findings) {
     for network in &zone.networks {
         public.ports(network, findings);
         public.rules(network, findings);
+        nat_host(zone, network, findings);
+    }
+}
+
+/// There is a host that can do the network's NAT, and tiers of one router agree which.
+fn nat_host(zone: &Zone, network: &Network, findings: &mut Findings) {
+    let known =
+        |address: &Ipv4Addr| zone.public_range(*address).is_some_and(|range| range.physical_network.is_written());
+    let Some(first) = zone.at_nat_host(network).find(known) else { return };
+    let needed = zone.needed_uplinks(&[network]);
+    let listed = || needed.iter().copied().collect::<Vec<_>>().join("` and `");
+    let Some(named) = network.nat_host.as_ref().filter(|host| host.is_written()) else {
+        if zone.shared_nat_host(network).is_none() && !zone.hosts.is_empty() {
+            let at = network.source_nat.first().map_or(network.name.at, |address| address.at);
+            let problem =
+                format_args!("no host has an uplink on `{}` and reaches network {}", listed(), network.name.value);
+            findings.add(at, first, problem, "give one host such an uplink, in `uplinks`");
+        }
+        return;
+    };
+    let Some(host) = zone.host(named) else { return };
+    if let Some(physical) = needed.iter().find(|physical| host.uplinks.get(physical).is_none()) {
+        let problem = format_args!("a NAT host without an uplink on `{physical}`, where {first} is reached");
+        let expected = format_args!("add `{physical}: DEVICE` to its `uplinks`, or name another host");
+        findings.add(named.at, &named.value, problem, expected);
+    } else if !zone.reaches(host, network) {
+        let physical = &network.physical_network.value;
+        let problem = format_args!("a NAT host that does not reach network {}", network.name.value);
+        let expected = format_args!("give it an uplink on `{physical}`, and a tunnel_address for VXLAN");
+        findings.add(named.at, &named.value, problem, expected);
+    }
+    let mut others = zone.tiers(network).filter_map(|tier| tier.nat_host.as_ref());
+    if let Some(other) = others.find(|other| other.value != named.value && other.at < named.at) {
+        let problem = format_args!("another NAT host of the same router is {}, in line {}", other.value, other.at.line);
+        findings.add(named.at, &named.value, problem, "name one host for the networks of a router");
     }
 }
 
@@ -103,7 +140,14 @@ fn share(a: &Network, b: &Network) -> bool {
 impl<'z> Public<'z> {
     /// The addresses that a network has as a whole.
     fn addresses(&mut self, network: &'z Network, findings: &mut Findings) {
-        if let Some(public) = &network.source_nat {
+        let mut pool = Seen::default();
+        for (i, public) in network.source_nat.iter().enumerate() {
+            let what = "an address twice in one source NAT";
+            pool.once(**public, public, what, "name each address once", findings);
+            if i == POOL_ADDRESSES {
+                let problem = format_args!("more than {POOL_ADDRESSES} addresses of one source NAT");
+                findings.add(public.at, public.value, problem, "leave out what is beyond");
+            }
             self.needs_gateway(network, public, "source_nat", findings);
             self.in_range(public, findings);
             self.own(network, public, Use::SourceNat, findings);
