@@ -69,7 +69,8 @@ pub fn candidates(word: u64, block: u16, wanted: u16, protocol: u8) -> u64 {
     }
 }
 
-/// The index (0 to 63) of a set bit of `mask`, the first one at or after a random place; 0 of an empty mask.
+/// The index (0 to 63) of a set bit of `mask`, the first one at or after a random place; any index where the mask is
+/// empty.
 ///
 /// Looks at the low six bits of `random`; [`first_block`] looks at the high ones.
 #[inline(always)]
@@ -78,18 +79,16 @@ pub fn pick(mask: u64, random: u32) -> u32 {
     (start + lowest_bit(mask.rotate_right(start))) & (BLOCK_PORTS - 1)
 }
 
-/// The index of the lowest set bit, by halving: BPF has no instruction for it, and what the compiler makes of
-/// `trailing_zeros` looks in a table.
+/// The index of the lowest set bit: the ones up to it, added up in parallel, less itself. BPF has no instruction for it; what
+/// the compiler makes of `trailing_zeros`, or of counting the ones below the bit, looks in a table, which would be a map; and
+/// each branch would double what the verifier walks.
 #[inline(always)]
 fn lowest_bit(mask: u64) -> u32 {
-    let bit = mask & mask.wrapping_neg();
-    let is_in = |half: u64| u32::from(bit & half != 0);
-    is_in(0xffff_ffff_0000_0000) << 5
-        | is_in(0xffff_0000_ffff_0000) << 4
-        | is_in(0xff00_ff00_ff00_ff00) << 3
-        | is_in(0xf0f0_f0f0_f0f0_f0f0) << 2
-        | is_in(0xcccc_cccc_cccc_cccc) << 1
-        | is_in(0xaaaa_aaaa_aaaa_aaaa)
+    let up_to = mask ^ mask.wrapping_sub(1);
+    let pairs = up_to - (up_to >> 1 & 0x5555_5555_5555_5555);
+    let nibbles = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
+    let bytes = (nibbles + (nibbles >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    (bytes.wrapping_mul(0x0101_0101_0101_0101) >> 56) as u32 - 1
 }
 
 /// The blocks that may have ports for whoever wants `wanted`: the first one, and how many.
