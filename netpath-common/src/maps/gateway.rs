@@ -58,6 +58,9 @@ pub mod gateway_flags {
     pub const ACL: u32 = 8;
     /// Packets from the public side keep a binding and its flows alive (RFC 4787 §4.3); absent: only the inside's do.
     pub const INBOUND_REFRESH: u32 = 16;
+    /// The loader is changing what belongs to the gateway, and counts the epoch up when it has. A killed apply leaves it set,
+    /// and the next one counts. The data path does not look at it.
+    pub const CHANGING: u32 = 1 << 31;
 }
 
 /// Where a network's source NAT is done: [`Gateway::nat_place`] and [`StaticNat::place`].

@@ -3,13 +3,16 @@
 //!
 //! ```text
 //! definitions ─► [plan] ─► steps:  tunnel devices → rows added and changed → offloads → groups joined → programs on
-//!                                  → programs off → groups left, offloads restored → rows removed → tunnel devices off
+//!                                  → programs off → groups left, offloads restored → rows removed → epochs counted up
+//!                                  → tunnel devices off → what the data path wrote is cleared → names removed
 //! ```
 //!
 //! State is the kernel's, so nothing here remembers anything between two runs: killed at any point, the next run works
 //! out what is left to do.
 
 mod attachments;
+mod connections;
+mod epochs;
 mod expedited;
 mod perform;
 mod plan;

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use super::{
-    Plan,
+    Plan, epochs,
     expedited::Expedited,
     plan, retire, rows,
     steps::{Step, is_gone},
 };
 use crate::{
-    datapath::{self, Loading, Programs, Root, Tables},
+    datapath::{self, DatapathError, Loading, Programs, Root, Tables},
     definitions::Zone,
     error::Error,
     netlink,
@@ -54,7 +54,8 @@ pub fn apply(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Re
     refuse(&first.findings)?;
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
     let (programs, loading) = datapath::load(&root, &capacities)?;
-    let mut work = Work { tables: Tables::open(&root)?, root, programs, done: Vec::new(), progress };
+    let mut work =
+        Work { tables: Tables::open(&root)?, root, programs, done: Vec::new(), gateways: Vec::new(), progress };
     let result = work.run(zone, host, first);
     match result {
         Ok((plan, made)) => {
@@ -84,6 +85,8 @@ struct Work<'p> {
     tables: Tables,
     programs: Programs,
     done: Vec<Done>,
+    /// Gateways whose epoch is to be counted up when all of it is done, or taken back.
+    gateways: Vec<u32>,
     progress: Progress<'p>,
 }
 
@@ -102,15 +105,20 @@ impl Work<'_> {
             return Err((format!("{} {step}", step.sign()), missing(step)));
         }
         let (removals, writes): (Vec<&Edit>, Vec<&Edit>) = plan.edits.iter().partition(|edit| edit.after.is_none());
+        self.gateways = epochs::begin(&mut self.tables, &plan.edits).map_err(epoch_failed)?;
         self.rows(&writes)?;
         self.steps(&plan.on, &plan)?;
         self.steps(&plan.off, &plan)?;
         let names = removals.iter().position(|edit| is_name(edit)).unwrap_or(removals.len());
         let (rows, names) = removals.split_at(names);
-        self.rows(rows)?;
+        // A list of rules that is not asked any more may still be walked: it goes when its outcome counts no more.
+        let (rules, rows): (Vec<&Edit>, Vec<&Edit>) = rows.iter().partition(|edit| is_rule(edit));
+        self.rows(&rows)?;
+        epochs::finish(&mut self.tables, &self.gateways).map_err(epoch_failed)?;
+        self.rows(&rules)?;
         self.steps(&plan.delete, &plan)?;
         retire::retire(&mut self.tables, &plan.existing, &plan.edits)
-            .map_err(|error| ("clear the counters of what is removed".to_owned(), error.into()))?;
+            .map_err(|error| ("clear what was counted and learned of what is removed".to_owned(), error.into()))?;
         self.rows(names)?;
         Ok((plan, made))
     }
@@ -152,8 +160,15 @@ impl Work<'_> {
                 _ => {}
             }
         }
+        if let Err(error) = epochs::finish(&mut self.tables, &self.gateways) {
+            left.push(format!("epochs of gateways: {error}"));
+        }
         left
     }
+}
+
+fn epoch_failed(error: DatapathError) -> Failure {
+    ("count the epochs of gateways up".to_owned(), error.into())
 }
 
 fn missing(step: &Step) -> Error {
@@ -163,6 +178,10 @@ fn missing(step: &Step) -> Error {
 
 fn is_name(edit: &Edit) -> bool {
     matches!(edit.before, Some(crate::compile::Row::Names(..)))
+}
+
+fn is_rule(edit: &Edit) -> bool {
+    matches!(edit.before, Some(crate::compile::Row::Rules(..)))
 }
 
 fn row_words(edit: &Edit) -> String {

@@ -1,9 +1,11 @@
-//! What the data path has written for a port or a network that goes: kept or cleared before the index is free again.
+//! What the data path has written for a port, a network, a public link or a public address that goes: kept or cleared
+//! before the index is free again.
 
 use std::collections::HashSet;
 
 use netpath_common::maps::name_kind;
 
+use super::connections::{self, Gone};
 use crate::{
     compile::{Row, Rows},
     datapath::{DatapathError, Tables, add},
@@ -11,25 +13,44 @@ use crate::{
 };
 
 /// Adds the counters of ports whose names are removed to their networks', and forgets what was counted and learned in
-/// networks whose names are removed. Call it after everything else of them is gone, and before the names are.
+/// networks and on public links whose names are removed, and which ports were given out of public addresses. Call it after
+/// everything else of them is gone, and before the names are.
 pub(super) fn retire(tables: &mut Tables, existing: &Rows, edits: &[Edit]) -> Result<(), DatapathError> {
-    let gone = |kind: u32| {
-        edits.iter().filter_map(move |edit| match (&edit.before, &edit.after) {
-            (Some(Row::Names(key, name)), None) if key.kind == kind => Some((key.index, name.as_str())),
-            _ => None,
-        })
-    };
-    for (slot, name) in gone(name_kind::PORT) {
+    for (slot, name) in gone(edits, name_kind::PORT) {
         let network = name.split('/').next().unwrap_or(name);
         let mut networks = existing.names.iter().filter(|(key, _)| key.kind == name_kind::NETWORK);
         let network = networks.find(|(_, found)| found.as_str() == network).map(|(key, _)| key.index);
         retire_port(tables, slot, network)?;
     }
-    let networks: HashSet<u32> = gone(name_kind::NETWORK).map(|(index, _)| index).collect();
-    if networks.is_empty() {
-        return Ok(());
+    let indices = |kind| gone(edits, kind).map(|(index, _)| index).collect::<HashSet<u32>>();
+    let networks = indices(name_kind::NETWORK);
+    if !networks.is_empty() {
+        retire_networks(tables, &networks)?;
     }
-    for index in &networks {
+    let pools = indices(name_kind::PORT_POOL);
+    let gone = Gone { networks, links: indices(name_kind::PUBLIC_LINK), addresses: connections::addresses_left(edits) };
+    connections::clear(tables, existing, &gone, &pools)
+}
+
+/// What goes of a kind, by its name.
+fn gone(edits: &[Edit], kind: u32) -> impl Iterator<Item = (u32, &str)> {
+    edits.iter().filter_map(move |edit| match (&edit.before, &edit.after) {
+        (Some(Row::Names(key, name)), None) if key.kind == kind => Some((key.index, name.as_str())),
+        _ => None,
+    })
+}
+
+fn retire_port(tables: &mut Tables, slot: u32, network: Option<u32>) -> Result<(), DatapathError> {
+    let counters = tables.counters.sum(slot)?;
+    if let Some(network) = network {
+        let sum = add(&tables.retired.get(network)?.unwrap_or_default(), &counters);
+        tables.retired.put(network, &sum)?;
+    }
+    tables.counters.clear(slot)
+}
+
+fn retire_networks(tables: &mut Tables, networks: &HashSet<u32>) -> Result<(), DatapathError> {
+    for index in networks {
         tables.retired.put(*index, &Default::default())?;
     }
     for (key, _) in tables.drops.rows()? {
@@ -43,13 +64,4 @@ pub(super) fn retire(tables: &mut Tables, existing: &Rows, edits: &[Edit]) -> Re
         }
     }
     Ok(())
-}
-
-fn retire_port(tables: &mut Tables, slot: u32, network: Option<u32>) -> Result<(), DatapathError> {
-    let counters = tables.counters.sum(slot)?;
-    if let Some(network) = network {
-        let sum = add(&tables.retired.get(network)?.unwrap_or_default(), &counters);
-        tables.retired.put(network, &sum)?;
-    }
-    tables.counters.clear(slot)
 }

@@ -1,7 +1,11 @@
 //! Between the rows that are reconciled and the tables they are in.
 
-use bytemuck::{Pod, bytes_of};
+use std::collections::BTreeMap;
 
+use bytemuck::{Pod, bytes_of};
+use netpath_common::maps::Gateway;
+
+use super::epochs;
 use crate::{
     compile::{Row, Rows},
     datapath::{DatapathError, Tables, name_row, name_text},
@@ -27,7 +31,7 @@ pub(super) fn read(tables: &Tables) -> Result<Rows, DatapathError> {
         forwards: tables.forwards.rows()?.into_iter().collect(),
         routes: tables.routes.rows()?.into_iter().collect(),
         public_address: tables.public_address.rows()?.into_iter().collect(),
-        gateways: used(tables.gateways.rows()?).map(|(index, row)| (index, Box::new(row))).collect(),
+        gateways: gateways(tables)?,
         uplinks: tables.uplinks.rows()?.into_iter().collect(),
         segments: tables.segments.rows()?.into_iter().collect(),
     })
@@ -59,7 +63,7 @@ fn put(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {
         Row::Forwards(key, row) => tables.forwards.put(key, row),
         Row::Routes(key, row) => tables.routes.put(key, row),
         Row::PublicAddress(key, row) => tables.public_address.put(key, row),
-        Row::Gateways(index, row) => tables.gateways.put(*index, row),
+        Row::Gateways(index, row) => epochs::put(tables, *index, row),
         Row::Uplinks(key, row) => tables.uplinks.put(key, row),
         Row::Segments(key, row) => tables.segments.put(key, row),
     }
@@ -83,10 +87,17 @@ fn delete(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {
         Row::Forwards(key, _) => tables.forwards.delete(key),
         Row::Routes(key, _) => tables.routes.delete(key),
         Row::PublicAddress(key, _) => tables.public_address.delete(key),
-        Row::Gateways(index, _) => tables.gateways.put(*index, &Default::default()),
+        Row::Gateways(index, _) => epochs::delete(tables, *index),
         Row::Uplinks(key, _) => tables.uplinks.delete(key),
         Row::Segments(key, _) => tables.segments.delete(key),
     }
+}
+
+/// A row of which only the epoch is left is free.
+fn gateways(tables: &Tables) -> Result<BTreeMap<u32, Box<Gateway>>, DatapathError> {
+    let rows = used(tables.gateways.rows()?);
+    let used = rows.filter(|(_, row)| *row != Gateway { epoch: row.epoch, ..Gateway::default() });
+    Ok(used.map(|(index, row)| (index, Box::new(row))).collect())
 }
 
 /// The rows of an array that are not all zero, with their indices.

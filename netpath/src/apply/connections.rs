@@ -1,0 +1,215 @@
+//! Connections, bindings and claimed ports of what goes.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::ControlFlow,
+};
+
+use netpath_common::{
+    maps::{BLOCKS, Binding, BindingKey, Flow, FlowKey, GatewayState, POOL_PROTOCOLS, PUBLIC_SIDE, PublicKey},
+    stage::ports,
+};
+
+use crate::{
+    compile::{Row, Rows},
+    datapath::{DatapathError, Tables},
+    reconcile::Edit,
+};
+
+/// What goes.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    /// Indices of networks.
+    pub(super) networks: HashSet<u32>,
+    /// Indices of public links.
+    pub(super) links: HashSet<u32>,
+    /// Public addresses that a network gives ports out of no longer, by network and side.
+    pub(super) addresses: HashSet<(u32, u32, [u8; 4])>,
+}
+
+impl Gone {
+    fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.links.is_empty() && self.addresses.is_empty()
+    }
+
+    fn side(&self, side: u32) -> bool {
+        match side & PUBLIC_SIDE {
+            0 => self.networks.contains(&side),
+            _ => self.links.contains(&(side & !PUBLIC_SIDE)),
+        }
+    }
+
+    fn flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        self.networks.contains(&flow.network) || self.side(key.side) || self.side(flow.out)
+    }
+
+    /// The row of the inside end tells for both.
+    fn binding(&self, key: &BindingKey, binding: &Binding) -> bool {
+        let (network, side, address) = match key.side & PUBLIC_SIDE {
+            0 => (key.side, binding.side, binding.address),
+            _ => (binding.side, key.side, key.address),
+        };
+        self.side(network) || self.side(side) || self.addresses.contains(&(network, side, address))
+    }
+}
+
+/// The addresses that networks which stay give no ports out of any more.
+pub(super) fn addresses_left(edits: &[Edit]) -> HashSet<(u32, u32, [u8; 4])> {
+    let mut left = HashSet::new();
+    for edit in edits {
+        if let (Some(Row::Gateways(index, before)), Some(Row::Gateways(_, after))) = (&edit.before, &edit.after) {
+            let pool = |row: &netpath_common::maps::Gateway| {
+                let used = row.pool.iter().take(row.pool_count as usize);
+                used.map(|address| (*index, address.side, address.address)).collect::<HashSet<_>>()
+            };
+            left.extend(pool(before).difference(&pool(after)));
+        }
+    }
+    left
+}
+
+/// Deletes what there is of it. The ports of `pools` are free again, and so are those of deleted bindings elsewhere.
+pub(super) fn clear(
+    tables: &mut Tables,
+    existing: &Rows,
+    gone: &Gone,
+    pools: &HashSet<u32>,
+) -> Result<(), DatapathError> {
+    if gone.is_empty() && pools.is_empty() {
+        return Ok(());
+    }
+    let mut counts: HashMap<u32, GatewayState> = HashMap::new();
+    if !(gone.networks.is_empty() && gone.links.is_empty()) {
+        clear_flows(tables, gone, &mut counts)?;
+        clear_learned(tables, gone)?;
+    }
+    clear_bindings(tables, existing, gone, pools, &mut counts)?;
+    for index in &gone.networks {
+        tables.gateway_state.put(*index, &GatewayState::default())?;
+        counts.remove(index);
+    }
+    for (network, count) in counts {
+        // A number that the data path counts up at this very moment is lost; it is off by one then.
+        if let Some(state) = tables.gateway_state.get(network)? {
+            let (flows, bindings) =
+                (state.flows.saturating_sub(count.flows), state.bindings.saturating_sub(count.bindings));
+            tables.gateway_state.put(network, &GatewayState { flows, bindings, ..state })?;
+        }
+    }
+    for pool in pools {
+        for word in pool * POOL_PROTOCOLS * BLOCKS..(pool + 1) * POOL_PROTOCOLS * BLOCKS {
+            tables.port_blocks.put(word, &0)?;
+        }
+    }
+    Ok(())
+}
+
+fn clear_flows(tables: &mut Tables, gone: &Gone, counts: &mut HashMap<u32, GatewayState>) -> Result<(), DatapathError> {
+    let mut keys = Vec::new();
+    tables.flows.visit::<DatapathError>(|key, flow| {
+        if gone.flow(key, flow) {
+            keys.push(*key);
+            counts.entry(flow.network).or_default().flows += 1;
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    keys.iter().try_for_each(|key| tables.flows.delete(key))
+}
+
+/// Fragments on their way, and who has which address on a public link.
+fn clear_learned(tables: &mut Tables, gone: &Gone) -> Result<(), DatapathError> {
+    for (key, _) in tables.fragments.rows()? {
+        if gone.side(key.side) {
+            tables.fragments.delete(&key)?;
+        }
+    }
+    for link in &gone.links {
+        tables.upstream_macs.put(*link, &Default::default())?;
+    }
+    for (key, _) in tables.on_link.rows()? {
+        let PublicKey { side, .. } = key;
+        if gone.side(side) {
+            tables.on_link.delete(&key)?;
+        }
+    }
+    Ok(())
+}
+
+fn clear_bindings(
+    tables: &mut Tables,
+    existing: &Rows,
+    gone: &Gone,
+    pools: &HashSet<u32>,
+    counts: &mut HashMap<u32, GatewayState>,
+) -> Result<(), DatapathError> {
+    let mut keys = Vec::new();
+    tables.bindings.visit::<DatapathError>(|key, binding| {
+        if gone.binding(key, binding) {
+            keys.push(*key);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let numbers: HashMap<(u32, [u8; 4]), u32> = existing
+        .gateways
+        .values()
+        .flat_map(|row| row.pool.into_iter().take(row.pool_count as usize))
+        .map(|address| ((address.side, address.address), address.pool))
+        .collect();
+    for key in keys {
+        tables.bindings.delete(&key)?;
+        if key.side & PUBLIC_SIDE == 0 {
+            counts.entry(key.side).or_default().bindings += 1;
+            continue;
+        }
+        match numbers.get(&(key.side, key.address)) {
+            Some(pool) if !pools.contains(pool) => free(tables, *pool, &key)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives a port back to a pool that stays, because another network has it now.
+fn free(tables: &mut Tables, pool: u32, key: &BindingKey) -> Result<(), DatapathError> {
+    let Some(block) = ports::block_of(pool, key.protocol, key.port) else { return Ok(()) };
+    if let Some(word) = tables.port_blocks.get(block)? {
+        tables.port_blocks.put(block, &(word & !ports::bit_of(key.port)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use netpath_common::maps::{Gateway, PoolAddress};
+
+    use super::*;
+
+    const PUBLIC: u32 = PUBLIC_SIDE | 3;
+    const X: [u8; 4] = [198, 51, 100, 7];
+
+    #[test]
+    fn a_binding_goes_with_its_network_its_link_or_its_address() {
+        let inside = BindingKey { side: 5, address: [10, 0, 0, 9], port: 40000, protocol: 6, pad: 0 };
+        let public = BindingKey { side: PUBLIC, address: X, port: 40000, protocol: 6, pad: 0 };
+        let end = |of: BindingKey| Binding { side: of.side, address: of.address, port: of.port, ..Binding::default() };
+        let gone = |gone: Gone| (gone.binding(&inside, &end(public)), gone.binding(&public, &end(inside)));
+        assert_eq!(gone(Gone { networks: [5].into(), ..Gone::default() }), (true, true));
+        assert_eq!(gone(Gone { links: [3].into(), ..Gone::default() }), (true, true));
+        assert_eq!(gone(Gone { addresses: [(5, PUBLIC, X)].into(), ..Gone::default() }), (true, true));
+        assert_eq!(gone(Gone { addresses: [(6, PUBLIC, X)].into(), ..Gone::default() }), (false, false));
+        assert_eq!(gone(Gone { networks: [3].into(), links: [5].into(), ..Gone::default() }), (false, false));
+    }
+
+    #[test]
+    fn an_address_that_leaves_a_pool_is_noticed() {
+        let row = |pool: &[[u8; 4]]| {
+            let mut gateway = Gateway { pool_count: pool.len() as u32, ..Gateway::default() };
+            for (place, address) in gateway.pool.iter_mut().zip(pool) {
+                *place = PoolAddress { side: PUBLIC, address: *address, pool: 0 };
+            }
+            Some(Row::Gateways(5, Box::new(gateway)))
+        };
+        let edit = Edit { before: row(&[X, [198, 51, 100, 8]]), after: row(&[[198, 51, 100, 8]]) };
+        assert_eq!(addresses_left(&[edit]), [(5, PUBLIC, X)].into());
+    }
+}
