@@ -108,6 +108,14 @@ impl fmt::Display for Address {
     }
 }
 
+/// Whether an IPv4 address is in 0/8, 127/8, 169.254/16, 224/4 or 240/4 (with the limited broadcast): nothing is routed from or
+/// to those (RFC 1812 §5.3.7, RFC 3927 §7).
+#[inline(always)]
+pub const fn is_unroutable(ip: [u8; 4]) -> bool {
+    let [a, b, _, _] = ip;
+    a == 0 || a == 127 || a >= 224 || a == 169 && b == 254
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

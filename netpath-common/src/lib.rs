@@ -11,6 +11,7 @@ pub mod address;
 pub mod checksum;
 pub mod drop_reason;
 pub mod frame;
+pub mod icmp;
 pub mod maps;
 pub mod packet;
 pub mod stage;

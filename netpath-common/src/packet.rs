@@ -9,7 +9,7 @@ use network_types::{
     vxlan::VxlanHdr,
 };
 
-use crate::too_big::QUOTE_LEN;
+use crate::icmp::QUOTE_LEN;
 
 /// A header that any bytes make: no invalid bit patterns, no padding. Two bytes at least: for one byte the compiler
 /// turns `offset + 1 > end` into `offset >= end`, from which the verifier learns nothing.

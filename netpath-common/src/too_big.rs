@@ -5,14 +5,11 @@ use network_types::{eth::EthHdr, ip::Ipv4Hdr, ip::Ipv6Hdr};
 use crate::{
     Address, Frame, Mac, Packet, checksum,
     frame::{EtherType, Protocol},
+    icmp::{self, with_checksum},
     maps::Network,
 };
 
-/// Bytes of the offending packet that an error quotes, from its IP header on (RFC 1812 §4.3.2.3 asks for as many
-/// as fit into 576; the kernel sums at most 512 in one call).
-pub const QUOTE_LEN: usize = 512;
-/// Bytes of an ICMP or ICMPv6 error header.
-pub const ICMP_LEN: usize = 8;
+pub use crate::icmp::{ICMP_LEN, QUOTE_LEN};
 
 /// Who the error goes to, and from whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,20 +51,7 @@ impl TooBig {
     /// The IPv4 header of "fragmentation needed" to `to`, with precedence 6 (RFC 1812 §4.3.2.5).
     #[inline(always)]
     pub fn ipv4(&self, network: &Network, to: [u8; 4]) -> Ipv4Hdr {
-        let mut ip = Ipv4Hdr {
-            vihl: 0x45,
-            tos: 0xc0,
-            tot_len: ((Ipv4Hdr::LEN + ICMP_LEN + QUOTE_LEN) as u16).to_be_bytes(),
-            id: [0; 2],
-            frags: [0x40, 0],
-            ttl: 64,
-            proto: Protocol::ICMP.0,
-            check: [0; 2],
-            src_addr: network.gateway_ip4,
-            dst_addr: to,
-        };
-        ip.check = checksum::ipv4_header(&ip);
-        ip
+        icmp::ipv4(network.gateway_ip4, to, QUOTE_LEN as u16)
     }
 
     /// The IPv6 header of "packet too big" to `to`.
@@ -86,8 +70,7 @@ impl TooBig {
     /// The ICMP header (RFC 1191 §4: type 3, code 4) over a quote whose one's complement sum is `quote`.
     #[inline(always)]
     pub fn icmp(&self, quote: u64) -> [u8; ICMP_LEN] {
-        let [a, b] = self.mtu.to_be_bytes();
-        with_checksum([3, 4, 0, 0, 0, 0, a, b], quote)
+        icmp::header(icmp::kind::UNREACHABLE, 4, self.mtu, quote)
     }
 
     /// The ICMPv6 header (RFC 4443 §3.2: type 2) over a quote, with the pseudo-header of `ip` (RFC 8200 §8.1).
@@ -100,14 +83,6 @@ impl TooBig {
             + checksum::sum(&[0, ip.next_hdr]);
         with_checksum([2, 0, 0, 0, 0, 0, a, b], quote + pseudo)
     }
-}
-
-#[inline(always)]
-fn with_checksum(mut header: [u8; ICMP_LEN], rest: u64) -> [u8; ICMP_LEN] {
-    let [c, d] = (!checksum::fold(checksum::sum(&header) + rest)).to_ne_bytes();
-    header[2] = c;
-    header[3] = d;
-    header
 }
 
 /// Offset in bytes, from the transport header, of the checksum that a sender may have left to a device.
