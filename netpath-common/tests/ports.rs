@@ -1,5 +1,7 @@
 //! Ports given out: of the right kind, once, and in no order.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+
 use netpath_common::{maps::BLOCKS, stage::ports};
 use proptest::prelude::*;
 
@@ -113,6 +115,54 @@ fn n8_a_first_block_is_picked_uniformly() {
         let counts = &counts[blocks];
         assert!(chi_square(counts) < critical(counts.len()), "{}", chi_square(counts));
     }
+}
+
+/// Claims a port as the data path does: a bit that looks free, if it is still free when it is set.
+fn claim(claimed: &[AtomicU64], wanted: u16, random: u32) -> Option<u16> {
+    let first = ports::first_block(wanted, UDP, random);
+    let mut block = first;
+    loop {
+        let word = &claimed[usize::from(block)];
+        let mask = ports::candidates(word.load(SeqCst), block, wanted, UDP);
+        if mask != 0 {
+            let port = ports::port_of(block, ports::pick(mask, random));
+            if word.fetch_or(ports::bit_of(port), SeqCst) & ports::bit_of(port) == 0 {
+                return Some(port);
+            }
+            continue;
+        }
+        block = ports::next_block(block, wanted, UDP);
+        if block == first {
+            return None;
+        }
+    }
+}
+
+#[test]
+fn x2_processors_that_claim_a_million_ports_at_once_never_share_one() {
+    const PROCESSORS: u32 = 4;
+    const CLAIMS: u32 = 250_000;
+    let claimed: Vec<AtomicU64> = (0..1024).map(|_| AtomicU64::new(0)).collect();
+    let owners: Vec<AtomicU32> = (0..65536).map(|_| AtomicU32::new(0)).collect();
+    std::thread::scope(|scope| {
+        for processor in 1..=PROCESSORS {
+            let (claimed, owners) = (&claimed, &owners);
+            scope.spawn(move || {
+                // Few ports for all of them, of which most are taken at any time.
+                let (mut random, mut held) = (Random(processor.into()), std::collections::VecDeque::new());
+                for _ in 0..CLAIMS {
+                    if held.len() >= 120 {
+                        let port: u16 = held.pop_front().unwrap();
+                        assert_eq!(owners[usize::from(port)].swap(0, SeqCst), processor);
+                        claimed[usize::from(port / 64)].fetch_and(!ports::bit_of(port), SeqCst);
+                    }
+                    let port = claim(claimed, 500, random.next()).unwrap();
+                    assert_eq!(owners[usize::from(port)].swap(processor, SeqCst), 0, "port {port} has two owners");
+                    held.push_back(port);
+                }
+            });
+        }
+    });
 }
 
 #[test]
