@@ -101,7 +101,13 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         None => Vec::new(),
     };
     let tunnels = tunnel_devices(zone, host, &devices, |device| is_own_tunnel(root, device));
-    let surroundings = Surroundings { devices: &devices, tunnel_devices: &tunnels, existing: &existing };
+    let surroundings = Surroundings {
+        devices: &devices,
+        tunnel_devices: &tunnels,
+        existing: &existing,
+        host_addresses: &[],
+        reserved: &[],
+    };
     let mut compiled = compile::compile(zone, host, surroundings)?;
     let planner = Planner { root, opened: opened.as_ref(), devices: &devices, tunnels: &tunnels, actual: &actual };
     let taken = planner.uplinks(&compiled)?;

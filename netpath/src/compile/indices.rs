@@ -52,16 +52,21 @@ pub(super) struct AllIndices {
     pub(super) ports: Indices,
     pub(super) tunnels: Indices,
     pub(super) physical_networks: Indices,
+    pub(super) public_links: Indices,
+    pub(super) port_pools: Indices,
 }
 
 impl AllIndices {
-    /// Network 0 is none, and so are tunnel 0 and physical network 0; slots of COUNTERS count from 0.
+    /// Network 0 is none, and so are tunnel 0, physical network 0 and public link 0; slots of COUNTERS and pools of
+    /// PORT_BLOCKS count from 0.
     pub(super) fn of(existing: &Rows) -> Self {
         Self {
             networks: Indices::of(name_kind::NETWORK, 1, existing),
             ports: Indices::of(name_kind::PORT, 0, existing),
             tunnels: Indices::of(name_kind::TUNNEL, 1, existing),
             physical_networks: Indices::of(name_kind::PHYSICAL_NETWORK, 1, existing),
+            public_links: Indices::of(name_kind::PUBLIC_LINK, 1, existing),
+            port_pools: Indices::of(name_kind::PORT_POOL, 0, existing),
         }
     }
 }

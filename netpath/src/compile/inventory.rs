@@ -7,6 +7,7 @@ use std::{
 
 use netpath_common::Mac;
 
+use super::presence::Presence;
 use crate::{
     definitions::{Host, Isolation, PhysicalNetwork, Zone},
     netlink::{Device, XdpSupport},
@@ -63,8 +64,9 @@ pub fn tunnel_devices(
                 host.tunnel_address.get(name).is_some() && host.uplinks.get(name).is_some()
             })
     };
-    let ports: BTreeSet<u16> =
-        used_physical_networks(zone, host).filter(has_tunnels).map(|physical| zone.udp_port(physical)).collect();
+    let presence = Presence::of(zone, host);
+    let used = presence.physical_networks(zone).filter(has_tunnels);
+    let ports: BTreeSet<u16> = used.map(|physical| zone.udp_port(physical)).collect();
     let classify = |port: u16| {
         let name = tunnel_device_name(port);
         let mut holders = devices.iter().filter(|device| device.vxlan.is_some_and(|vxlan| vxlan.port == port));
@@ -82,17 +84,6 @@ pub fn tunnel_devices(
         tunnels.extend(spare.find(|(_, device)| !matches!(device, TunnelDevice::Foreign(_))));
     }
     tunnels
-}
-
-/// The physical networks that a network with a NIC on the host is a segment of, in the zone's order.
-pub(super) fn used_physical_networks<'z>(zone: &'z Zone, host: &'z str) -> impl Iterator<Item = &'z PhysicalNetwork> {
-    let used: BTreeSet<&str> = zone
-        .networks
-        .iter()
-        .filter(|network| network.nics.iter().any(|nic| nic.is_on(host)))
-        .map(|network| network.physical_network.as_str())
-        .collect();
-    zone.physical_networks.iter().filter(move |physical| used.contains(physical.name.as_str()))
 }
 
 /// The host's devices by name, by index and by MAC address.

@@ -6,14 +6,22 @@
 //! devices, tunnel devices, rows in force ─┘
 //! ```
 //!
-//! A host has the networks that have a NIC on it, and of each of them every station, wherever it is. The rows in force
-//! matter only for the indices: a network, port, tunnel or flood member keeps the index that it has.
+//! A host has the networks that have a NIC on it, those that it does NAT for, and those that either are routed to; and of
+//! each of them every station, wherever it is. The rows in force matter only for what is to stay: a network, port, tunnel or
+//! flood member keeps its index, a list of rules its place, a gateway its epoch.
 
+mod epoch;
 mod error;
+mod gateway;
 mod indices;
 mod inventory;
 mod network;
+mod port_prefixes;
+mod presence;
+mod public;
 mod rows;
+mod rule_lists;
+mod rule_rows;
 mod underlay;
 
 use std::{
@@ -23,7 +31,7 @@ use std::{
 
 use netpath_common::{
     Mac,
-    maps::{NameKey, name_kind},
+    maps::{BLOCKS, MapShape, NameKey, POOL_PROTOCOLS, name_kind, shape},
 };
 
 pub use self::{
@@ -31,7 +39,10 @@ pub use self::{
     inventory::{PLANNED_DEVICE, TunnelDevice, tunnel_device_name, tunnel_devices},
     rows::{Prefix, Row, Rows, Table},
 };
-use self::{indices::AllIndices, inventory::Inventory, network::PortPlace, underlay::Underlay};
+use self::{
+    gateway::Routed, indices::AllIndices, inventory::Inventory, network::PortPlace, presence::Presence,
+    rule_lists::RuleLists, underlay::Underlay,
+};
 use crate::{
     definitions::{Host, Isolation, Network, Nic, UplinkMode, Zone},
     netlink::{Device, address::Membership},
@@ -46,6 +57,10 @@ pub struct Surroundings<'s> {
     pub tunnel_devices: &'s BTreeMap<u16, TunnelDevice>,
     /// The rows in force.
     pub existing: &'s Rows,
+    /// The IPv4 addresses of the host itself.
+    pub host_addresses: &'s [Ipv4Addr],
+    /// Protocol numbers and ports that the host itself listens on.
+    pub reserved: &'s [(u8, u16)],
 }
 
 /// A host's part of a zone.
@@ -131,18 +146,29 @@ pub fn compile(zone: &Zone, host: &str, surroundings: Surroundings<'_>) -> Resul
         surroundings,
         inventory: Inventory::of(surroundings.devices),
         indices: AllIndices::of(surroundings.existing),
+        presence: Presence::of(zone, &host.name),
+        lists: RuleLists::of(surroundings.existing),
         compiled: Compiled::default(),
     };
     compiler.compiled.rows.names.insert(NameKey { kind: name_kind::HOST, index: 0 }, host.name.to_string());
     let places = compiler.places()?;
     let underlays = compiler.underlays();
-    for (position, network) in zone.networks.iter().enumerate() {
-        if network.nics.iter().any(|nic| nic.is_on(&host.name))
-            && let Some(underlay) = underlays.get(network.physical_network.as_str())
-        {
-            compiler.network(position, network, underlay, &places);
+    let mut indices = HashMap::new();
+    let networks: Vec<_> = compiler.presence.networks(zone).collect();
+    for (position, network) in &networks {
+        if let Some(underlay) = underlays.get(network.physical_network.as_str()) {
+            indices.insert(network.name.as_str(), compiler.network(*position, network, underlay, &places));
         }
     }
+    let links = compiler.links(&underlays);
+    let routed = Routed { indices: &indices, links: &links };
+    for (position, network) in networks {
+        if let Some(underlay) = underlays.get(network.physical_network.as_str()) {
+            compiler.gateway_of(position, network, underlay, &routed);
+        }
+    }
+    compiler.public_addresses(&routed);
+    epoch::set(surroundings.existing, &mut compiler.compiled.rows);
     compiler.finish()
 }
 
@@ -183,6 +209,8 @@ struct Compiler<'z, 's> {
     surroundings: Surroundings<'s>,
     inventory: Inventory<'s>,
     indices: AllIndices,
+    presence: Presence<'z>,
+    lists: RuleLists,
     compiled: Compiled,
 }
 
@@ -256,17 +284,25 @@ impl<'z, 's> Compiler<'z, 's> {
         self.compiled.attachments.sort_by_key(|attachment| attachment.ifindex);
         for table in Table::ALL {
             let shape = table.shape();
-            let capacity = self.host.capacities.get(shape.capacity_field).unwrap_or(shape.capacity);
-            let needed = self.compiled.rows.needed(*table);
-            if needed > capacity as usize {
-                return Err(CompileError::capacity(shape, needed, capacity, &self.host.name));
-            }
+            self.fits(shape, self.compiled.rows.needed(*table))?;
         }
+        let pools =
+            NameKey { kind: name_kind::PORT_POOL, index: 0 }..NameKey { kind: name_kind::PORT_POOL + 1, index: 0 };
+        let pools = self.compiled.rows.names.range(pools).map(|(key, _)| key.index as usize + 1).max().unwrap_or(0);
+        self.fits(&shape::PORT_BLOCKS, pools * (POOL_PROTOCOLS * BLOCKS) as usize)?;
         Ok(self.compiled)
     }
 
+    fn fits(&self, shape: &MapShape, needed: usize) -> Result<(), CompileError> {
+        let capacity = self.host.capacities.get(shape.capacity_field).unwrap_or(shape.capacity);
+        if needed <= capacity as usize {
+            return Ok(());
+        }
+        Err(CompileError::capacity(shape, needed, capacity, &self.host.name))
+    }
+
     fn underlays(&mut self) -> HashMap<&'z str, Underlay<'z>> {
-        let used: Vec<_> = inventory::used_physical_networks(self.zone, &self.host.name).collect();
+        let used: Vec<_> = self.presence.physical_networks(self.zone).collect();
         used.into_iter().map(|physical| (physical.name.as_str(), self.underlay(physical))).collect()
     }
 }

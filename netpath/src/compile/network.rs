@@ -13,7 +13,7 @@ use netpath_common::{
     },
 };
 
-use super::{Compiler, NicId, inventory::takes_redirects, rows::Rows, underlay::Underlay};
+use super::{Compiler, NicId, inventory::takes_redirects, presence::Reason, rows::Rows, underlay::Underlay};
 use crate::{
     definitions::{GatewayMode, Isolation, Network, Nic, OnMiss, Segment},
     netlink::Device,
@@ -39,14 +39,14 @@ impl PortPlace {
 }
 
 impl<'z> Compiler<'z, '_> {
-    /// Adds a network that has a NIC on the host; `position` is its own in the zone.
+    /// Adds a network that the host has; `position` is its own in the zone. Returns its index.
     pub(super) fn network(
         &mut self,
         position: usize,
         network: &'z Network,
         underlay: &Underlay<'z>,
         places: &HashMap<NicId, PortPlace>,
-    ) {
+    ) -> u32 {
         let index = self.indices.networks.index(&network.name, &mut self.compiled.rows);
         let mut members = BTreeSet::new();
         for (i, nic) in network.nics.iter().enumerate() {
@@ -60,11 +60,15 @@ impl<'z> Compiler<'z, '_> {
             }
         }
         self.gateway(index, network);
-        self.remote_floods(index, network, underlay, &mut members);
+        // Into a network that is only routed to, frames go to known stations.
+        if self.presence.reason(position) != Some(Reason::Router) {
+            self.remote_floods(index, network, underlay, &mut members);
+        }
         let flood_count = self.floods(index, members);
         let row = self.network_row(network, underlay, flood_count);
         self.compiled.rows.networks.insert(index, row);
         self.segments(index, network, underlay);
+        index
     }
 
     /// PORTS and ADDRESSES of a local NIC whose device exists.

@@ -90,12 +90,11 @@ impl<'z> Compiler<'z, '_> {
 
     /// The network of the host that needs the most of an underlay.
     fn largest(&self, physical_network: &str) -> (String, u32) {
-        let networks = self.zone.networks.iter().filter(|network| {
-            network.physical_network.as_str() == physical_network
-                && network.nics.iter().any(|nic| nic.is_on(&self.host.name))
-        });
+        let networks = self.presence.networks(self.zone).map(|(_, network)| network);
+        let networks: Vec<_> =
+            networks.filter(|network| network.physical_network.as_str() == physical_network).collect();
         // The first of several: `max_by_key` takes the last.
-        let largest = networks.rev().max_by_key(|network| network.mtu.get());
+        let largest = networks.into_iter().rev().max_by_key(|network| network.mtu.get());
         largest.map_or_else(Default::default, |network| (network.name.to_string(), network.mtu.get()))
     }
 

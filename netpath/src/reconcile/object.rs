@@ -5,7 +5,8 @@ use std::{collections::HashMap, fmt, net::IpAddr};
 use netpath_common::{
     Address, Mac,
     maps::{
-        Destination, NameKey, PUBLIC_SIDE, destination_kind, forward_flags, name_kind, segment_flags, segment_kind,
+        Destination, NameKey, PUBLIC_SIDE, destination_kind, forward_flags, name_kind, nat_place, segment_flags,
+        segment_kind,
     },
 };
 
@@ -129,6 +130,7 @@ impl<'r> Reader<'r> {
             Row::Endpoints(_, endpoint) => Object::Tunnel(self.name(name_kind::TUNNEL, endpoint.tunnel)),
             Row::Networks(index, _) => self.network(*index),
             Row::Neighbours(key, neighbour) => self.station(key.network, neighbour.mac),
+            Row::Fdb(key, row) if row.kind == destination_kind::GATEWAY => self.network(key.network),
             Row::Fdb(key, _) => self.station(key.network, key.mac),
             Row::Floods(key, member) if member.kind != destination_kind::LOCAL => self.network(key.network),
             Row::Floods(_, member) => self.slot(member.slot),
@@ -188,11 +190,14 @@ impl<'r> Reader<'r> {
             Row::PublicAddress(key, row) => format!("{} has {} ingress rules", ip(key.address), row.ingress.count),
             Row::Gateways(_, row) => {
                 let rules = row.egress.count + row.acl_ingress.count + row.acl_egress.count;
-                format!(
-                    "gateway of {}, {} public addresses, {rules} rules",
-                    prefix(row.prefix, row.mask),
-                    row.pool_count
-                )
+                let (on, pool) = (prefix(row.prefix, row.mask), row.pool_count);
+                let host = match row.nat_place {
+                    nat_place::HERE => " on this host".to_owned(),
+                    nat_place::TUNNEL => format!(" behind tunnel {}", self.name(name_kind::TUNNEL, row.nat_target)),
+                    nat_place::UPLINK => format!(" at {} on uplink {}", row.nat_mac, self.device(row.nat_target)),
+                    _ => " nowhere".to_owned(),
+                };
+                format!("gateway of {on}: NAT{host}, {pool} addresses, {rules} rules, epoch {}", row.epoch)
             }
             _ => String::new(),
         }

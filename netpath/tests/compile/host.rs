@@ -52,7 +52,11 @@ pub fn zone(text: &str) -> Zone {
 /// Compiles for `host`, every tunnel device of the right name being its own.
 pub fn try_compile(zone: &Zone, host: &str, devices: &[Device], existing: &Rows) -> Result<Compiled, CompileError> {
     let tunnel_devices = tunnel_devices(zone, host, devices, |_| true);
-    compile(zone, host, Surroundings { devices, tunnel_devices: &tunnel_devices, existing })
+    compile(
+        zone,
+        host,
+        Surroundings { devices, tunnel_devices: &tunnel_devices, existing, host_addresses: &[], reserved: &[] },
+    )
 }
 
 pub fn compiled(zone: &Zone, host: &str, devices: &[Device], existing: &Rows) -> Compiled {

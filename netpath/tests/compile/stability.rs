@@ -46,6 +46,9 @@ fn one_more_nic_takes_exactly_its_rows() {
     assert_eq!(
         edits(&text),
         [
+            "~ network acme-web",
+            "    ~ GATEWAYS   gateway of 10.1.1.0/24: NAT nowhere, 0 addresses, 0 rules, epoch 2 (was: gateway of \
+             10.1.1.0/24: NAT nowhere, 0 addresses, 0 rules, epoch 1)",
             "+ station acme-web 02:00:0a:01:01:0e",
             "    + NEIGHBOURS 10.1.1.14 is at 02:00:0a:01:01:0e",
             "    + FDB        02:00:0a:01:01:0e is behind tunnel guest/kvm2",
@@ -60,6 +63,9 @@ fn a_nic_that_leaves_takes_its_rows_along_and_moves_nobody() {
     assert_eq!(
         edits(&text),
         [
+            "~ network acme-web",
+            "    ~ GATEWAYS   gateway of 10.1.1.0/24: NAT nowhere, 0 addresses, 0 rules, epoch 2 (was: gateway of \
+             10.1.1.0/24: NAT nowhere, 0 addresses, 0 rules, epoch 1)",
             "- nic acme-web/web-1 02:00:0a:01:01:0b",
             "    - PORTS      device vnet0 is 02:00:0a:01:01:0b 10.1.1.11 2001:db8:1::11",
             "    - FLOODS     member 0 is device vnet0",

@@ -1,0 +1,88 @@
+//! When flows are judged again: each network's epoch counts up with what concerns its gateway, and only with that.
+
+use std::collections::BTreeSet;
+
+use netpath_common::maps::{Gateway, PublicKey};
+
+use super::rows::{Row, Rows, Table};
+
+/// The tables whose rows say what becomes of a network's connections; GATEWAYS and ROUTES aside.
+const JUDGED: [Table; 8] = [
+    Table::Networks,
+    Table::Neighbours,
+    Table::Fdb,
+    Table::Ports,
+    Table::Upstreams,
+    Table::StaticNat,
+    Table::Forwards,
+    Table::PublicAddress,
+];
+
+/// Gives the gateways of `rows` their epochs: those in force, or the next one where anything has changed. A network that is
+/// gone keeps a row with its epoch alone, so that whoever gets its index begins with another.
+pub(super) fn set(existing: &Rows, rows: &mut Rows) {
+    let gone: Vec<u32> = existing.gateways.keys().filter(|index| !rows.gateways.contains_key(index)).copied().collect();
+    rows.gateways.extend(gone.into_iter().map(|index| (index, Box::default())));
+    let touched = touched(existing, rows);
+    for (index, row) in &mut rows.gateways {
+        let epoch = existing.gateways.get(index).map_or(0, |row| row.epoch);
+        // Epoch 0 is nobody's.
+        row.epoch = if touched.contains(index) { epoch.wrapping_add(1).max(1) } else { epoch.max(1) };
+    }
+}
+
+fn differ_by_epoch_only(a: &Gateway, b: &Gateway) -> bool {
+    let mut b = *b;
+    b.epoch = a.epoch;
+    *a == b
+}
+
+/// The networks whose flows are to be judged again.
+fn touched(existing: &Rows, rows: &Rows) -> BTreeSet<u32> {
+    let mut touched = BTreeSet::new();
+    for (index, row) in &rows.gateways {
+        if !existing.gateways.get(index).is_some_and(|old| differ_by_epoch_only(old, row)) {
+            touched.insert(*index);
+        }
+    }
+    for table in JUDGED {
+        Rows::compare(table, existing, rows, |before, after| {
+            before.iter().for_each(|row| networks_of(row, existing, &mut touched));
+            after.iter().for_each(|row| networks_of(row, rows, &mut touched));
+        });
+    }
+    // What leads into a network depends on its stations, and on its ACL.
+    let routes = existing.routes.iter().chain(&rows.routes);
+    let into: Vec<_> = routes.filter(|(_, route)| touched.contains(&route.network)).collect();
+    touched.extend(into.into_iter().map(|((_, key), _)| u32::from_be_bytes(key.network)));
+    Rows::compare(Table::Routes, existing, rows, |before, after| {
+        for row in before.iter().chain(&after) {
+            networks_of(row, rows, &mut touched);
+        }
+    });
+    touched
+}
+
+/// The networks whose connections a row has a say in; `rows` are those that it is one of.
+fn networks_of(row: &Row, rows: &Rows, networks: &mut BTreeSet<u32>) {
+    match row {
+        Row::Networks(index, _) => drop(networks.insert(*index)),
+        Row::Neighbours(key, _) => drop(networks.insert(key.network)),
+        Row::Fdb(key, _) => drop(networks.insert(key.network)),
+        Row::Ports(_, row) => drop(networks.insert(row.network)),
+        Row::StaticNat(key, _) => drop(networks.insert(key.network)),
+        Row::PublicAddress(_, row) => drop(networks.insert(row.network)),
+        Row::Routes((_, key), _) => drop(networks.insert(u32::from_be_bytes(key.network))),
+        Row::Forwards((_, key), row) => {
+            networks.insert(row.network);
+            let key = PublicKey { side: u32::from_be_bytes(key.side), address: key.address };
+            networks.extend(rows.public_address.get(&key).map(|row| row.network));
+        }
+        Row::Upstreams(index, _) => {
+            let on_link = |key: &PublicKey| key.side == netpath_common::maps::PUBLIC_SIDE | index;
+            let addresses = rows.public_address.iter().filter(|(key, _)| on_link(key));
+            networks.extend(addresses.map(|(_, row)| row.network));
+        }
+        _ => {}
+    }
+}
