@@ -2,6 +2,7 @@
 
 pub mod antispoof;
 pub mod arp;
+pub mod martian;
 pub mod policy;
 pub mod ports;
 pub mod tcp;
