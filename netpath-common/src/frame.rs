@@ -263,7 +263,7 @@ fn transport<P: Packet + ?Sized>(
 
 /// One round of a 32-bit mixer: multiply, fold the high bits down, multiply.
 #[inline(always)]
-pub(crate) fn mix(state: u32, word: u32) -> u32 {
+pub fn mix(state: u32, word: u32) -> u32 {
     let mut x = (state.rotate_left(13) ^ word).wrapping_mul(0x9e37_79b1);
     x ^= x >> 15;
     x = x.wrapping_mul(0x85eb_ca77);

@@ -2,13 +2,16 @@
 
 use netpath_common::{
     Address, DropReason, Frame, Packet as _,
-    frame::{self, EtherType, Protocol},
-    maps::{AddressKey, Destination, Network, Port, destination_kind, network_flags, port_flags, segment_kind},
+    frame::{self, EtherType},
+    maps::{AddressKey, Destination, Network, Port, destination_kind, network_flags, port_flags, segment_kind, stage},
     stage::antispoof,
     vxlan,
 };
 
-use crate::{account, flood, learn, maps, next_hop, packet::TcPacket, redirect::Verdict, respond, tunnel, vlan};
+use crate::{
+    account, flood, handover::Handover, learn, maps, next_hop, packet::TcPacket, redirect::Verdict, respond, tunnel,
+    vlan,
+};
 
 /// Runs the pipeline. `owner` becomes the network's index as soon as it is known, for the account of refusals.
 #[inline(always)]
@@ -41,6 +44,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     }
     let wanted = if frame.destination.is_group() { None } else { learn::find(port.network, frame.destination) };
     match wanted {
+        Some(destination) if destination.kind == destination_kind::GATEWAY => to_gateway(pkt, port),
         Some(destination) => forward(pkt, &frame, port, network, &destination, priority),
         None => miss(pkt, &frame, port, network, priority),
     }
@@ -77,7 +81,7 @@ fn miss(
     if network.flags & network_flags::ON_MISS_PASS != 0 {
         return Ok(Verdict::PASS);
     }
-    if wire_len(pkt, frame) > usize::from(network.mtu) {
+    if pkt.wire_len(frame) > usize::from(network.mtu) {
         return Err(DropReason::PacketTooBig);
     }
     flood::from_guest(pkt, frame, network, port.network, priority)
@@ -93,7 +97,7 @@ fn forward(
     destination: &Destination,
     priority: u16,
 ) -> Result<Verdict, DropReason> {
-    let len = wire_len(pkt, frame);
+    let len = pkt.wire_len(frame);
     if len > usize::from(network.mtu) {
         return respond::too_big(pkt, frame, network, port, network.mtu);
     }
@@ -121,17 +125,9 @@ fn forward(
     }
 }
 
-/// Length in bytes of the frame's payload as a wire sees it: of each segment, for a super-packet. What stands behind the
-/// packet's own length is sent too, so it counts.
+/// A frame for the gateway: another program routes it.
 #[inline(always)]
-fn wire_len(pkt: &TcPacket, frame: &Frame) -> usize {
-    let segment = pkt.gso_size();
-    if segment == 0 || frame.l4 == 0 {
-        return pkt.len().saturating_sub(frame.l3);
-    }
-    let transport = match frame.protocol {
-        Protocol::TCP => pkt.header::<[u8; 2]>(frame.l4 + 12).map_or(20, |word| usize::from(word[0] >> 4) * 4),
-        _ => 8,
-    };
-    frame.l4 - frame.l3 + transport + segment
+fn to_gateway(pkt: &mut TcPacket, port: &Port) -> Result<Verdict, DropReason> {
+    Handover::new(port.network, port.ifindex, port.network).to(pkt, stage::GATEWAY);
+    Err(DropReason::NoRoute)
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use netpath_common::{
     DropReason, Frame, Mac, Packet as _,
     frame::{EtherType, Ports, Protocol},
-    maps::{Destination, EndpointKey, Segment, UplinkKey, destination_kind, segment_flags},
+    maps::{Destination, EndpointKey, Segment, UplinkKey, destination_kind, segment_flags, stage},
     vxlan::{self, Arrival, OUTER_LEN},
 };
 use network_types::eth::EthHdr;
@@ -15,7 +15,9 @@ use network_types::eth::EthHdr;
 use crate::{
     account,
     arrival::{self, Inner},
-    flood, learn, maps,
+    flood,
+    handover::Handover,
+    learn, maps,
     packet::{Rewrite as _, TcPacket},
     redirect::Verdict,
     vlan,
@@ -218,6 +220,10 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
         Some(guest) if guest.kind == destination_kind::LOCAL => {
             account::to_guest(guest.slot, pkt.len());
             Ok(Verdict::redirect(guest.target))
+        }
+        Some(place) if place.kind == destination_kind::GATEWAY => {
+            Handover::new(network, 0, network).to(pkt, stage::GATEWAY);
+            Err(DropReason::NoRoute)
         }
         _ if host == Host::Shares && !frame.destination.is_group() => Ok(Verdict::PASS),
         Some(_) => Err(DropReason::NotOnThisHost),

@@ -149,6 +149,7 @@ fn next(segment: &Segment, inner: &Inner) -> Result<Next, DropReason> {
             let who = if redirects { Who::Guest } else { Who::Stack };
             Ok(Next { who, target: row.target, slot: row.slot })
         }
+        Some(row) if row.kind == destination_kind::GATEWAY => Ok(Next { who: Who::Stack, ..miss }),
         Some(_) if miss.who == Who::Stack => Err(DropReason::NotOnThisHost),
         _ => Ok(miss),
     }

@@ -2,23 +2,38 @@
 //!
 //! Hooks are named by endpoint; each is parse, pipeline, one exit.
 #![no_std]
+#![feature(core_intrinsics)]
+#![allow(internal_features, reason = "atomics of the target, see `atomic`")]
 #![no_main]
 #![allow(missing_docs, reason = "the hook macros make public, undocumented wrappers of documented functions")]
 
 mod account;
 mod arrival;
+mod atomic;
+mod bind;
+mod connect;
+mod connection;
 mod flood;
 mod from_guest;
 mod from_stack;
 mod from_uplink;
+mod gateway;
 mod handover;
+mod inward;
+mod judge;
 mod learn;
 mod maps;
 mod next_hop;
+mod outward;
 mod packet;
+mod public;
 mod redirect;
 mod respond;
+mod rewrite;
+mod send;
+mod sweep;
 mod tunnel;
+mod tuple;
 mod vlan;
 
 use aya_ebpf::{
@@ -34,6 +49,45 @@ use crate::packet::{TcPacket, XdpPacket};
 pub fn from_guest(ctx: TcContext) -> i32 {
     let mut network = 0;
     match from_guest::process(&mut TcPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// A packet to be routed, handed on by another program.
+#[classifier]
+pub fn gateway(ctx: TcContext) -> i32 {
+    let mut network = 0;
+    match gateway::process(&mut TcPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// The first packet of a connection, handed on by `gateway`.
+#[classifier]
+pub fn connect(ctx: TcContext) -> i32 {
+    let mut network = 0;
+    match connect::process(&mut TcPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// A connection that there is no room for, handed on by `connect`.
+#[classifier]
+pub fn sweep(ctx: TcContext) -> i32 {
+    let mut network = 0;
+    match sweep::process(&mut TcPacket::new(&ctx), &mut network) {
         Ok(verdict) => redirect::tc_action(verdict),
         Err(reason) => {
             account::dropped(network, reason);

@@ -5,10 +5,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use netpath_common::maps::{
-    AddressKey, Binding, BindingKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey, Flow,
-    FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, NO_PREALLOC, Name, NameKey,
-    Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule,
-    Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, capacity, stage,
+    AddressKey, Binding, BindingKey, CONNECTION_WORDS, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey,
+    FloodKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, NO_PREALLOC,
+    Name, NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route,
+    RouteKey, Rule, Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, capacity, stage,
 };
 
 /// See [`netpath_common::maps::shape::PORTS`].
@@ -134,3 +134,7 @@ pub static ON_LINK: LruHashMap<PublicKey, Resolved, { capacity::ON_LINK }> = Lru
 /// See [`netpath_common::maps::shape::STAGES`].
 #[btf_map]
 pub static STAGES: ProgramArray<{ stage::COUNT }> = ProgramArray::new();
+
+/// See [`netpath_common::maps::shape::CONNECTION`].
+#[btf_map]
+pub static CONNECTION: PerCpuArray<[u64; CONNECTION_WORDS], 2> = PerCpuArray::new();

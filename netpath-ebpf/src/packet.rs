@@ -11,7 +11,12 @@ use aya_ebpf::{
     helpers::generated as helper,
     programs::{TcContext, XdpContext},
 };
-use netpath_common::{DropReason, Packet, frame::EtherType, packet::Wire, vxlan::OUTER_LEN};
+use netpath_common::{
+    DropReason, Frame, Packet,
+    frame::{EtherType, Protocol},
+    packet::Wire,
+    vxlan::OUTER_LEN,
+};
 
 /// A pointer to `T` at `offset`, where all of it lies before `end`.
 #[inline(always)]
@@ -314,6 +319,32 @@ impl TcPacket {
     pub fn pull(&mut self, len: usize) {
         // SAFETY: as for `pop_tag`. Refused: the next read finds the packet too short.
         unsafe { helper::bpf_skb_pull_data(self.skb, len as u32) };
+    }
+
+    /// Overwrites bytes whose sum does not change, or is mended by the caller: a sum that a device took over the whole
+    /// packet (`CHECKSUM_COMPLETE`) is left alone.
+    #[inline(always)]
+    pub fn overwrite<T: Wire>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
+        let (start, end) = self.bounds();
+        let target = at::<T>(start, end, offset & OFFSET_MASK).ok_or(DropReason::MalformedFrame)?;
+        // SAFETY: `at` compared the bounds.
+        unsafe { target.write_unaligned(*value) };
+        Ok(())
+    }
+
+    /// Length in bytes of the frame's payload as a wire sees it: of each segment, for a super-packet. What stands behind
+    /// the packet's own length is sent too, so it counts.
+    #[inline(always)]
+    pub fn wire_len(&self, frame: &Frame) -> usize {
+        let segment = self.gso_size();
+        if segment == 0 || frame.l4 == 0 {
+            return self.len().saturating_sub(frame.l3);
+        }
+        let transport = match frame.protocol {
+            Protocol::TCP => self.header::<[u8; 2]>(frame.l4 + 12).map_or(20, |word| usize::from(word[0] >> 4) * 4),
+            _ => 8,
+        };
+        frame.l4 - frame.l3 + transport + segment
     }
 
     /// XDP's note about this frame, if XDP stripped it.

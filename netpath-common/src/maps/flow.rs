@@ -243,6 +243,10 @@ pub struct Fragment {
 /// Later fragments are matched for this long after the first, in seconds (RFC 1122 §3.3.2 has 60 to 120 for reassembly).
 pub const FRAGMENT_LIFETIME: u32 = 60;
 
+/// Words of a row of CONNECTION: where a packet's headers are noted, and a connection is put together while it is judged.
+/// A stack has no room for them, and what the verifier knows of each word on it would keep it busy for long.
+pub const CONNECTION_WORDS: usize = 32;
+
 /// What the data path counts for a network's gateway. Row of GATEWAY_STATE, by network index.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

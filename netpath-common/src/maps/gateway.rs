@@ -343,9 +343,11 @@ pub mod stage {
     pub const ICMP_ERROR: u32 = 2;
     /// A packet that becomes its own answer: an ICMP error, an echo reply.
     pub const ANSWER: u32 = 3;
+    /// The first packet of a connection that there is no room for: room is made, and it is handed back to `connect`.
+    pub const SWEEP: u32 = 4;
     /// How many there are.
     pub const COUNT: usize = 8;
     /// Each row that is in use, and the program's name in the object.
-    pub const PROGRAMS: [(u32, &str); 4] =
-        [(GATEWAY, "gateway"), (CONNECT, "connect"), (ICMP_ERROR, "icmp_error"), (ANSWER, "answer")];
+    pub const PROGRAMS: [(u32, &str); 5] =
+        [(GATEWAY, "gateway"), (CONNECT, "connect"), (ICMP_ERROR, "icmp_error"), (ANSWER, "answer"), (SWEEP, "sweep")];
 }

@@ -31,7 +31,7 @@ pub const ACK: u8 = 16;
 ///
 /// Flags that must not count, such as RST where [`may_reset`] says no, are taken out by the caller.
 #[inline(always)]
-pub fn next(state: u8, flags: u8, reply: bool) -> u8 {
+pub const fn next(state: u8, flags: u8, reply: bool) -> u8 {
     let (syn, fin, reset) = (flags & SYN != 0, flags & FIN != 0, flags & RST != 0);
     let begins = flags & (SYN | ACK | RST) == SYN && !reply;
     match state {
@@ -59,8 +59,31 @@ pub fn next(state: u8, flags: u8, reply: bool) -> u8 {
 
 /// The state of a connection whose first segment has these flags.
 #[inline(always)]
-fn first(flags: u8) -> u8 {
+const fn first(flags: u8) -> u8 {
     if flags & (SYN | ACK | RST) == SYN { flow_state::OPENING } else { flow_state::MIDSTREAM }
+}
+
+/// Entries of [`table`].
+pub const TABLE_LEN: usize = 256;
+
+/// Where [`table`] has the [`next`] of a segment.
+#[inline(always)]
+pub const fn table_index(state: u8, flags: u8, reply: bool) -> usize {
+    let events = flags & (FIN | SYN | RST) | (flags & ACK) >> 1;
+    (state as usize & 7) << 5 | (reply as usize) << 4 | events as usize
+}
+
+/// [`next`] for every state, flags and direction.
+pub const fn table() -> [u8; TABLE_LEN] {
+    let mut table = [0; TABLE_LEN];
+    let mut index = 0;
+    while index < TABLE_LEN {
+        let events = index as u8 & 15;
+        let flags = events & (FIN | SYN | RST) | (events & 8) << 1;
+        table[index] = next((index >> 5) as u8, flags, index & 16 != 0);
+        index += 1;
+    }
+    table
 }
 
 /// Seconds that a connection may idle. `answered`: a packet of the reply direction has been seen.

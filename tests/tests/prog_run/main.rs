@@ -4,6 +4,7 @@ mod drops;
 mod from_guest;
 mod from_uplink;
 mod fuzz;
+mod gateway;
 mod not_ours;
 mod rig;
 mod too_big;

@@ -12,14 +12,6 @@ use netpath_tests::packet::{Endpoint, verify_checksums};
 
 use super::Rig;
 
-/// The programs that a TC program hands packets on to.
-const STAGES: [(u32, &str); 4] = [
-    (stage::GATEWAY, "gateway"),
-    (stage::CONNECT, "connect"),
-    (stage::ICMP_ERROR, "icmp_error"),
-    (stage::ANSWER, "answer"),
-];
-
 /// What a program did to a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -108,7 +100,7 @@ impl Rig {
 
     /// Loads the programs of [`stage`] and puts them in their places.
     pub(super) fn load_stages(&mut self) {
-        for (index, name) in STAGES {
+        for (index, name) in stage::PROGRAMS {
             // Those that are not written yet are left out, and packets for them are refused.
             if self.bpf.program(name).is_none() {
                 continue;

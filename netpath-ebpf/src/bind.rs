@@ -1,0 +1,250 @@
+//! Source NAT's memory: which public port stands for which guest's port, for every destination (RFC 4787 REQ-1).
+//!
+//! A binding is two rows that point to each other. The inside one says until when it holds: it is renewed by its flows,
+//! and whoever takes a dead binding away turns that word to zero first, so that nobody revives what is going.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated as helper;
+use netpath_common::{
+    DropReason,
+    frame::{self, Protocol},
+    maps::{Binding, BindingKey, FlowKey, Forward, Gateway, POOL_ADDRESSES, PUBLIC_SIDE, PoolAddress, flow_flags},
+    stage::{ports, tcp},
+};
+
+use crate::{atomic::Word, connection::Connection, inward, maps, sweep};
+
+/// A binding outlives its last renewal by this much more than its flows do, in seconds.
+const MARGIN: u32 = 32;
+
+/// Gives a connection its public address and port.
+#[inline(never)]
+pub fn source(connection: &mut Connection, gateway: &Gateway, now: u32) -> Result<(), DropReason> {
+    let key = &connection.key;
+    if !matches!(Protocol(key.protocol), Protocol::TCP | Protocol::UDP | Protocol::ICMP) {
+        return Err(DropReason::NatProtocol);
+    }
+    let inside = inside_key(key);
+    let timeout = tcp::timeout(key.protocol, connection.flow.state, false, &gateway.timeouts);
+    let mut outside = BindingKey { side: 0, address: [0; 4], port: 0, protocol: key.protocol, pad: 0 };
+    if !revive(&inside, gateway, now + timeout + MARGIN, &mut outside) {
+        let pool = pool_address(gateway, &inside).ok_or(DropReason::NoPublicAddress)?;
+        (outside.side, outside.address) = (pool.side, pool.address);
+        make(&inside, &mut outside, pool.pool, now + timeout + MARGIN)?;
+    }
+    let flow = &mut connection.flow;
+    (flow.source, flow.source_port, flow.out) = (outside.address, outside.port, outside.side);
+    flow.flags |= flow_flags::BOUND;
+    Ok(())
+}
+
+/// The inside end of a flow from the inside.
+#[inline(always)]
+fn inside_key(key: &FlowKey) -> BindingKey {
+    BindingKey { side: key.side, address: key.source, port: key.source_port, protocol: key.protocol, pad: 0 }
+}
+
+/// Takes up the binding that there is, if it is still one of the network's.
+#[inline(never)]
+fn revive(inside: &BindingKey, gateway: &Gateway, expires: u32, outside: &mut BindingKey) -> bool {
+    let Some(row) = maps::BINDINGS.get_ptr_mut(inside) else { return false };
+    // SAFETY: a row of the map; that it is the right one, its other end tells.
+    let row = unsafe { &mut *row };
+    let before = row.expires;
+    (outside.side, outside.address, outside.port) = (row.side, row.address, row.port);
+    if before == 0 || !points_to(outside, inside) {
+        return false;
+    }
+    if !has(gateway, outside) {
+        sweep::release(inside, row, before);
+        return false;
+    }
+    extend(row, before, expires)
+}
+
+/// Whether the outside end of a binding points to `inside`.
+#[inline(always)]
+pub fn points_to(outside: &BindingKey, inside: &BindingKey) -> bool {
+    // SAFETY: compared field by field at once.
+    unsafe { maps::BINDINGS.get(outside) }
+        .is_some_and(|back| back.side == inside.side && back.address == inside.address && back.port == inside.port)
+}
+
+/// Makes a binding hold until `expires` at least; `false` where somebody is taking it away.
+#[inline(always)]
+fn extend(row: &mut Binding, before: u32, expires: u32) -> bool {
+    // SAFETY: in a map's value.
+    let word = unsafe { Word::at(&raw mut row.expires) };
+    word.replace(before, before.max(expires)) != 0
+}
+
+/// Keeps the binding of a flow from the inside alive.
+#[inline(never)]
+pub fn renew(key: &FlowKey, expires: u32) {
+    let inside = inside_key(key);
+    if let Some(row) = maps::BINDINGS.get_ptr_mut(inside) {
+        // SAFETY: a row of the map; a recycled one would hold for longer than it has to, nothing worse.
+        let row = unsafe { &mut *row };
+        let before = row.expires;
+        if before != 0 {
+            extend(row, before, expires);
+        }
+    }
+}
+
+/// The guest's end of a public port, if the binding holds.
+#[inline(always)]
+pub fn inside_of(outside: &BindingKey, now: u32) -> Option<BindingKey> {
+    // SAFETY: copied at once; that it is the right one, its other end tells.
+    let row = unsafe { maps::BINDINGS.get(outside) }.copied()?;
+    let inside =
+        BindingKey { side: row.side, address: row.address, port: row.port, protocol: outside.protocol, pad: 0 };
+    // SAFETY: compared at once.
+    let back = unsafe { maps::BINDINGS.get(inside) }?;
+    let same = back.side == outside.side && back.address == outside.address && back.port == outside.port;
+    (same && back.expires > now).then_some(inside)
+}
+
+/// The public address of a guest: always the same one (RFC 4787 REQ-2, paired pooling).
+#[inline(always)]
+fn pool_address<'g>(gateway: &'g Gateway, inside: &BindingKey) -> Option<&'g PoolAddress> {
+    let hash = u64::from(frame::mix(inside.side, u32::from_ne_bytes(inside.address)));
+    let index = (hash * u64::from(gateway.pool_count)) >> 32;
+    gateway.pool.get(index as usize & (POOL_ADDRESSES - 1)).filter(|pool| pool.side & PUBLIC_SIDE != 0)
+}
+
+/// Whether a public address is one of the network's.
+#[inline(always)]
+fn has(gateway: &Gateway, outside: &BindingKey) -> bool {
+    let mut found = false;
+    for (index, pool) in gateway.pool.iter().enumerate() {
+        found |= (index as u32) < gateway.pool_count && pool.address == outside.address && pool.side == outside.side;
+    }
+    found
+}
+
+/// Claims a port and writes the binding down.
+#[inline(always)]
+fn make(inside: &BindingKey, outside: &mut BindingKey, pool: u32, expires: u32) -> Result<(), DropReason> {
+    const NEW: u64 = 1;
+    claim(inside.port, outside, pool)?;
+    let row = |other: &BindingKey| Binding {
+        side: other.side,
+        address: other.address,
+        port: other.port,
+        pad: [0; 2],
+        expires,
+    };
+    if maps::BINDINGS.insert(*outside, row(inside), NEW).is_err() {
+        free(outside, pool);
+        return Err(DropReason::BindingTableFull);
+    }
+    if maps::BINDINGS.insert(inside, row(outside), NEW).is_err() {
+        // Another processor was faster with the same guest's port, or the table is full.
+        let _ = maps::BINDINGS.remove(*outside);
+        free(outside, pool);
+        return Err(DropReason::BindingTableFull);
+    }
+    sweep::bound(inside.side);
+    Ok(())
+}
+
+/// The walk over the blocks of a public address.
+#[repr(C)]
+struct Search {
+    outside: BindingKey,
+    pool: u32,
+    random: u32,
+    block: u16,
+    wanted: u16,
+    found: u32,
+}
+
+/// Finds and claims a port: the guest's own, if it is free; else any of its kind, at random (RFC 6056 §3.3.1).
+#[inline(never)]
+fn claim(wanted: u16, outside: &mut BindingKey, pool: u32) -> Result<(), DropReason> {
+    // SAFETY: no arguments, no side effects.
+    let random = unsafe { helper::bpf_get_prandom_u32() };
+    let protocol = outside.protocol;
+    let mut search = Search { outside: *outside, pool, random, block: wanted / 64, wanted, found: 0 };
+    if !take(&mut search, ports::bit_of(wanted)) {
+        search.block = ports::first_block(wanted, protocol, random);
+        // SAFETY: the visitor takes the loop's counter and this walk, which outlives the loop.
+        unsafe {
+            let visit: *const () = visit as *const ();
+            let blocks = netpath_common::maps::BLOCKS;
+            helper::bpf_loop(blocks, visit.cast_mut().cast::<c_void>(), (&raw mut search).cast(), 0);
+        }
+    }
+    if search.found == 0 {
+        return Err(DropReason::PortsExhausted);
+    }
+    outside.port = search.outside.port;
+    Ok(())
+}
+
+/// Visits a block; 1 ends the walk.
+unsafe extern "C" fn visit(_position: u32, search: *mut Search) -> i64 {
+    // SAFETY: `bpf_loop` passes the walk that it was given.
+    let search = unsafe { &mut *search };
+    if take(search, u64::MAX) {
+        return 1;
+    }
+    search.block = ports::next_block(search.block, search.wanted, search.outside.protocol);
+    0
+}
+
+/// Claims one of the ports in `among` of the block at hand.
+#[inline(always)]
+fn take(search: &mut Search, among: u64) -> bool {
+    let protocol = search.outside.protocol;
+    let block = search.block;
+    let Some(index) = ports::block_of(search.pool, protocol, block * 64) else { return false };
+    let Some(word) = maps::PORT_BLOCKS.get_ptr_mut(index) else { return false };
+    // SAFETY: in a map's value.
+    let word = unsafe { Word::at(word) };
+    let mask = ports::candidates(word.load(), block, search.wanted, protocol) & among;
+    if mask == 0 {
+        return false;
+    }
+    let bit = ports::pick(mask, search.random);
+    if word.set(1 << bit) & 1 << bit != 0 {
+        return false;
+    }
+    search.outside.port = block * 64 + bit as u16;
+    // A port that leads somewhere by definition, or is the host's own, is nobody's to have; it stays claimed.
+    if is_defined(&search.outside) {
+        return false;
+    }
+    search.found = 1;
+    true
+}
+
+/// Whether a public port leads somewhere by definition.
+#[inline(never)]
+fn is_defined(outside: &BindingKey) -> bool {
+    let key = FlowKey {
+        side: outside.side,
+        source: [0; 4],
+        destination: outside.address,
+        source_port: 0,
+        destination_port: outside.port,
+        protocol: outside.protocol,
+        pad: [0; 3],
+    };
+    let mut forward = Forward::default();
+    inward::forwarded(&key, &mut forward);
+    forward.network | u32::from(forward.flags) != 0
+}
+
+/// Gives a claimed port back.
+#[inline(always)]
+pub fn free(outside: &BindingKey, pool: u32) {
+    if let Some(index) = ports::block_of(pool, outside.protocol, outside.port)
+        && let Some(word) = maps::PORT_BLOCKS.get_ptr_mut(index)
+    {
+        // SAFETY: in a map's value.
+        unsafe { Word::at(word) }.keep(!ports::bit_of(outside.port));
+    }
+}

@@ -1,0 +1,214 @@
+//! A connection while it is judged, and the two rows of FLOWS that it becomes.
+
+use netpath_common::{
+    DropReason, Mac,
+    maps::{CONNECTION_WORDS, Flow, FlowKey, NeighbourKey, PUBLIC_SIDE, PublicKey, destination_kind, flow_flags, hop},
+};
+
+use crate::{gateway, learn, maps, sweep, tuple::Tuple};
+
+/// What is known of a connection so far.
+#[repr(C)]
+pub struct Connection {
+    /// The packet at hand.
+    pub tuple: Tuple,
+    /// Its first direction, as its packets arrive.
+    pub key: FlowKey,
+    /// The other direction that a known connection had until now.
+    pub known_opposite: FlowKey,
+    /// The first direction's row, as it is being made.
+    pub flow: Flow,
+    /// Where packets of the other direction go.
+    pub back: Place,
+    /// Whether the flow table has it.
+    pub known: u32,
+    /// Whether the packet came from a guest of this host.
+    pub from_guest: u32,
+    /// Whether the packet is an answer, which begins no connection.
+    pub answers: u32,
+    /// ICMP: the type of the query.
+    pub icmp_type: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+impl Connection {
+    const ZERO: Self = Self {
+        tuple: Tuple::ZERO,
+        key: ZERO_KEY,
+        known_opposite: ZERO_KEY,
+        // SAFETY: a struct of integers and integer arrays; zero is a value of each.
+        flow: unsafe { core::mem::zeroed() },
+        back: Place { target: 0, slot: 0, mac: Mac::ZERO, hop: 0, pad: 0 },
+        known: 0,
+        from_guest: 0,
+        answers: 0,
+        icmp_type: 0,
+        pad: [0; 3],
+    };
+
+    /// This processor's one, empty. Programs do not preempt each other on a processor.
+    #[inline(always)]
+    pub fn scratch() -> Option<&'static mut Self> {
+        const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
+        let row: *mut Self = maps::CONNECTION.get_ptr_mut(1)?.cast();
+        // SAFETY: the row is large enough and aligned, and any bytes are a value of integers.
+        let connection = unsafe { &mut *row };
+        *connection = Self::ZERO;
+        Some(connection)
+    }
+}
+
+/// No connection.
+pub const ZERO_KEY: FlowKey = FlowKey {
+    side: 0,
+    source: [0; 4],
+    destination: [0; 4],
+    source_port: 0,
+    destination_port: 0,
+    protocol: 0,
+    pad: [0; 3],
+};
+
+/// Where packets go: the last fields of [`Flow`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// [`Flow::target`].
+    pub target: u32,
+    /// [`Flow::slot`].
+    pub slot: u32,
+    /// [`Flow::mac`].
+    pub mac: Mac,
+    /// [`Flow::hop`].
+    pub hop: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+impl Place {
+    /// Writes it into a flow.
+    #[inline(always)]
+    pub fn put(&self, flow: &mut Flow) {
+        (flow.target, flow.slot, flow.mac, flow.hop) = (self.target, self.slot, self.mac, self.hop);
+    }
+}
+
+/// Finds the station of a network that has `address`.
+#[inline(never)]
+pub fn station(network: u32, address: &[u8; 4], place: &mut Place) -> Result<(), DropReason> {
+    let key = NeighbourKey { network, address: netpath_common::Address::v4(*address) };
+    // SAFETY: the row is copied at once, and `network` tells whether it is still the row that was asked for.
+    let row = unsafe { maps::NEIGHBOURS.get(key) }.copied().ok_or(DropReason::NeighbourUnresolved)?;
+    if row.network != network {
+        return Err(DropReason::NeighbourUnresolved);
+    }
+    let found = learn::find(network, row.mac).ok_or(DropReason::NeighbourUnresolved)?;
+    place.hop = match found.kind {
+        destination_kind::LOCAL => hop::LOCAL,
+        destination_kind::TUNNEL => hop::TUNNEL,
+        destination_kind::UPLINK => hop::UPLINK,
+        _ => return Err(DropReason::MartianDestination),
+    };
+    (place.target, place.slot, place.mac) = (found.target, found.slot, row.mac);
+    Ok(())
+}
+
+/// Finds the way to an address from a public link: a public address of this host, a station of the link, or the router.
+#[inline(never)]
+pub fn public(side: u32, address: &[u8; 4], place: &mut Place) -> Result<(), DropReason> {
+    let index = side & !PUBLIC_SIDE;
+    let link = maps::UPSTREAMS.get(index).filter(|link| link.ifindex != 0).ok_or(DropReason::NoRoute)?;
+    (place.target, place.slot, place.mac) = (index, 0, Mac::ZERO);
+    // SAFETY: only whether the row exists is asked.
+    place.hop = if unsafe { maps::PUBLIC_ADDRESS.get(PublicKey { side, address: *address }) }.is_some() {
+        hop::AGAIN
+    } else if is_within(address, &link.prefix, &link.mask) {
+        hop::ON_LINK
+    } else {
+        hop::UPSTREAM
+    };
+    Ok(())
+}
+
+/// Whether an address lies in a prefix.
+#[inline(always)]
+pub fn is_within(address: &[u8; 4], prefix: &[u8; 4], mask: &[u8; 4]) -> bool {
+    u32::from_ne_bytes(*address) & u32::from_ne_bytes(*mask) == u32::from_ne_bytes(*prefix)
+}
+
+/// Writes both directions down. Readers see a whole row, old or new.
+#[inline(never)]
+pub fn install(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
+    let network = connection.flow.network;
+    let gateway = maps::GATEWAYS.get(network).ok_or(DropReason::NoRoute)?;
+    let key = connection.key;
+    connection.flow.epoch = gateway.epoch;
+    connection.flow.tag = key.tag();
+    connection.flow.last_seen = now;
+    let opposite = key.opposite(&connection.flow);
+    let transit = connection.flow.flags & flow_flags::TRANSIT != 0;
+    if connection.known != 0 && connection.known_opposite != opposite && !transit {
+        sweep::forget_one(&connection.known_opposite);
+    }
+    if connection.known == 0 && sweep::is_at_limit(network, gateway.flow_limit) {
+        return Err(DropReason::ConnectionLimit);
+    }
+    put(&key, &mut connection.flow)?;
+    if transit {
+        return Ok(());
+    }
+    turn(connection, &key, &opposite);
+    let back = put(&opposite, &mut connection.flow);
+    if back.is_err() {
+        sweep::forget_one(&key);
+    }
+    back
+}
+
+/// Makes the row of the first direction that of the other one.
+#[inline(always)]
+fn turn(connection: &mut Connection, key: &FlowKey, opposite: &FlowKey) {
+    let flow = &mut connection.flow;
+    flow.tag = opposite.tag();
+    flow.out = key.side;
+    (flow.source, flow.source_port) = (key.destination, key.destination_port);
+    (flow.destination, flow.destination_port) = (key.source, key.source_port);
+    flow.flags |= flow_flags::REPLY;
+    connection.back.put(flow);
+}
+
+/// Writes a row, with the counters of the one that was there.
+#[inline(never)]
+fn put(key: &FlowKey, flow: &mut Flow) -> Result<(), DropReason> {
+    (flow.packets, flow.bytes, flow.acknowledged) = (0, 0, 0);
+    // SAFETY: `tag` tells whether the row is still the one that was asked for.
+    let known = unsafe { maps::FLOWS.get(key) }.filter(|row| row.tag == flow.tag);
+    const NEW: u64 = 1;
+    if let Some(row) = known {
+        (flow.packets, flow.bytes, flow.acknowledged) = (row.packets, row.bytes, row.acknowledged);
+        if row.network != flow.network {
+            sweep::moved(row.network, flow.network);
+        }
+        return maps::FLOWS.insert(key, &*flow, 0).map_err(|_| DropReason::FlowTableFull);
+    }
+    match maps::FLOWS.insert(key, &*flow, NEW) {
+        Ok(()) => sweep::added(flow.network),
+        // Another processor was faster, with the same.
+        Err(EEXIST) => {}
+        Err(_) => return Err(DropReason::FlowTableFull),
+    }
+    Ok(())
+}
+
+/// `-EEXIST`.
+const EEXIST: i32 = -17;
+
+/// The gateway's row of a network that netpath routes for.
+#[inline(always)]
+pub fn routed(network: u32) -> Result<&'static netpath_common::maps::Gateway, DropReason> {
+    use netpath_common::maps::gateway_flags;
+    let gateway = maps::GATEWAYS.get(network).filter(|row| row.flags & gateway_flags::ROUTES != 0);
+    debug_assert!(gateway::inside(network).is_some());
+    gateway.ok_or(DropReason::NoRoute)
+}

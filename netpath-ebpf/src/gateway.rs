@@ -1,0 +1,314 @@
+//! A routed packet: its connection is looked up, the packet rewritten and sent on. One lookup, if the connection is known.
+//!
+//! What is not known here goes to `connect` and comes back.
+
+use netpath_common::{
+    DropReason, Frame, Packet as _,
+    frame::Protocol,
+    maps::{
+        self as rows, Flow, FlowKey, Gateway, GatewayState, Network, PUBLIC_SIDE, flow_flags, flow_state,
+        gateway_flags, hop, stage,
+    },
+    stage::tcp,
+};
+
+use crate::{
+    account,
+    atomic::Word,
+    handover::{Answer, Handover},
+    maps,
+    packet::TcPacket,
+    redirect::Verdict,
+    rewrite, send,
+    tuple::{self, Routed, Tuple, fragment, icmp},
+};
+
+/// How many programs a packet may go through: the first packet of a connection through a hairpin wants seven.
+const MOST_ROUNDS: u32 = 12;
+
+/// Runs the pipeline. `owner` becomes the network that refusals are counted for.
+#[inline(always)]
+pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
+    let handover = Handover::read(pkt);
+    *owner = handover.owner;
+    if handover.rounds > MOST_ROUNDS {
+        return Err(DropReason::RoutedTooOften);
+    }
+    let Routed { frame, tuple } = Routed::read(pkt, handover.side)?;
+    if let Some(network) = inside(handover.side)
+        && network.gateway_ip4 == tuple.key.destination
+    {
+        return for_the_gateway(pkt, handover, tuple);
+    }
+    if frame.protocol == Protocol::ICMP && tuple.is_icmp_error() {
+        handover.to(pkt, stage::ICMP_ERROR);
+        return Err(DropReason::RoutedTooOften);
+    }
+    let now = tuple::now();
+    let Some((flow, gateway)) = established(&tuple.key, now) else {
+        handover.to(pkt, stage::CONNECT);
+        return Err(DropReason::RoutedTooOften);
+    };
+    *owner = flow.network;
+    follow(pkt, frame, handover, tuple, Known { flow, gateway, now })
+}
+
+/// The network that a side is; `None` for a public link.
+#[inline(always)]
+pub fn inside(side: u32) -> Option<&'static Network> {
+    if side & PUBLIC_SIDE != 0 { None } else { maps::NETWORKS.get(side) }
+}
+
+/// A connection that is known, alive, and judged by the rules in force.
+pub struct Known {
+    /// This direction of it.
+    pub flow: &'static mut Flow,
+    /// The gateway of the network that it belongs to.
+    pub gateway: &'static Gateway,
+    /// The time, in seconds.
+    pub now: u32,
+}
+
+/// The flow of a key, if it may be followed as it is.
+#[inline(always)]
+pub fn established(key: &FlowKey, now: u32) -> Option<(&'static mut Flow, &'static Gateway)> {
+    // SAFETY: `tag` tells whether the row is still the one that was asked for.
+    let flow = unsafe { &mut *maps::FLOWS.get_ptr_mut(key)? };
+    if flow.tag != key.tag() {
+        return None;
+    }
+    let gateway = maps::GATEWAYS.get(flow.network)?;
+    (flow.epoch == gateway.epoch && !is_idle(flow, key.protocol, gateway, now)).then_some((flow, gateway))
+}
+
+/// Whether this direction of a connection has been silent for too long. An idle row counts as absent, swept or not.
+#[inline(always)]
+pub fn is_idle(flow: &Flow, protocol: u8, gateway: &Gateway, now: u32) -> bool {
+    let answered = flow.flags & flow_flags::ANSWERED != 0;
+    now.wrapping_sub(flow.last_seen) > tcp::timeout(protocol, flow.state, answered, &gateway.timeouts)
+}
+
+/// Sends a packet of a known connection on its way.
+#[inline(always)]
+fn follow(
+    pkt: &mut TcPacket,
+    frame: &Frame,
+    handover: Handover,
+    tuple: &Tuple,
+    known: Known,
+) -> Result<Verdict, DropReason> {
+    let Known { flow, gateway, now } = known;
+    let transit = flow.flags & flow_flags::TRANSIT != 0;
+    if tuple.ip.ttl <= 1 && !transit {
+        return answer(pkt, handover, flow.network, DropReason::TtlExpired, Answer::TTL_EXCEEDED);
+    }
+    let way = send::find(pkt, flow, now)?;
+    if way.is_unreachable() {
+        return answer(pkt, handover, flow.network, DropReason::NeighbourUnresolved, Answer::HOST_UNREACHABLE);
+    }
+    if pkt.wire_len(frame) > usize::from(way.mtu) {
+        return answer(pkt, handover, flow.network, DropReason::PacketTooBig, Answer::too_big(way.mtu));
+    }
+    let changed = track(pkt, frame, tuple, flow);
+    count(tuple, flow, gateway, pkt.len() as u64, now, changed);
+    if transit {
+        return send::unchanged(pkt, frame, flow, &way);
+    }
+    let id = identification(tuple, flow, now);
+    rewrite::packet(pkt, frame, tuple, flow, id)?;
+    if flow.hop == hop::AGAIN {
+        Handover { side: flow.out, port: 0, ..handover }.to(pkt, stage::GATEWAY);
+        return Err(DropReason::RoutedTooOften);
+    }
+    send::along(pkt, frame, flow, &way)
+}
+
+/// A packet to the gateway itself: it answers ping, and says that there is nothing else.
+#[inline(always)]
+fn for_the_gateway(pkt: &mut TcPacket, handover: Handover, tuple: &Tuple) -> Result<Verdict, DropReason> {
+    if tuple.key.protocol == Protocol::ICMP.0 {
+        if tuple.icmp_type != icmp::ECHO || tuple.fragment != fragment::WHOLE {
+            return Err(DropReason::GatewayClosed);
+        }
+        Handover { answer: Answer::ECHO_REPLY.word(), ..handover }.to(pkt, stage::ANSWER);
+        return Err(DropReason::RoutedTooOften);
+    }
+    answer(pkt, handover, handover.side, DropReason::GatewayClosed, Answer::PORT_UNREACHABLE)
+}
+
+/// Counts a refusal and has its sender told.
+#[inline(always)]
+pub fn answer(
+    pkt: &mut TcPacket,
+    handover: Handover,
+    owner: u32,
+    reason: DropReason,
+    answer: Answer,
+) -> Result<Verdict, DropReason> {
+    account::dropped(owner, reason);
+    Handover { answer: answer.word(), owner, ..handover }.to(pkt, stage::ANSWER);
+    Ok(Verdict::CONSUMED)
+}
+
+/// Notes what a packet tells of its connection's state; nearly always nothing new. Answers whether it was.
+#[inline(always)]
+fn track(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow) -> bool {
+    const EVENTS: u8 = tcp::FIN | tcp::SYN | tcp::RST;
+    let reply = flow.flags & flow_flags::REPLY != 0;
+    let first_answer = reply && flow.flags & flow_flags::ANSWERED == 0;
+    if tuple.key.protocol != Protocol::TCP.0 || tuple.fragment == fragment::LATER {
+        if first_answer {
+            note(&tuple.key, flow, flow_state::NONE);
+        }
+        return first_answer;
+    }
+    let mut changed = false;
+    if first_answer || flow.state != flow_state::ESTABLISHED || tuple.tcp_flags & EVENTS != 0 {
+        changed = event(pkt, frame, tuple, flow, reply);
+    }
+    if tuple.tcp_flags & tcp::ACK != 0
+        && let Some(acknowledged) = pkt_word(pkt, frame.l4 + 8)
+    {
+        flow.acknowledged = acknowledged;
+    }
+    changed
+}
+
+#[inline(always)]
+fn pkt_word(pkt: &TcPacket, offset: usize) -> Option<u32> {
+    pkt.header::<[u8; 4]>(offset).map(|word| u32::from_be_bytes(*word))
+}
+
+/// A segment that may change the state of its connection. A reset or a FIN counts only where its sequence number is one
+/// that the other end would take (RFC 7857 §2.2).
+#[inline(never)]
+fn event(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, reply: bool) -> bool {
+    let mut flags = tuple.tcp_flags;
+    if flags & (tcp::RST | tcp::FIN) != 0 {
+        let opposite = tuple.key.opposite(flow);
+        // SAFETY: one word is read.
+        let acknowledged = unsafe { maps::FLOWS.get(opposite) }.map_or(0, |other| other.acknowledged);
+        let sequence = pkt_word(pkt, frame.l4 + 4).unwrap_or(0);
+        if !tcp::may_reset(sequence, acknowledged) {
+            flags &= !(tcp::RST | tcp::FIN);
+            if tuple.tcp_flags & tcp::RST != 0 {
+                return false;
+            }
+        }
+    }
+    let state = next_state(flow.state, flags, reply);
+    let changed = state != flow.state || reply && flow.flags & flow_flags::ANSWERED == 0;
+    if changed {
+        note(&tuple.key, flow, state);
+    }
+    changed
+}
+
+/// [`tcp::next`], which is far too many paths for the verifier, as a table.
+#[inline(always)]
+fn next_state(state: u8, flags: u8, reply: bool) -> u8 {
+    static NEXT: [u8; tcp::TABLE_LEN] = tcp::table();
+    let index = tcp::table_index(state, flags, reply);
+    // SAFETY: the index is masked to the table's length.
+    unsafe { NEXT.as_ptr().add(index & (tcp::TABLE_LEN - 1)).read_volatile() }
+}
+
+/// Writes a connection's state into both of its directions.
+#[inline(never)]
+fn note(key: &FlowKey, flow: &mut Flow, state: u8) {
+    let answered = flow.flags & (flow_flags::REPLY | flow_flags::ANSWERED);
+    let opposite = key.opposite(flow);
+    flow.state = state;
+    if answered != 0 {
+        flow.flags |= flow_flags::ANSWERED;
+    }
+    if let Some(other) = maps::FLOWS.get_ptr_mut(opposite) {
+        // SAFETY: `tag` tells whether the row is still the one that was asked for; two bytes are written.
+        let other = unsafe { &mut *other };
+        if other.tag == opposite.tag() {
+            other.state = state;
+            if answered != 0 {
+                other.flags |= flow_flags::ANSWERED;
+            }
+        }
+    }
+}
+
+/// Seconds between two renewals of a binding by one of its flows.
+const RENEW: u32 = 16;
+
+/// Counts a packet, and keeps its connection alive where it may. A connection whose state has `changed` has another timeout,
+/// which its binding has to outlive.
+#[inline(always)]
+fn count(tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, len: u64, now: u32, changed: bool) {
+    flow.packets = flow.packets.wrapping_add(1);
+    flow.bytes += len;
+    if flow.last_seen == now && !changed {
+        return;
+    }
+    let from_outside = tuple.key.side & PUBLIC_SIDE != 0 && gateway.flags & gateway_flags::INBOUND_REFRESH == 0;
+    // What only answers a stranger keeps nothing alive (RFC 7857 §4).
+    if from_outside || tuple.tcp_flags & tcp::RST != 0 {
+        return;
+    }
+    let boundary = (now - flow.created) / RENEW != (flow.last_seen.wrapping_sub(flow.created)) / RENEW;
+    flow.last_seen = now;
+    if (boundary || changed) && flow.flags & flow_flags::BOUND != 0 {
+        renew(&tuple.key, flow, gateway, now);
+    }
+}
+
+/// Keeps the binding of a flow alive.
+#[inline(never)]
+fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, now: u32) {
+    let answered = flow.flags & flow_flags::ANSWERED != 0;
+    let timeout = tcp::timeout(key.protocol, flow.state, answered, &gateway.timeouts);
+    let inside = if key.side & PUBLIC_SIDE == 0 { *key } else { key.opposite(flow) };
+    crate::bind::renew(&inside, now + timeout + 2 * RENEW);
+}
+
+/// The identification of the packet as it leaves, in the low half, and whether it is a new one above it.
+///
+/// Behind one public address are many senders, whose packets may have the same one (RFC 6864 §5.2); what is never
+/// fragmented (DF) needs none.
+#[inline(always)]
+fn identification(tuple: &Tuple, flow: &Flow, now: u32) -> u32 {
+    const NEW: u32 = 1 << 16;
+    if tuple.fragment == fragment::LATER {
+        return NEW | u32::from(tuple.id);
+    }
+    if tuple.fragment == fragment::FIRST {
+        return NEW | u32::from(first_fragment(tuple, flow, now));
+    }
+    let may_be_fragmented = tuple.ip.frags[0] & 0x40 == 0;
+    if may_be_fragmented && flow.out & PUBLIC_SIDE != 0 {
+        return NEW | u32::from(next_identification(flow.network));
+    }
+    0
+}
+
+#[inline(never)]
+fn first_fragment(tuple: &Tuple, flow: &Flow, now: u32) -> u16 {
+    let own = u16::from_be_bytes(tuple.ip.id);
+    let id = match tuple::noted_identification(tuple, now) {
+        known if known != 0 => known as u16,
+        _ if flow.out & PUBLIC_SIDE != 0 => next_identification(flow.network),
+        _ => own,
+    };
+    tuple::note_first_fragment(tuple, id, now);
+    id
+}
+
+#[inline(always)]
+fn next_identification(network: u32) -> u16 {
+    let Some(state) = state(network) else { return 0 };
+    // SAFETY: in a map's value.
+    unsafe { Word::at(&raw mut (*state).identification) }.add(1) as u16
+}
+
+/// What the data path counts for a network.
+#[inline(always)]
+pub fn state(network: u32) -> Option<*mut GatewayState> {
+    const { assert!(align_of::<rows::GatewayState>() == 8) };
+    maps::GATEWAY_STATE.get_ptr_mut(network)
+}

@@ -1,0 +1,148 @@
+//! A connection that somebody on the public side begins: to a guest's own public address, a forwarded port, or a port
+//! that a guest is known by.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use netpath_common::{
+    DropReason, Frame,
+    maps::{
+        BindingKey, FlowKey, Forward, ForwardKey, PUBLIC_SIDE, PublicAddress, PublicKey, RuleList, flow_flags,
+        forward_flags, gateway_flags, public_flags,
+    },
+    stage::martian,
+};
+
+use crate::{
+    bind,
+    connection::{self, Connection, Place},
+    judge::{self, Judgement},
+    maps,
+    packet::TcPacket,
+    redirect::Verdict,
+};
+
+/// Judges a connection from a public link.
+#[inline(always)]
+pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
+    let key = connection.key;
+    if martian::source(key.source) {
+        return Err(DropReason::MartianSource);
+    }
+    // SAFETY: `side` tells whether the row is still the one that was asked for.
+    let address = unsafe { maps::PUBLIC_ADDRESS.get(PublicKey { side: key.side, address: key.destination }) };
+    let address = address.filter(|row| row.side == key.side).ok_or(DropReason::Unsolicited)?;
+    connection.flow.network = address.network;
+    if connection.answers != 0 {
+        return Err(DropReason::Unsolicited);
+    }
+    (connection.flow.source, connection.flow.source_port) = (key.source, key.source_port);
+    connection.flow.flags |= flow_flags::INWARD;
+    find_guest(connection, address, now)?;
+    let network = connection.flow.network;
+    let gateway = connection::routed(network)?;
+    let (guest, port) = (connection.flow.destination, connection.flow.destination_port);
+    let bound = connection.flow.flags & flow_flags::BOUND != 0;
+    if gateway.flags & gateway_flags::ACL != 0
+        && !bound
+        && judge::list(gateway.acl_ingress, connection, guest, port) != Judgement::Allow
+    {
+        return Err(DropReason::AclDenied);
+    }
+    let mut place = Place { target: 0, slot: 0, mac: netpath_common::Mac::ZERO, hop: 0, pad: 0 };
+    connection::station(network, &guest, &mut place)?;
+    place.put(&mut connection.flow);
+    connection.flow.out = network;
+    connection::public(key.side, &key.source, &mut connection.back)
+}
+
+/// Finds the guest that a public address and port stand for.
+#[inline(always)]
+fn find_guest(connection: &mut Connection, address: &PublicAddress, now: u32) -> Result<(), DropReason> {
+    let key = connection.key;
+    if address.flags & public_flags::STATIC != 0 {
+        admit(connection, address)?;
+        (connection.flow.destination, connection.flow.destination_port) = (address.inside, key.destination_port);
+        return Ok(());
+    }
+    let mut forward = Forward::default();
+    forwarded(&key, &mut forward);
+    if forward.network != 0 && forward.flags & forward_flags::RESERVED == 0 {
+        admit(connection, address)?;
+        let sources = RuleList { start: forward.sources_start, count: forward.sources_count };
+        if sources.count != 0
+            && judge::list(sources, connection, key.destination, key.destination_port) != Judgement::Allow
+        {
+            return Err(DropReason::ForwardDenied);
+        }
+        connection.flow.network = forward.network;
+        connection.flow.destination = forward.address;
+        connection.flow.destination_port = if forward.port == 0 { key.destination_port } else { forward.port };
+        return Ok(());
+    }
+    bound(connection, now)
+}
+
+/// Where a public port leads by definition.
+#[inline(always)]
+pub fn forwarded(key: &FlowKey, forward: &mut Forward) {
+    let data = ForwardKey {
+        side: key.side.to_be_bytes(),
+        address: key.destination,
+        protocol: [key.protocol, 0],
+        port: key.destination_port.to_be_bytes(),
+    };
+    if let Some(found) = maps::FORWARDS.get(&Key::new(96, data)) {
+        *forward = *found;
+    }
+}
+
+/// The firewall's ingress rules, which are about the public address (semantics: before destination NAT).
+#[inline(always)]
+fn admit(connection: &Connection, address: &PublicAddress) -> Result<(), DropReason> {
+    if address.flags & public_flags::ACL != 0 {
+        return Ok(());
+    }
+    let key = &connection.key;
+    match judge::list(address.ingress, connection, key.destination, key.destination_port) {
+        Judgement::Allow => Ok(()),
+        _ => Err(DropReason::IngressDenied),
+    }
+}
+
+/// The guest that was given a public port by source NAT, for whoever may reach it there.
+#[inline(never)]
+fn bound(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
+    let key = &connection.key;
+    let outside = BindingKey {
+        side: key.side,
+        address: key.destination,
+        port: key.destination_port,
+        protocol: key.protocol,
+        pad: 0,
+    };
+    let inside = bind::inside_of(&outside, now).ok_or(DropReason::Unsolicited)?;
+    let gateway = connection::routed(inside.side)?;
+    connection.flow.network = inside.side;
+    if gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT == 0 {
+        return Err(DropReason::UnsolicitedSource);
+    }
+    (connection.flow.destination, connection.flow.destination_port) = (inside.address, inside.port);
+    connection.flow.flags |= flow_flags::BOUND;
+    Ok(())
+}
+
+/// What nothing here claims on a public address: the host's own, where it uses the address too.
+#[inline(always)]
+pub fn unclaimed(pkt: &mut TcPacket, frame: &Frame, side: u32, reason: DropReason) -> Result<Verdict, DropReason> {
+    let destination = crate::tuple::destination(pkt, frame);
+    // SAFETY: `side` tells whether the row is still the one that was asked for.
+    let address = unsafe { maps::PUBLIC_ADDRESS.get(PublicKey { side, address: destination }) };
+    let Some(address) = address.filter(|row| row.side == side && row.flags & public_flags::HOST != 0) else {
+        return Err(reason);
+    };
+    let link = maps::UPSTREAMS.get(side & !PUBLIC_SIDE).ok_or(reason)?;
+    debug_assert!(address.network != 0);
+    if link.vlan != 0 {
+        pkt.push_tag(link.vlan)?;
+    }
+    Ok(Verdict::PASS)
+}
