@@ -78,6 +78,16 @@ impl Names {
         self.named(name_kind::TUNNEL, index)
     }
 
+    /// A public link, `physical network/VLAN id`.
+    pub(super) fn public_link(&self, index: u32) -> String {
+        self.named(name_kind::PUBLIC_LINK, index)
+    }
+
+    /// A public address that ports are given out of.
+    pub(super) fn port_pool(&self, index: u32) -> String {
+        self.named(name_kind::PORT_POOL, index)
+    }
+
     /// A device; one that is gone is its index.
     pub(super) fn device(&self, index: u32) -> String {
         match (index, self.devices.get(&index)) {
@@ -107,6 +117,8 @@ impl Names {
             name_kind::PORT => "port",
             name_kind::TUNNEL => "tunnel",
             name_kind::PHYSICAL_NETWORK => "physical_network",
+            name_kind::PUBLIC_LINK => "public_link",
+            name_kind::PORT_POOL => "port_pool",
             _ => "unknown",
         }
     }

@@ -13,7 +13,9 @@ mod plan;
 mod schema;
 mod show;
 mod status;
+mod stream;
 mod table;
+mod terms;
 mod validate;
 
 use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};

@@ -56,7 +56,7 @@ pub(super) fn print_text(text: &str) -> Result<(), Error> {
 }
 
 /// YAML in block style. A JSON string, number or empty collection is YAML as it stands (YAML 1.2 §1.3).
-fn to_yaml(value: &Value) -> String {
+pub(super) fn to_yaml(value: &Value) -> String {
     let mut out = String::new();
     write_yaml(&mut out, value, 0, true);
     out

@@ -28,9 +28,11 @@ impl fmt::Display for FoundShape {
         let kind = match self.kind {
             1 => "hash",
             2 => "array",
+            3 => "program array",
             5 => "per-CPU hash",
             6 => "per-CPU array",
             9 => "LRU hash",
+            11 => "trie",
             other => return write!(f, "map of type {other}"),
         };
         let (key, value) = (self.key_size, self.value_size);
@@ -103,6 +105,15 @@ pub fn check_layouts(root: &Root) -> Result<(), DatapathError> {
         compare(root, shape, &info, info.max_entries())?;
     }
     Ok(())
+}
+
+/// The rows that a pinned map has room for.
+///
+/// # Errors
+/// [`DatapathError::NothingApplied`] when it is missing.
+pub fn capacity(root: &Root, shape: &MapShape) -> Result<u32, DatapathError> {
+    let info = pinned(root, shape.name)?;
+    Ok(info.ok_or_else(|| DatapathError::NothingApplied { root: root.path().to_owned() })?.max_entries())
 }
 
 fn pinned(root: &Root, name: &str) -> Result<Option<MapInfo>, DatapathError> {

@@ -15,15 +15,19 @@ mod stages;
 mod syscall;
 mod tables;
 
+pub use aya::Pod;
+
 pub use self::{
     attach::{AttachState, Attachment, attach, attachments, detach, foreign_tcx},
-    check::{Capacities, FoundShape, check_layouts, check_maps, cpus, memory, wanted_capacity},
+    check::{Capacities, FoundShape, capacity, check_layouts, check_maps, cpus, memory, wanted_capacity},
     error::DatapathError,
     hook::Hook,
     load::{Loading, Programs, load},
     pins::{LinkPin, Lock, Root},
     probe::{Kernel, release},
+    stages::program_at,
     tables::{
-        ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Tables, add, applied_host, name_row, name_text,
+        ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Tables, TrieTable, add, applied_host, name_row,
+        name_text,
     },
 };

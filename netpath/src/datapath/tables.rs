@@ -1,9 +1,11 @@
 //! The pinned maps as typed tables.
 //!
-//! One pass of next-key and look-up over a map reads all of it; the loader is the only writer of the tables it
+//! One pass over a map reads all of it; the loader is the only writer of the tables it
 //! reconciles, and holds the root's lock while it does.
 
 mod batch;
+
+use std::ops::ControlFlow;
 
 use aya::{
     Pod,
@@ -139,7 +141,12 @@ impl<K: Pod, V: Pod> HashTable<K, V> {
     /// # Errors
     /// When the kernel refuses.
     pub fn rows(&self) -> Result<Vec<(K, V)>, DatapathError> {
-        self.map.iter().collect::<Result<_, _>>().map_err(|e| failed("read", self.shape, e))
+        let mut rows = Vec::new();
+        self.visit(|key, value| {
+            rows.push((*key, *value));
+            Ok::<_, DatapathError>(ControlFlow::Continue(()))
+        })?;
+        Ok(rows)
     }
 
     /// One row.
@@ -186,7 +193,9 @@ impl<V: Pod> ArrayTable<V> {
     /// # Errors
     /// When the kernel refuses.
     pub fn rows(&self) -> Result<Vec<V>, DatapathError> {
-        self.map.iter().collect::<Result<_, _>>().map_err(|e| failed("read", self.shape, e))
+        let mut rows = Vec::with_capacity(self.map.len() as usize);
+        self.visit(|_, value| rows.push(*value))?;
+        Ok(rows)
     }
 
     /// One row; `None` beyond the capacity.

@@ -20,14 +20,16 @@ use crate::{
 pub(super) type Fields = Vec<(&'static str, Value)>;
 
 /// A key or value that can be put in words.
-pub(super) trait Decode: bytemuck::Pod {
+pub(super) trait Decode {
     /// Field by field.
     fn decode(&self, names: &Names) -> Fields;
 
     /// The bytes, in hexadecimal.
-    fn hex(&self) -> String {
-        bytes_of(self).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+    fn hex(&self) -> String;
+}
+
+fn hex<T: bytemuck::Pod>(of: &T) -> String {
+    bytes_of(of).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The names of the bits that are set.
@@ -54,9 +56,18 @@ macro_rules! decode {
                 let $this = self;
                 vec![$(($field, json!($value))),+]
             }
+
+            fn hex(&self) -> String {
+                $crate::cli::map::decode::hex(self)
+            }
         })+
     };
 }
+
+mod flow;
+mod gateway;
+
+pub(super) use self::flow::{Block, Claimed, ProgramId, Stage};
 
 decode! {
     u64: |this, _names| ["packets": this];
@@ -97,9 +108,16 @@ decode! {
     ];
     SegmentKey: |this, names| ["device": names.device(this.ifindex), "udp_port": this.udp_port, "id": this.id];
     Segment: |this, names| [
-        "network": names.network(this.network),
+        "network": match this.flags & segment_flags::PUBLIC {
+            0 => names.network(this.network),
+            _ => format!("public:{}", names.public_link(this.network)),
+        },
         "physical_network": names.physical_network(this.physical_network),
-        "flags": flags(this.flags, &[(segment_flags::STRIP, "strip"), (segment_flags::ON_MISS_PASS, "on_miss_pass")]),
+        "flags": flags(this.flags, &[
+            (segment_flags::STRIP, "strip"),
+            (segment_flags::ON_MISS_PASS, "on_miss_pass"),
+            (segment_flags::PUBLIC, "public"),
+        ]),
     ];
     EndpointKey: |this, names| [
         "physical_network": names.physical_network(this.physical_network),
@@ -172,6 +190,8 @@ pub(super) const NETWORK: u8 = 2;
 pub(super) const PORT: u8 = 3;
 /// A tunnel's.
 pub(super) const TUNNEL: u8 = 4;
+/// A public link's.
+pub(super) const LINK: u8 = 5;
 /// A plain number: the value of ADDRESSES.
 pub(super) const NUMBER: u8 = 0;
 
@@ -182,7 +202,12 @@ impl<const KIND: u8> Decode for Index<KIND> {
             NETWORK => vec![("network", names.network(self.0).into())],
             PORT => vec![("port", names.port(self.0).into())],
             TUNNEL => vec![("tunnel", names.tunnel(self.0).into())],
+            LINK => vec![("link", names.public_link(self.0).into())],
             _ => vec![("value", self.0.into())],
         }
+    }
+
+    fn hex(&self) -> String {
+        hex(self)
     }
 }

@@ -1,19 +1,23 @@
 //! `netpath map list|dump NAME|get NAME KEY`: the maps, every row in words.
 
 mod decode;
+mod rows;
+
+use std::ops::ControlFlow;
 
 use clap::Subcommand;
 use netpath_common::maps::{self, MapKind, MapShape};
 use serde_json::{Value, json};
 
-use self::decode::{DEVICE, Decode, Fields, Index, NETWORK, NUMBER, PORT, TUNNEL};
+use self::decode::{Decode, Fields};
 use super::{
     Exit, Global,
     applied::{Applied, Names},
     output,
+    stream::List,
     table::{Table, wrap},
 };
-use crate::{datapath::Tables, error::Error};
+use crate::{datapath, error::Error};
 
 /// List the maps, or print their rows in words
 #[derive(Debug, clap::Args)]
@@ -58,24 +62,20 @@ struct Row {
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let applied = Applied::open(global)?;
     match &args.action {
-        Action::List => list(&applied, global),
+        Action::List => list(&applied, global)?,
         Action::Dump { name, raw } => {
-            let shape = shape(name)?;
-            let rows = rows(&applied.tables, shape, &applied.names)?;
-            print(global, shape, &rows, *raw)
+            print(&applied, global, shape(name)?, *raw, None)?;
         }
         Action::Get { name, key, raw } => {
             let shape = shape(name)?;
             let wanted = key.join(" ");
-            let mut rows = rows(&applied.tables, shape, &applied.names)?;
-            rows.retain(|row| row.is(&wanted));
-            if rows.is_empty() {
+            if print(&applied, global, shape, *raw, Some(&wanted))? == 0 {
                 let next = format!("`netpath map dump {}` prints the keys there are", shape.name);
                 return Err(Error::NotFound { what: "row", name: wanted, next });
             }
-            print(global, shape, &rows, *raw)
         }
     }
+    Ok(Exit::Done)
 }
 
 fn shape(name: &str) -> Result<&'static MapShape, Error> {
@@ -86,11 +86,15 @@ fn shape(name: &str) -> Result<&'static MapShape, Error> {
     })
 }
 
-fn list(applied: &Applied, global: &Global) -> Result<Exit, Error> {
+fn list(applied: &Applied, global: &Global) -> Result<(), Error> {
     let mut report = Vec::new();
     let mut table = Table::new(&["NAME", "KIND", ">KEY", ">VALUE", ">ROWS", ">ROOM"]);
     for shape in maps::ALL {
-        let (rows, room) = (rows(&applied.tables, shape, &applied.names)?.len(), room(&applied.tables, shape)?);
+        let (mut rows, room) = (0_usize, datapath::capacity(&applied.root, shape)?);
+        rows::visit(applied, shape, &mut |_| {
+            rows += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
         let kind = match shape.kind {
             MapKind::Hash => "hash",
             MapKind::Array => "array",
@@ -107,15 +111,45 @@ fn list(applied: &Applied, global: &Global) -> Result<Exit, Error> {
             "rows": rows, "capacity": room, "capacity_field": shape.capacity_field,
         }));
     }
-    output::print(global.output, &report, || table.render())?;
-    Ok(Exit::Done)
+    output::print(global.output, &report, || table.render())
 }
 
-fn print(global: &Global, shape: &MapShape, rows: &[Row], raw: bool) -> Result<Exit, Error> {
+/// Prints the rows, or the one with the key that is wanted, by their keys; connections, of which there may be a million, as
+/// the kernel has them. Returns how many.
+fn print(
+    applied: &Applied,
+    global: &Global,
+    shape: &MapShape,
+    raw: bool,
+    wanted: Option<&str>,
+) -> Result<usize, Error> {
     let is_per_cpu = matches!(shape.kind, MapKind::PerCpuHash | MapKind::PerCpuArray);
-    let report: Vec<_> = rows.iter().map(|row| row.json(raw, is_per_cpu)).collect();
-    output::print(global.output, &report, || rows.iter().map(|row| row.text(raw)).collect())?;
-    Ok(Exit::Done)
+    let is_sorted = !matches!(shape.name, "FLOWS" | "BINDINGS");
+    let mut list = List::begin(global.output, "")?;
+    let mut item = |row: &Row| list.item(&row.json(raw, is_per_cpu), |_| row.text(raw));
+    let (mut kept, mut count) = (Vec::new(), 0);
+    rows::visit(applied, shape, &mut |row| {
+        let row = row();
+        if wanted.is_some_and(|key| !row.is(key)) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        count += 1;
+        match is_sorted {
+            true => kept.push(row),
+            false => return item(&row),
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    kept.sort_by_cached_key(Row::key_text);
+    for row in &kept {
+        if item(row)?.is_break() {
+            break;
+        }
+    }
+    if count > 0 || wanted.is_none() {
+        list.end()?;
+    }
+    Ok(count)
 }
 
 impl Row {
@@ -175,85 +209,4 @@ fn word(value: &Value) -> String {
         Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
-}
-
-fn room(tables: &Tables, shape: &MapShape) -> Result<u32, Error> {
-    let room = match shape.name {
-        "PORTS" => tables.ports.capacity(),
-        "ADDRESSES" => tables.addresses.capacity(),
-        "NETWORKS" => Ok(tables.networks.capacity()),
-        "UPLINKS" => tables.uplinks.capacity(),
-        "SEGMENTS" => tables.segments.capacity(),
-        "ENDPOINTS" => tables.endpoints.capacity(),
-        "FDB" => tables.fdb.capacity(),
-        "LEARNED" => tables.learned.capacity(),
-        "NEIGHBOURS" => tables.neighbours.capacity(),
-        "TUNNELS" => Ok(tables.tunnels.capacity()),
-        "NEXT_HOPS" => Ok(tables.next_hops.capacity()),
-        "FLOODS" => tables.floods.capacity(),
-        "NAMES" => tables.names.capacity(),
-        "COUNTERS" => Ok(tables.counters.capacity()),
-        "RETIRED" => Ok(tables.retired.capacity()),
-        _ => Ok(shape.capacity),
-    };
-    Ok(room?)
-}
-
-/// The rows of a map: of an array, those that are not all zero.
-fn rows(tables: &Tables, shape: &MapShape, names: &Names) -> Result<Vec<Row>, Error> {
-    let mut rows = match shape.name {
-        "PORTS" => hash(tables.ports.rows()?, Index::<DEVICE>, |v| v, names),
-        "ADDRESSES" => hash(tables.addresses.rows()?, |k| k, Index::<NUMBER>, names),
-        "NETWORKS" => array(tables.networks.rows()?, Index::<NETWORK>, names),
-        "UPLINKS" => hash(tables.uplinks.rows()?, |k| k, |v| v, names),
-        "SEGMENTS" => hash(tables.segments.rows()?, |k| k, |v| v, names),
-        "ENDPOINTS" => hash(tables.endpoints.rows()?, |k| k, |v| v, names),
-        "FDB" => hash(tables.fdb.rows()?, |k| k, |v| v, names),
-        "LEARNED" => hash(tables.learned.rows()?, |k| k, |v| v, names),
-        "NEIGHBOURS" => hash(tables.neighbours.rows()?, |k| k, |v| v, names),
-        "TUNNELS" => array(tables.tunnels.rows()?, Index::<TUNNEL>, names),
-        "NEXT_HOPS" => per_cpu_array(tables.next_hops.capacity(), |i| tables.next_hops.get(i), Index::<TUNNEL>, names)?,
-        "FLOODS" => hash(tables.floods.rows()?, |k| k, |v| v, names),
-        "NAMES" => hash(tables.names.rows()?, |k| k, |v| v, names),
-        "COUNTERS" => per_cpu_array(tables.counters.capacity(), |i| tables.counters.get(i), Index::<PORT>, names)?,
-        "RETIRED" => array(tables.retired.rows()?, Index::<NETWORK>, names),
-        "DROPS" => tables.drops.rows_by_cpu()?.iter().map(|(key, values)| Row::new(key, values, names)).collect(),
-        _ => Vec::new(),
-    };
-    rows.sort_by_cached_key(Row::key_text);
-    Ok(rows)
-}
-
-fn hash<K, V, DK: Decode, DV: Decode>(
-    rows: Vec<(K, V)>,
-    key: impl Fn(K) -> DK,
-    value: impl Fn(V) -> DV,
-    names: &Names,
-) -> Vec<Row> {
-    rows.into_iter().map(|(k, v)| Row::new(&key(k), &[value(v)], names)).collect()
-}
-
-fn array<K: Decode, V: Decode>(rows: Vec<V>, key: impl Fn(u32) -> K, names: &Names) -> Vec<Row> {
-    let used = (0..).zip(rows).filter(|(_, value)| !is_zero(value));
-    used.map(|(index, value)| Row::new(&key(index), &[value], names)).collect()
-}
-
-fn per_cpu_array<K: Decode, V: Decode, E>(
-    capacity: u32,
-    get: impl Fn(u32) -> Result<Option<Vec<V>>, E>,
-    key: impl Fn(u32) -> K,
-    names: &Names,
-) -> Result<Vec<Row>, E> {
-    let mut rows = Vec::new();
-    for index in 0..capacity {
-        match get(index)? {
-            Some(values) if !values.iter().all(is_zero) => rows.push(Row::new(&key(index), &values, names)),
-            _ => {}
-        }
-    }
-    Ok(rows)
-}
-
-fn is_zero<V: bytemuck::Pod>(value: &V) -> bool {
-    bytemuck::bytes_of(value).iter().all(|byte| *byte == 0)
 }

@@ -1,12 +1,11 @@
 //! `netpath show fdb`.
 
 use netpath_common::maps::{Destination, FdbKey, LEARNED_IDLE_NS};
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::Only;
 use crate::{
-    cli::{Global, applied::Applied, output, table::Table},
+    cli::{Global, applied::Applied, output, table::Table, terms},
     error::Error,
 };
 
@@ -32,7 +31,7 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, global: &Global) -> Result
     for (key, destination) in applied.tables.fdb.rows()? {
         stations.extend(station(applied, only, &key, &destination, None));
     }
-    let now = now_ns();
+    let now = terms::now_ns();
     for (key, learned) in applied.tables.learned.rows()? {
         let idle = now.saturating_sub(learned.last_seen_ns);
         // An idle row counts as absent.
@@ -70,10 +69,4 @@ fn station(
     let origin = if idle_seconds.is_some() { "learned" } else { "defined" };
     let wanted = only.wants(&network);
     wanted.then(|| Station { network, mac: key.mac.to_string(), kind, target, origin, idle_seconds })
-}
-
-/// The clock of the data path's timestamps (`bpf_ktime_get_coarse_ns` is CLOCK_MONOTONIC, too).
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -1,0 +1,149 @@
+//! Rows of connections, bindings, fragments and claimed ports.
+
+use netpath_common::{
+    maps::{
+        BLOCK_PORTS, BLOCKS, Binding, BindingKey, Flow, FlowKey, Fragment, FragmentKey, POOL_PROTOCOLS, flow_flags,
+        stage,
+    },
+    stage::ports,
+};
+use serde_json::{Value, json};
+
+use super::{Decode, Fields, flags, ip4, mac};
+use crate::cli::{
+    applied::Names,
+    terms::{self, next_hop, side},
+};
+
+decode! {
+    FlowKey: |this, names| [
+        "side": side(this.side, names),
+        "protocol": terms::protocol(this.protocol.into()),
+        "source": ip4(this.source),
+        "source_port": this.source_port,
+        "destination": ip4(this.destination),
+        "destination_port": this.destination_port,
+    ];
+    Flow: |this, names| [
+        "network": names.network(this.network),
+        "source": ip4(this.source),
+        "source_port": this.source_port,
+        "destination": ip4(this.destination),
+        "destination_port": this.destination_port,
+        "out": side(this.out, names),
+        "hop": next_hop(this, names).0,
+        "target": next_hop(this, names).1,
+        "port": if this.hop == netpath_common::maps::hop::LOCAL { names.port(this.slot).into() } else { Value::Null },
+        "mac": mac(this.mac),
+        "flags": flags(this.flags.into(), &[
+            (flow_flags::REPLY.into(), "reply"),
+            (flow_flags::INWARD.into(), "inward"),
+            (flow_flags::TRANSIT.into(), "transit"),
+            (flow_flags::BOUND.into(), "bound"),
+            (flow_flags::ANSWERED.into(), "answered"),
+        ]),
+        "state": terms::tcp_state(this.state),
+        "icmp_type": this.icmp_type,
+        "epoch": this.epoch,
+        "created": this.created,
+        "last_seen": this.last_seen,
+        "packets": this.packets,
+        "bytes": this.bytes,
+        "acknowledged": this.acknowledged,
+    ];
+    BindingKey: |this, names| [
+        "side": side(this.side, names),
+        "protocol": terms::protocol(this.protocol.into()),
+        "address": ip4(this.address),
+        "port": this.port,
+    ];
+    Binding: |this, names| [
+        "side": side(this.side, names),
+        "address": ip4(this.address),
+        "port": this.port,
+        "expires": this.expires,
+    ];
+    FragmentKey: |this, names| [
+        "side": side(this.side, names),
+        "protocol": terms::protocol(this.protocol.into()),
+        "source": ip4(this.source),
+        "destination": ip4(this.destination),
+        "id": this.id,
+    ];
+    Fragment: |this, _names| [
+        "source_port": this.source_port,
+        "destination_port": this.destination_port,
+        "id": this.id,
+        "seen": this.seen,
+    ];
+}
+
+/// A word of PORT_BLOCKS: its index.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(in super::super) struct Block(pub(in super::super) u32);
+
+impl Decode for Block {
+    fn decode(&self, names: &Names) -> Fields {
+        let (pool, block) = (self.0 / (POOL_PROTOCOLS * BLOCKS), self.0 % BLOCKS);
+        let protocol = ["tcp", "udp", "icmp"][(self.0 / BLOCKS % POOL_PROTOCOLS) as usize];
+        let first = block * BLOCK_PORTS;
+        vec![
+            ("address", names.port_pool(pool).into()),
+            ("protocol", protocol.into()),
+            ("ports", format!("{first}-{}", first + BLOCK_PORTS - 1).into()),
+        ]
+    }
+
+    fn hex(&self) -> String {
+        super::hex(self)
+    }
+}
+
+/// Its bits: the ports that are given out, counted from the block's first.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(in super::super) struct Claimed(pub(in super::super) u64);
+
+impl Decode for Claimed {
+    fn decode(&self, _: &Names) -> Fields {
+        let is_set = |bit: &u16| self.0 & ports::bit_of(*bit) != 0;
+        let taken: Vec<u16> = (0..BLOCK_PORTS as u16).filter(is_set).collect();
+        vec![("count", taken.len().into()), ("taken", taken.into())]
+    }
+
+    fn hex(&self) -> String {
+        super::hex(self)
+    }
+}
+
+/// A row of STAGES.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(in super::super) struct Stage(pub(in super::super) u32);
+
+impl Decode for Stage {
+    fn decode(&self, _: &Names) -> Fields {
+        let known = stage::PROGRAMS.iter().find(|(row, _)| *row == self.0);
+        vec![("stage", known.map_or_else(|| Value::from(self.0), |(_, name)| Value::from(*name)))]
+    }
+
+    fn hex(&self) -> String {
+        super::hex(self)
+    }
+}
+
+/// A program, by its id.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(in super::super) struct ProgramId(pub(in super::super) u32);
+
+impl Decode for ProgramId {
+    fn decode(&self, _: &Names) -> Fields {
+        vec![("program", self.0.into())]
+    }
+
+    fn hex(&self) -> String {
+        super::hex(self)
+    }
+}
