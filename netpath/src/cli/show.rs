@@ -1,16 +1,22 @@
-//! `netpath show networks|ports|fdb|counters|drops`: what is in force, and what passed.
+//! `netpath show networks|ports|fdb|counters|drops|nat|flows|rules`: what is in force, and what passed.
 
 mod counters;
 mod fdb;
+mod flows;
+mod nat;
 mod networks;
 mod ports;
+mod rules;
+
+use std::net::Ipv4Addr;
 
 use clap::ValueEnum;
+use netpath_common::maps::{Flow, FlowKey};
 
 use super::{Exit, Global, applied::Applied};
 use crate::error::Error;
 
-/// Show networks, ports, where MAC addresses live, packets that passed, packets that were refused
+/// Show networks, ports, where MAC addresses live, what passed and what was refused, NAT, connections, rules
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to show
@@ -19,6 +25,38 @@ pub(super) struct Args {
     /// Only this network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// What is shown of `nat`, `flows` and `rules`.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Only what has this address on either side (nat, flows, rules)
+    #[arg(long, value_name = "IP")]
+    address: Option<Ipv4Addr>,
+    /// Only what has this port or ICMP identifier on either side (nat, flows)
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// The bindings in force, too (nat)
+    #[arg(long)]
+    bindings: bool,
+    /// What has been idle for too long and counts as absent, too (flows, nat --bindings)
+    #[arg(long)]
+    all: bool,
+}
+
+impl Which {
+    /// Any of these addresses, any of these ports.
+    fn has(&self, addresses: &[[u8; 4]], ports: &[u16]) -> bool {
+        self.address.is_none_or(|wanted| addresses.contains(&wanted.octets()))
+            && self.port.is_none_or(|wanted| ports.contains(&wanted))
+    }
+
+    fn has_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        let ports = [key.source_port, key.destination_port, flow.source_port, flow.destination_port];
+        self.has(&[key.source, key.destination, flow.source, flow.destination], &ports)
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -33,6 +71,12 @@ enum What {
     Counters,
     /// Refused packets of each network, by reason
     Drops,
+    /// Public addresses, where NAT is done, ports and bindings in use
+    Nat,
+    /// Connections, both directions in one
+    Flows,
+    /// Rules of firewalls and ACLs, in the order in which they are asked
+    Rules,
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
@@ -44,6 +88,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         What::Fdb => fdb::show(&applied, only, global)?,
         What::Counters => counters::show(&applied, only, global)?,
         What::Drops => networks::show_drops(&applied, only, global)?,
+        What::Nat => nat::show(&applied, only, &args.which, global)?,
+        What::Flows => flows::show(&applied, only, &args.which, global)?,
+        What::Rules => rules::show(&applied, only, &args.which, global)?,
     }
     Ok(Exit::Done)
 }

@@ -2,10 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use netpath_common::{
-    Address,
-    maps::{Flow, FlowKey, ForwardKey, PUBLIC_SIDE, flow_flags, flow_state, hop},
-};
+use netpath_common::maps::{Flow, FlowKey, ForwardKey, PUBLIC_SIDE, flow_flags, flow_state, hop};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::applied::Names;
@@ -127,7 +124,6 @@ pub(super) fn duration(seconds: u64) -> String {
         _ => format!("{days}d{}h", hours % 24),
     }
 }
-
 
 #[cfg(test)]
 mod tests {

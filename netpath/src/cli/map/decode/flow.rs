@@ -107,14 +107,24 @@ pub(in super::super) struct Claimed(pub(in super::super) u64);
 
 impl Decode for Claimed {
     fn decode(&self, _: &Names) -> Fields {
-        let is_set = |bit: &u16| self.0 & ports::bit_of(*bit) != 0;
-        let taken: Vec<u16> = (0..BLOCK_PORTS as u16).filter(is_set).collect();
-        vec![("count", taken.len().into()), ("taken", taken.into())]
+        vec![("count", self.0.count_ones().into()), ("taken", runs(self.0).into())]
     }
 
     fn hex(&self) -> String {
         super::hex(self)
     }
+}
+
+/// The bits that are set, as ranges.
+fn runs(word: u64) -> Vec<String> {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for bit in (0..BLOCK_PORTS as u16).filter(|bit| word & ports::bit_of(*bit) != 0) {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == bit => *last = bit,
+            _ => runs.push((bit, bit)),
+        }
+    }
+    runs.into_iter().map(|(first, last)| terms::range(first, last)).collect()
 }
 
 /// A row of STAGES.
@@ -145,5 +155,15 @@ impl Decode for ProgramId {
 
     fn hex(&self) -> String {
         super::hex(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ports_given_out_are_shown_as_ranges() {
+        assert_eq!(super::runs(0b1011_0001), ["0", "4-5", "7"]);
+        assert_eq!(super::runs(u64::MAX), ["0-63"]);
+        assert!(super::runs(0).is_empty());
     }
 }
