@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{Edit, Object, object::Reader};
-use crate::compile::Rows;
+use crate::compile::{Rows, Table};
 
 /// What happens to one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,19 +39,53 @@ pub struct Line {
 pub fn group(edits: &[Edit], actual: &Rows, desired: &Rows, devices: &HashMap<u32, String>) -> Vec<Group> {
     let (old, new) = (Reader::of(actual, devices), Reader::of(desired, devices));
     let mut groups: BTreeMap<Object, Vec<Line>> = BTreeMap::new();
+    let mut rules: BTreeMap<Object, Rules> = BTreeMap::new();
     for edit in edits {
         let (reader, row) = match (&edit.before, &edit.after) {
             (_, Some(row)) => (&new, row),
             (Some(row), None) => (&old, row),
             (None, None) => continue,
         };
+        if row.table() == Table::Rules {
+            rules.entry(reader.owner(row)).or_default().count(edit.sign());
+            continue;
+        }
         let text = reader.describe(row);
         let before = edit.before.as_ref().filter(|_| edit.after.is_some());
         let was = before.map(|row| old.describe(row)).filter(|was| *was != text);
         let line = Line { sign: edit.sign(), map: row.table().shape().name, row: text, was };
         groups.entry(reader.owner(row)).or_default().push(line);
     }
+    for (object, rules) in rules {
+        groups.entry(object).or_default().push(rules.line());
+    }
     groups.into_iter().map(|(object, edits)| Group { sign: sign(&edits), object: object.to_string(), edits }).collect()
+}
+
+/// Rules of one object: a list has thousands of rows, and is one line.
+#[derive(Default)]
+struct Rules {
+    added: usize,
+    changed: usize,
+    removed: usize,
+}
+
+impl Rules {
+    fn count(&mut self, sign: char) {
+        match sign {
+            '+' => self.added += 1,
+            '-' => self.removed += 1,
+            _ => self.changed += 1,
+        }
+    }
+
+    fn line(&self) -> Line {
+        let counts = [('+', self.added), ('~', self.changed), ('-', self.removed)];
+        let present: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        let sign = if let [(sign, _)] = present[..] { sign } else { '~' };
+        let counts: Vec<String> = present.iter().map(|(sign, count)| format!("{sign}{count}")).collect();
+        Line { sign, map: Table::Rules.shape().name, row: format!("rules: {}", counts.join(" ")), was: None }
+    }
 }
 
 fn sign(edits: &[Line]) -> char {

@@ -1,6 +1,10 @@
 //! What a row belongs to, for a plan that speaks of networks and NICs instead of maps.
 
-use std::{collections::HashMap, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::IpAddr,
+};
 
 use netpath_common::{
     Address, Mac,
@@ -25,7 +29,7 @@ pub enum Object {
     Tunnel(String),
     /// A public link: `physical network/VLAN id`.
     PublicLink(String),
-    /// The rules of all networks.
+    /// Rules that no list has.
     Rules,
     /// A network.
     Network(String),
@@ -62,6 +66,8 @@ pub(super) struct Reader<'r> {
     devices: &'r HashMap<u32, String>,
     /// Instances by network and MAC address.
     instances: HashMap<(&'r str, Mac), &'r str>,
+    /// The networks that lists of rules are of: by first row, with the one behind the last.
+    lists: BTreeMap<u32, (u32, u32)>,
     /// Local stations by slot.
     slots: HashMap<u32, (&'r str, &'r str, Mac)>,
 }
@@ -73,7 +79,15 @@ impl<'r> Reader<'r> {
         let slots: HashMap<_, _> =
             rows.names.range(ports).filter_map(|(key, name)| Some((key.index, port(name)?))).collect();
         let instances = slots.values().map(|(network, instance, mac)| ((*network, *mac), *instance)).collect();
-        Self { rows, devices, instances, slots }
+        Self { rows, devices, instances, lists: lists(rows), slots }
+    }
+
+    /// The network that a rule is one of; of several with the same rules, one.
+    fn rule_owner(&self, place: u32) -> Object {
+        match self.lists.range(..=place).next_back() {
+            Some((_, (end, network))) if place < *end => self.network(*network),
+            _ => Object::Rules,
+        }
     }
 
     fn name(&self, kind: u32, index: u32) -> String {
@@ -143,7 +157,7 @@ impl<'r> Reader<'r> {
             Row::Segments(_, segment) if segment.flags & segment_flags::PUBLIC != 0 => self.link(segment.network),
             Row::Segments(_, segment) => self.network(segment.network),
             Row::Upstreams(index, _) => self.link(*index),
-            Row::Rules(..) => Object::Rules,
+            Row::Rules(place, _) => self.rule_owner(*place),
             Row::StaticNat(key, _) => self.network(key.network),
             Row::Forwards((_, key), row) if row.flags & forward_flags::RESERVED != 0 => {
                 self.link(u32::from_be_bytes(key.side) & !PUBLIC_SIDE)
@@ -164,15 +178,6 @@ impl<'r> Reader<'r> {
                 let (device, on) = (self.device(row.ifindex), prefix(row.prefix, row.mask));
                 format!("device {device} has {on} on VLAN {}, gateway {}", row.vlan, ip(row.gateway))
             }
-            Row::Rules(index, row) => {
-                let word = if row.allow == 0 { "refuses" } else { "allows" };
-                let (from, to) = (prefix(row.source, row.source_mask), prefix(row.destination, row.destination_mask));
-                let ports = format!("ports {}-{}", row.first_port, row.last_port);
-                format!(
-                    "place {index}: rule {} {word} protocol {} {ports} from {from} to {to}",
-                    row.number, row.protocol
-                )
-            }
             Row::StaticNat(key, row) => format!("{} is {} outside", ip(key.address), ip(row.address)),
             Row::Forwards((bits, key), row) => {
                 let first = u16::from_be_bytes(key.port);
@@ -188,6 +193,7 @@ impl<'r> Reader<'r> {
                 format!("{}/{} is in {to}, via {}", ip(key.address), bits.saturating_sub(32), ip(row.via))
             }
             Row::PublicAddress(key, row) => format!("{} has {} ingress rules", ip(key.address), row.ingress.count),
+            Row::Gateways(_, row) if row.flags == 0 => format!("no gateway, epoch {}", row.epoch),
             Row::Gateways(_, row) => {
                 let rules = row.egress.count + row.acl_ingress.count + row.acl_egress.count;
                 let (on, pool) = (prefix(row.prefix, row.mask), row.pool_count);
@@ -247,6 +253,17 @@ impl<'r> Reader<'r> {
             row => self.describe_gateway(row),
         }
     }
+}
+
+/// Where lists of rules stand, and of which network they are.
+fn lists(rows: &Rows) -> BTreeMap<u32, (u32, u32)> {
+    let gateways = rows.gateways.iter().flat_map(|(index, row)| {
+        [row.egress, row.acl_ingress, row.acl_egress].map(|list| (list.start, list.count, *index))
+    });
+    let public = rows.public_address.values().map(|row| (row.ingress.start, row.ingress.count, row.network));
+    let forwards = rows.forwards.values().map(|row| (row.sources_start, row.sources_count, row.network));
+    let lists = gateways.chain(public).chain(forwards).filter(|(_, count, _)| *count > 0);
+    lists.map(|(start, count, network)| (start, (start.saturating_add(count), network))).collect()
 }
 
 fn is_none(address: &Address) -> bool {

@@ -69,3 +69,17 @@ pub fn tunnel_device(zone: &Zone, devices: &[Device], is_own: bool) -> Option<Tu
 }
 
 pub const TWO_TENANTS: &str = include_str!("../../../examples/two-tenants.yaml");
+
+pub const GATEWAY: &str = include_str!("../../../examples/gateway.yaml");
+
+/// Adds `row` to the rows of an object of `text`, below the line that is `after`.
+pub fn with(text: &str, after: &str, row: &str) -> String {
+    assert!(text.contains(after), "the document has no {after:?}");
+    text.replacen(after, &format!("{after}\n{row}"), 1)
+}
+
+/// The index of what is called `name`.
+pub fn index(rows: &Rows, kind: u32, name: &str) -> u32 {
+    let mut names = rows.names.iter().filter(|(key, known)| key.kind == kind && *known == name);
+    names.next().unwrap_or_else(|| panic!("nothing is called {name}")).0.index
+}

@@ -1,0 +1,107 @@
+//! Epochs: what makes a network's flows be judged again, and what does not.
+
+use netpath::{compile::Rows, reconcile::reconcile};
+use netpath_common::maps::name_kind;
+
+use crate::host::{GATEWAY, compiled, devices, index, with, zone};
+
+const NETWORKS: [&str; 4] = ["acme-web", "globex-web", "initech-front", "initech-back"];
+
+fn rows(text: &str, existing: &Rows) -> Rows {
+    compiled(&zone(text), "kvm1", &devices(), existing).rows
+}
+
+fn epoch(rows: &Rows, name: &str) -> u32 {
+    rows.gateways[&index(rows, name_kind::NETWORK, name)].epoch
+}
+
+/// The networks whose epoch another document counts up.
+fn counted(text: &str) -> Vec<&'static str> {
+    let before = rows(GATEWAY, &Rows::default());
+    let after = rows(text, &before);
+    NETWORKS.into_iter().filter(|name| epoch(&after, name) != epoch(&before, name)).collect()
+}
+
+#[test]
+fn the_first_epoch_is_one_and_nothing_new_leaves_it() {
+    let rows = rows(GATEWAY, &Rows::default());
+    assert!(rows.gateways.values().all(|row| row.epoch == 1));
+    assert_eq!(reconcile(&rows, &self::rows(GATEWAY, &rows)), []);
+    assert_eq!(counted(GATEWAY), [""; 0]);
+}
+
+#[test]
+fn a_change_of_policy_is_its_networks_alone() {
+    assert_eq!(
+        counted(&with(GATEWAY, "        - {protocol: tcp, ports: 443}", "        - {protocol: tcp, ports: 80}")),
+        ["acme-web"]
+    );
+    assert_eq!(counted(&GATEWAY.replacen("offering: closed", "offering: open", 1)), ["acme-web"]);
+    assert_eq!(counted(&GATEWAY.replacen("ports: 8000-8099}\n", "ports: 8000-8098}\n", 2)), ["acme-web"]);
+    assert_eq!(
+        counted(&GATEWAY.replacen("public: 198.51.100.21, protocol: all", "public: 198.51.100.21, protocol: tcp", 1)),
+        ["globex-web"]
+    );
+}
+
+#[test]
+fn a_change_of_nat_is_its_networks_alone() {
+    assert_eq!(counted(&GATEWAY.replacen("198.51.100.20", "198.51.100.40", 1)), ["globex-web"]);
+    assert_eq!(counted(&GATEWAY.replace("198.51.100.21", "198.51.100.41")), ["globex-web"]);
+    assert_eq!(
+        counted(&GATEWAY.replacen("    nat_host: kvm1\n    source_nat: [", "    nat_host: kvm2\n    source_nat: [", 1)),
+        ["acme-web"]
+    );
+    assert_eq!(counted(&GATEWAY.replacen(", cidrs: [198.51.100.0/24]}", "}", 1)), ["acme-web"]);
+    // The router of VLAN 900 is that of acme-web's addresses on kvm1; initech's NAT is on kvm2.
+    assert_eq!(counted(&GATEWAY.replacen("gateway: 203.0.113.1}", "gateway: 203.0.113.2}", 1)), ["acme-web"]);
+}
+
+#[test]
+fn a_station_that_moves_counts_for_those_who_route_to_it() {
+    assert_eq!(
+        counted(&GATEWAY.replacen("ip: 10.1.1.13, host: kvm3", "ip: 10.1.1.13, host: kvm2", 1).replacen(
+            "host: kvm2, device: vnet0}\n\n",
+            "host: kvm2, device: vnet9}\n\n",
+            1
+        )),
+        ["acme-web"]
+    );
+    let moved = GATEWAY.replacen("host: kvm2, device: vnet1}", "host: kvm3, device: vnet7}", 1);
+    assert_eq!(counted(&moved), ["initech-front", "initech-back"]);
+    let acl = GATEWAY.replacen("ports: 5432", "ports: 5433", 1);
+    assert_eq!(counted(&acl), ["initech-front", "initech-back"], "the front's connections end at the back's ACL");
+}
+
+#[test]
+fn what_concerns_no_gateway_counts_for_nobody() {
+    assert_eq!(
+        counted(&GATEWAY.replacen("device: vnet0}\n\n", "device: vnet8}\n\n", 1)),
+        [""; 0],
+        "another host's device"
+    );
+    let more = "  - {name: kvm4, tunnel_address: 192.0.2.14, uplinks: {guest: eth1, trunk: eth2}}\n\nofferings:";
+    assert_eq!(counted(&GATEWAY.replacen("\nofferings:", more, 1)), [""; 0], "one more host");
+}
+
+#[test]
+fn a_network_that_goes_leaves_its_epoch_behind_and_the_next_one_has_another() {
+    let before = rows(GATEWAY, &Rows::default());
+    let globex = index(&before, name_kind::NETWORK, "globex-web");
+    let (head, rest) = GATEWAY.split_once("  # The very same addresses").unwrap();
+    let (_, tail) = rest.split_once("  # Two tiers").unwrap();
+    let gone = rows(&format!("{head}  # Two tiers{tail}"), &before);
+    let left = *gone.gateways[&globex];
+    assert_eq!(left, netpath_common::maps::Gateway { epoch: 2, ..Default::default() });
+    assert_eq!(rows(&format!("{head}  # Two tiers{tail}"), &gone).gateways[&globex].epoch, 2, "once");
+    let again = rows(GATEWAY, &gone);
+    assert_eq!((index(&again, name_kind::NETWORK, "globex-web"), epoch(&again, "globex-web")), (globex, 3));
+}
+
+#[test]
+fn an_epoch_is_never_zero() {
+    let mut before = rows(GATEWAY, &Rows::default());
+    before.gateways.values_mut().for_each(|row| row.epoch = u32::MAX);
+    let after = rows(&GATEWAY.replacen("offering: closed", "offering: open", 1), &before);
+    assert_eq!((epoch(&after, "acme-web"), epoch(&after, "globex-web")), (1, u32::MAX));
+}
