@@ -133,6 +133,8 @@ drop_reasons! {
     MalformedTransport = 49 => "malformed_transport",
     /// A public port's source list does not have the sender.
     ForwardDenied = 50 => "forward_denied",
+    /// Another station of a public link claims a public address of this host; it was not believed.
+    AddressConflict = 51 => "address_conflict",
 }
 
 #[cfg(test)]

@@ -28,7 +28,16 @@ pub const REPLY: u16 = 2;
 /// [`DropReason::MalformedArp`] where it is short, not for Ethernet and IPv4, or of another operation.
 #[inline(always)]
 pub fn parse<P: Packet + ?Sized>(pkt: &P, frame: &Frame) -> Result<Arp, DropReason> {
-    let arp = pkt.header::<ArpHdr>(frame.l3).ok_or(DropReason::MalformedArp)?;
+    parse_at(pkt, frame.l3)
+}
+
+/// Reads the ARP packet at `offset` bytes.
+///
+/// # Errors
+/// As [`parse`].
+#[inline(always)]
+pub fn parse_at<P: Packet + ?Sized>(pkt: &P, offset: usize) -> Result<Arp, DropReason> {
+    let arp = pkt.header::<ArpHdr>(offset).ok_or(DropReason::MalformedArp)?;
     let operation = u16::from_be_bytes(arp.oper);
     let ethernet_and_ipv4 = arp.htype == [0, 1] && arp.ptype == [8, 0] && arp.hlen == 6 && arp.plen == 4;
     if !ethernet_and_ipv4 || (operation != REQUEST && operation != REPLY) {
@@ -47,18 +56,30 @@ impl Arp {
     /// The reply that says `owner` has the address asked for, with its Ethernet header.
     #[inline(always)]
     pub fn reply(&self, owner: Mac) -> (EthHdr, ArpHdr) {
-        let eth = EthHdr { dst_addr: self.sender.0, src_addr: owner.0, ether_type: EtherType::ARP.0.to_be() };
-        let arp = ArpHdr {
-            htype: [0, 1],
-            ptype: [8, 0],
-            hlen: 6,
-            plen: 4,
-            oper: REPLY.to_be_bytes(),
-            sha: owner.0,
-            spa: self.target_address,
-            tha: self.sender.0,
-            tpa: self.sender_address,
-        };
-        (eth, arp)
+        packet(REPLY, (owner, self.target_address), (self.sender, self.sender_address), self.sender)
     }
+}
+
+/// The request of `sender` for who has `target`, with its Ethernet header: to everybody, or to the one station that had
+/// the address last (RFC 1122 §2.3.2.1).
+#[inline(always)]
+pub fn request(sender: (Mac, [u8; 4]), target: [u8; 4], to: Mac) -> (EthHdr, ArpHdr) {
+    packet(REQUEST, sender, (Mac::ZERO, target), to)
+}
+
+#[inline(always)]
+fn packet(operation: u16, sender: (Mac, [u8; 4]), target: (Mac, [u8; 4]), to: Mac) -> (EthHdr, ArpHdr) {
+    let eth = EthHdr { dst_addr: to.0, src_addr: sender.0.0, ether_type: EtherType::ARP.0.to_be() };
+    let arp = ArpHdr {
+        htype: [0, 1],
+        ptype: [8, 0],
+        hlen: 6,
+        plen: 4,
+        oper: operation.to_be_bytes(),
+        sha: sender.0.0,
+        spa: sender.1,
+        tha: target.0.0,
+        tpa: target.1,
+    };
+    (eth, arp)
 }

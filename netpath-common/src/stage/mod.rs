@@ -3,6 +3,7 @@
 pub mod antispoof;
 pub mod arp;
 pub mod martian;
+pub mod neighbour;
 pub mod policy;
 pub mod ports;
 pub mod tcp;
