@@ -9,7 +9,7 @@ const START: u32 = 1000;
 
 fn known() -> Resolved {
     let mut row = Resolved::default();
-    confirm(&mut row, ROUTER, START);
+    confirm(&mut row, Resolved::word(ROUTER), START);
     row
 }
 
@@ -55,7 +55,7 @@ fn r13_whoever_does_not_answer_for_three_seconds_is_unreachable_and_asked_again_
     let (ask, unreachable) = (state::ASK, state::UNREACHABLE);
     assert_eq!(seen, [ask, ask, ask, ask, unreachable, unreachable, unreachable, ask, ask]);
     assert_eq!(advance(&mut row, START + 8), state::WAIT);
-    confirm(&mut row, ROUTER, START + 8);
+    confirm(&mut row, Resolved::word(ROUTER), START + 8);
     assert!(is_fresh(&row, START + 8));
 }
 

@@ -19,6 +19,7 @@ use crate::{
     handover::Handover,
     learn, maps,
     packet::{Rewrite as _, TcPacket},
+    public,
     redirect::Verdict,
     vlan,
 };
@@ -69,7 +70,7 @@ pub fn uplink(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason
     }
 }
 
-/// A frame of a VLAN or untagged network, in its tag if it has one.
+/// A frame of a VLAN or untagged network, or of a public link, in its tag if it has one.
 #[inline(always)]
 fn on_segment(
     pkt: &mut TcPacket,
@@ -78,6 +79,9 @@ fn on_segment(
     host: Host,
     owner: &mut u32,
 ) -> Result<Verdict, DropReason> {
+    if arrival::has(segment, segment_flags::PUBLIC) {
+        return public::arrive(pkt, segment.network, tagged, owner);
+    }
     *owner = segment.network;
     if is_the_bridges(pkt, segment, 0)? {
         return Ok(Verdict::PASS);

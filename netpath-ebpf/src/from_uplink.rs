@@ -94,6 +94,9 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
         return Ok(Verdict::PASS);
     }
     let Some(segment) = arrival::segment(ifindex, 0, u32::from(vid)) else { return Ok(Verdict::PASS) };
+    if arrival::has(&segment, segment_flags::PUBLIC) {
+        return Ok(Verdict::PASS);
+    }
     *owner = segment.network;
     let mut inner = Inner::read(pkt, 0)?;
     inner.l3 += VlanHdr::LEN;

@@ -247,6 +247,13 @@ impl TcPacket {
         tpid.is_tag().then_some((tpid, u16::from_be_bytes([c, d])))
     }
 
+    /// Whether the device took the outermost VLAN tag off the frame.
+    #[inline(always)]
+    pub fn has_offloaded_tag(&self) -> bool {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.skb).vlan_present != 0 }
+    }
+
     /// Takes the outermost VLAN tag off.
     #[inline(always)]
     pub fn pop_tag(&mut self) -> Result<(), DropReason> {

@@ -1,78 +1,130 @@
-//! The link layer of the public side: who has an address there, and frames to them.
+//! The public side of a host: public addresses on an uplink, and the stations beside them.
+//!
+//! ```text
+//!   in    a public address of this host, to the uplink's MAC address ──► tag off, to the gateway
+//!         ARP for one of them ──► answered;  an answer that was asked for ──► noted
+//!         everything else on the link is the host's: passed as it is
+//!   out   Ethernet header, tag, out of the uplink; where the next hop is not known, the packet becomes the question
+//! ```
+
+mod neighbour;
+mod out;
 
 use netpath_common::{
-    DropReason, Mac,
+    DropReason, Mac, Packet as _,
     frame::EtherType,
-    maps::{Flow, PUBLIC_SIDE, PublicKey, Resolved, Upstream, hop},
+    maps::{PUBLIC_SIDE, PublicAddress, PublicKey, Resolved, Upstream, public_flags, stage},
+    stage::arp::{self, Arp},
 };
-use network_types::eth::EthHdr;
+use network_types::{eth::EthHdr, ip::Ipv4Hdr, vlan::VlanHdr};
 
-use crate::{maps, packet::TcPacket, redirect::Verdict};
+pub use self::{
+    neighbour::{Hop, next_hop, state},
+    out::send,
+};
+use crate::{
+    account,
+    handover::Handover,
+    maps,
+    packet::{Rewrite as _, TcPacket},
+    redirect::Verdict,
+};
+use neighbour::Heard;
 
-/// Who takes a packet on a public link.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Hop {
-    /// The MAC address, for [`state::READY`] and [`state::REFRESH`].
-    pub mac: Mac,
-    /// [`state`].
-    pub state: u8,
-    /// Zero.
-    pub pad: u8,
+/// What becomes of an ARP packet. A number and not a [`Verdict`]: it crosses a call.
+mod outcome {
+    pub const PASS: u32 = 0;
+    pub const ANSWER: u32 = 1;
+    pub const CONSUMED: u32 = 2;
 }
 
-/// What is known of a next hop: [`Hop::state`].
-pub mod state {
-    /// Nothing has to be known.
-    pub const NONE: u8 = 0;
-    /// The MAC address is known and was confirmed lately.
-    pub const READY: u8 = 1;
-    /// The MAC address is known, and it is time to ask again.
-    pub const REFRESH: u8 = 2;
-    /// Nobody has answered yet.
-    pub const UNKNOWN: u8 = 3;
-    /// Nobody has answered for some time.
-    pub const UNREACHABLE: u8 = 4;
-}
-
-impl Hop {
-    /// Not on a public link.
-    pub const NONE: Self = Self { mac: Mac::ZERO, state: state::NONE, pad: 0 };
-}
-
-/// Who takes packets to `destination` on the link with this index.
+/// A public link of this host.
 #[inline(always)]
-pub fn next_hop(kind: u8, link: u32, destination: [u8; 4], _now: u32) -> Hop {
-    let row = if kind == hop::UPSTREAM {
-        maps::UPSTREAM_MACS.get(link)
-    } else {
-        let key = PublicKey { side: PUBLIC_SIDE | link, address: destination };
-        // SAFETY: one word is read.
-        unsafe { maps::ON_LINK.get(key) }
+pub fn link(index: u32) -> Option<&'static Upstream> {
+    maps::UPSTREAMS.get(index).filter(|link| link.ifindex != 0)
+}
+
+/// A public address of this host on a link.
+#[inline(always)]
+pub fn address(index: u32, address: [u8; 4]) -> Option<&'static PublicAddress> {
+    let side = PUBLIC_SIDE | index;
+    // SAFETY: `side` tells whether the row is still one of the link that was asked for.
+    unsafe { maps::PUBLIC_ADDRESS.get(PublicKey { side, address }) }.filter(|row| row.side == side)
+}
+
+/// A frame on public link `index`, in its tag if it has one. `owner` becomes the network whose address it is for.
+#[inline(always)]
+pub fn arrive(pkt: &mut TcPacket, index: u32, tagged: bool, owner: &mut u32) -> Result<Verdict, DropReason> {
+    let (Some(link), Some(eth)) = (link(index), pkt.header::<EthHdr>(0)) else { return Ok(Verdict::PASS) };
+    let (destination, mut ether_type) = (Mac(eth.dst_addr), EtherType(u16::from_be(eth.ether_type)));
+    let mut l3 = EthHdr::LEN;
+    if ether_type.is_tag() && tagged && !pkt.has_offloaded_tag() {
+        let Some(tag) = pkt.header::<VlanHdr>(EthHdr::LEN) else { return Ok(Verdict::PASS) };
+        ether_type = EtherType(u16::from_be(tag.ether_type));
+        l3 += VlanHdr::LEN;
+    }
+    match ether_type {
+        EtherType::IPV4 if destination == link.mac => {
+            let Some(ip) = pkt.header::<Ipv4Hdr>(l3) else { return Ok(Verdict::PASS) };
+            let Some(row) = address(index, ip.dst_addr) else { return Ok(Verdict::PASS) };
+            *owner = row.network;
+            if tagged {
+                pkt.pop_tag()?;
+            }
+            Handover::new(PUBLIC_SIDE | index, 0, row.network).to(pkt, stage::GATEWAY);
+            Err(DropReason::RoutedTooOften)
+        }
+        EtherType::ARP => match hear(pkt, index, l3, destination == link.mac) {
+            outcome::ANSWER => answer(pkt, link, l3, tagged),
+            outcome::CONSUMED => Ok(Verdict::CONSUMED),
+            _ => Ok(Verdict::PASS),
+        },
+        _ => Ok(Verdict::PASS),
+    }
+}
+
+/// What an ARP packet is to this host. What cannot be read, and a group for a sender, tells nothing.
+#[inline(never)]
+fn hear(pkt: &TcPacket, index: u32, l3: usize, to_uplink: bool) -> u32 {
+    let Ok(arp) = arp::parse_at(pkt, l3) else { return outcome::PASS };
+    let Some(link) = link(index) else { return outcome::PASS };
+    if arp.sender.is_group() || arp.sender == link.mac || arp.sender == Mac::ZERO {
+        return outcome::PASS;
+    }
+    if let Some(row) = address(index, arp.sender_address) {
+        account::dropped(row.network, DropReason::AddressConflict);
+        return outcome::PASS;
+    }
+    let note = |heard: Heard| {
+        neighbour::note(index, Resolved::word(arp.sender), u32::from_ne_bytes(arp.sender_address), heard as u32);
     };
-    match row.and_then(Resolved::known) {
-        Some(mac) => Hop { mac, state: state::READY, pad: 0 },
-        None => Hop { mac: Mac::ZERO, state: state::UNKNOWN, pad: 0 },
+    if arp.sender_address == arp.target_address {
+        note(Heard::Announcement);
+        return outcome::PASS;
     }
+    let Some(ours) = address(index, arp.target_address) else { return outcome::PASS };
+    if arp.operation == arp::REQUEST {
+        note(Heard::Request);
+        return outcome::ANSWER;
+    }
+    if !to_uplink {
+        return outcome::PASS;
+    }
+    note(Heard::Reply);
+    // The host asks with the address too: the answer may be to its question.
+    if ours.flags & public_flags::HOST != 0 { outcome::PASS } else { outcome::CONSUMED }
 }
 
-/// Sends a rewritten packet out of a public link.
-#[inline(always)]
-pub fn send(pkt: &mut TcPacket, flow: &Flow, hop: Hop) -> Result<Verdict, DropReason> {
-    let link = maps::UPSTREAMS.get(flow.target).ok_or(DropReason::NoRoute)?;
-    if hop.state == state::UNKNOWN {
-        return Err(DropReason::NeighbourUnresolved);
+/// Turns a request for a public address into the reply.
+#[inline(never)]
+fn answer(pkt: &mut TcPacket, link: &Upstream, l3: usize, tagged: bool) -> Result<Verdict, DropReason> {
+    let request: Arp = arp::parse_at(pkt, l3)?;
+    if tagged {
+        pkt.pop_tag()?;
     }
-    transmit(pkt, link, hop.mac)
-}
-
-/// Puts the frame on the link.
-#[inline(always)]
-pub fn transmit(pkt: &mut TcPacket, link: &Upstream, mac: Mac) -> Result<Verdict, DropReason> {
-    let eth = EthHdr { dst_addr: mac.0, src_addr: link.mac.0, ether_type: EtherType::IPV4.0.to_be() };
-    pkt.overwrite(0, &eth)?;
-    if link.vlan != 0 {
-        pkt.push_tag(link.vlan)?;
-    }
+    let (eth, reply) = request.reply(link.mac);
+    pkt.write(0, &eth)?;
+    pkt.write(EthHdr::LEN, &reply)?;
+    out::push_tag(pkt, link)?;
     Ok(Verdict::redirect(link.ifindex))
 }

@@ -5,7 +5,7 @@
 //!     └──PATIENCE s──► unreachable ──PATIENCE s──► asked
 //! ```
 
-use crate::{Mac, maps::Resolved};
+use crate::maps::Resolved;
 
 /// An answer is taken for true for this many seconds, and then asked for again while it is used: Linux has 30 too
 /// (`base_reachable_time_ms`).
@@ -41,10 +41,10 @@ pub fn is_awaited(row: &Resolved, now: u32) -> bool {
     row.asked != 0 && now.wrapping_sub(row.asked) <= PATIENCE
 }
 
-/// Notes an answer.
+/// Notes an answer; `mac` as [`Resolved::word`] has it.
 #[inline(always)]
-pub fn confirm(row: &mut Resolved, mac: Mac, now: u32) {
-    row.mac = Resolved::word(mac);
+pub fn confirm(row: &mut Resolved, mac: u64, now: u32) {
+    row.mac = mac;
     row.confirmed = now;
     row.waiting_since = 0;
 }
