@@ -6,5 +6,6 @@ mod from_uplink;
 mod fuzz;
 mod gateway;
 mod not_ours;
+mod public;
 mod rig;
 mod too_big;
