@@ -95,7 +95,7 @@ fn on_segment(
     deliver(pkt, segment.network, origin, host)
 }
 
-/// Whether a bridge beside netpath has the frame at `start` bytes: it is for no defined port of this host, and its
+/// Whether a bridge beside netpath has the frame at `start` bytes: it is for no defined port of this host and not for the gateway, and its
 /// network says `on_miss: pass`.
 #[inline(always)]
 fn is_the_bridges(pkt: &TcPacket, segment: &Segment, start: usize) -> Result<bool, DropReason> {
@@ -103,8 +103,9 @@ fn is_the_bridges(pkt: &TcPacket, segment: &Segment, start: usize) -> Result<boo
         return Ok(false);
     }
     let destination = Inner::read(pkt, start)?.destination;
-    let local = learn::find(segment.network, destination).is_some_and(|row| row.kind == destination_kind::LOCAL);
-    Ok(destination.is_group() || !local)
+    let ours = learn::find(segment.network, destination)
+        .is_some_and(|row| matches!(row.kind, destination_kind::LOCAL | destination_kind::GATEWAY));
+    Ok(destination.is_group() || !ours)
 }
 
 /// A VLAN that no network has: passed, but for the reserved id on a trunk of netpath's.

@@ -47,7 +47,7 @@ pub fn send(pkt: &mut TcPacket, flow: &Flow, next: Hop) -> Result<Verdict, DropR
 #[inline(always)]
 fn address(pkt: &mut TcPacket, link: &Upstream, mac: Mac) -> Result<(), DropReason> {
     let eth = EthHdr { dst_addr: mac.0, src_addr: link.mac.0, ether_type: EtherType::IPV4.0.to_be() };
-    pkt.write(0, &eth)?;
+    pkt.overwrite(0, &eth)?;
     push_tag(pkt, link)
 }
 
