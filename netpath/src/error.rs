@@ -19,6 +19,14 @@ pub enum Error {
     /// The kernel's network devices.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// What the host listens on cannot be read.
+    #[error("cannot read {}", path.display())]
+    Listeners {
+        /// The kernel's list.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The definitions do not fit the host.
     #[error(transparent)]
     Compile(#[from] CompileError),

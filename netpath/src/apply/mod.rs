@@ -14,6 +14,7 @@ mod attachments;
 mod connections;
 mod epochs;
 mod expedited;
+mod listeners;
 mod perform;
 mod plan;
 mod retire;

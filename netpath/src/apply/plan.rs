@@ -9,7 +9,7 @@ use netpath_common::maps::{tunnel_flags, uplink_flags};
 
 use super::{
     attachments::{self, Fallback, UplinkFacts},
-    is_own_tunnel, rows,
+    is_own_tunnel, listeners, rows,
     steps::Step,
 };
 use crate::{
@@ -101,12 +101,14 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         None => Vec::new(),
     };
     let tunnels = tunnel_devices(zone, host, &devices, |device| is_own_tunnel(root, device));
+    let host_addresses = address::addresses()?;
+    let reserved = listeners::listeners(&host_addresses)?;
     let surroundings = Surroundings {
         devices: &devices,
         tunnel_devices: &tunnels,
         existing: &existing,
-        host_addresses: &[],
-        reserved: &[],
+        host_addresses: &host_addresses,
+        reserved: &reserved,
     };
     let mut compiled = compile::compile(zone, host, surroundings)?;
     let planner = Planner { root, opened: opened.as_ref(), devices: &devices, tunnels: &tunnels, actual: &actual };

@@ -1,4 +1,4 @@
-//! Multicast group membership through autojoin addresses (`ip address add 239.x.y.z/32 dev DEV autojoin`).
+//! The host's addresses, and multicast group membership through autojoin addresses (`ip address add 239.x.y.z/32 dev DEV autojoin`).
 //!
 //! A socket's membership ends with its process; an autojoin address keeps it for as long as the device exists,
 //! and the kernel answers the querier.
@@ -42,6 +42,18 @@ pub fn memberships() -> Result<Vec<Membership>, NetlinkError> {
     header[0] = AF_INET;
     let replies = Socket::route()?.ask("list addresses", Message::new(RTM_GETADDR, DUMP, &header))?;
     Ok(replies.iter().filter_map(membership).collect())
+}
+
+/// Every IPv4 address of the namespace's devices, those that keep a multicast group joined aside.
+///
+/// # Errors
+/// When the kernel refuses the request.
+pub fn addresses() -> Result<Vec<Ipv4Addr>, NetlinkError> {
+    let mut header = [0; IFADDR_LEN];
+    header[0] = AF_INET;
+    let replies = Socket::route()?.ask("list addresses", Message::new(RTM_GETADDR, DUMP, &header))?;
+    let address = |reply: &Reply| <[u8; 4]>::try_from(reply.attributes(IFADDR_LEN).find(IFA_LOCAL)?).ok();
+    Ok(replies.iter().filter(|reply| membership(reply).is_none()).filter_map(address).map(Ipv4Addr::from).collect())
 }
 
 /// Joins; a group already joined is no error.

@@ -5,7 +5,7 @@
 //! - [`Device`], [`devices`]: what devices there are.
 //! - [`vxlan`]: netpath's own collect-metadata vxlan device.
 //! - [`ethtool`]: offload switches.
-//! - [`address`]: joining multicast groups by autojoin addresses.
+//! - [`address`]: the host's addresses; joining multicast groups by autojoin addresses.
 //! - [`tc`]: queueing disciplines and filters that others have put on a device.
 
 pub mod address;

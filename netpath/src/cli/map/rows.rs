@@ -93,13 +93,9 @@ fn per_cpu<K: Decode, V: Decode + bytemuck::Pod>(
     sink: Sink<'_>,
 ) -> Result<(), Error> {
     for index in 0..capacity {
-        match get(index)? {
-            Some(values) if !values.iter().all(is_zero) => {
-                if sink(&|| Row::new(&key(index), &values, names))?.is_break() {
-                    break;
-                }
-            }
-            _ => {}
+        let values = get(index)?.unwrap_or_default();
+        if !values.iter().all(is_zero) && sink(&|| Row::new(&key(index), &values, names))?.is_break() {
+            break;
         }
     }
     Ok(())
