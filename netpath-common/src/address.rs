@@ -10,6 +10,17 @@ use bytemuck::{Pod, Zeroable};
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// The first octets of what a host's routed frames come from on the wire of a VLAN or untagged network; the others are
+    /// the host's own.
+    pub const WIRE_PREFIX: [u8; 3] = [0x02, 0x6e, 0x71];
+
+    /// Whether a host sends routed frames from this address on a wire.
+    #[inline(always)]
+    pub const fn is_wire(&self) -> bool {
+        let [a, b, c] = Self::WIRE_PREFIX;
+        self.0[0] == a && self.0[1] == b && self.0[2] == c
+    }
+
     /// ff:ff:ff:ff:ff:ff.
     pub const BROADCAST: Self = Self([0xff; 6]);
     /// 00:00:00:00:00:00, which no station has.

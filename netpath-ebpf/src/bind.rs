@@ -31,7 +31,11 @@ pub fn source(connection: &mut Connection, gateway: &Gateway, now: u32) -> Resul
     if !revive(&inside, gateway, now + timeout + MARGIN, &mut outside) {
         let pool = pool_address(gateway, &inside).ok_or(DropReason::NoPublicAddress)?;
         (outside.side, outside.address) = (pool.side, pool.address);
-        make(&inside, &mut outside, pool.pool, now + timeout + MARGIN)?;
+        let made = make(&inside, &mut outside, pool.pool, now + timeout + MARGIN);
+        // Another processor may have been faster with the same guest's port.
+        if made.is_err() && !revive(&inside, gateway, now + timeout + MARGIN, &mut outside) {
+            return made;
+        }
     }
     let flow = &mut connection.flow;
     (flow.source, flow.source_port, flow.out) = (outside.address, outside.port, outside.side);
@@ -161,6 +165,9 @@ struct Search {
     found: u32,
 }
 
+/// The least port that is not privileged.
+const UNPRIVILEGED: u16 = 1024;
+
 /// Finds and claims a port: the guest's own, if it is free; else any of its kind, at random (RFC 6056 §3.3.1).
 #[inline(never)]
 fn claim(wanted: u16, outside: &mut BindingKey, pool: u32) -> Result<(), DropReason> {
@@ -169,12 +176,19 @@ fn claim(wanted: u16, outside: &mut BindingKey, pool: u32) -> Result<(), DropRea
     let protocol = outside.protocol;
     let mut search = Search { outside: *outside, pool, random, block: wanted / 64, wanted, found: 0 };
     if !take(&mut search, ports::bit_of(wanted)) {
-        search.block = ports::first_block(wanted, protocol, random);
-        // SAFETY: the visitor takes the loop's counter and this walk, which outlives the loop.
-        unsafe {
-            let visit: *const () = visit as *const ();
-            let blocks = netpath_common::maps::BLOCKS;
-            helper::bpf_loop(blocks, visit.cast_mut().cast::<c_void>(), (&raw mut search).cast(), 0);
+        // Of its class and parity; of the class above; of any parity (RFC 4787 REQ-3 and REQ-4 leave it open).
+        for kind in [wanted, wanted | UNPRIVILEGED, (wanted | UNPRIVILEGED) ^ 1] {
+            search.wanted = kind;
+            search.block = ports::first_block(kind, protocol, random);
+            // SAFETY: the visitor takes the loop's counter and this walk, which outlives the loop.
+            unsafe {
+                let visit: *const () = visit as *const ();
+                let blocks = netpath_common::maps::BLOCKS;
+                helper::bpf_loop(blocks, visit.cast_mut().cast::<c_void>(), (&raw mut search).cast(), 0);
+            }
+            if search.found != 0 {
+                break;
+            }
         }
     }
     if search.found == 0 {

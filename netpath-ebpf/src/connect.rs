@@ -55,7 +55,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
 /// Fills in what the packet and the flow table tell of the connection: a known one is judged by its first direction, with
 /// what it has come to; another one begins with this packet.
 #[inline(never)]
-fn recall(connection: &mut Connection, now: u32) {
+pub fn recall(connection: &mut Connection, now: u32) {
     let tuple = connection.tuple;
     connection.key = tuple.key;
     connection.icmp_type = tuple.icmp_type;

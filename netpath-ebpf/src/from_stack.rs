@@ -13,7 +13,7 @@ use netpath_common::{
 use network_types::eth::EthHdr;
 
 use crate::{
-    account,
+    account, admit,
     arrival::{self, Inner},
     flood,
     handover::Handover,
@@ -223,6 +223,9 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
     let wanted = if frame.destination.is_group() { None } else { learn::find(network, frame.destination) };
     match wanted {
         Some(guest) if guest.kind == destination_kind::LOCAL => {
+            if admit::is_routed(network, frame.source) && frame.ether_type == EtherType::IPV4 {
+                Handover::new(network, 0, network).to(pkt, stage::ADMIT);
+            }
             account::to_guest(guest.slot, pkt.len());
             Ok(Verdict::redirect(guest.target))
         }

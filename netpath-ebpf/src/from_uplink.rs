@@ -18,7 +18,7 @@ use netpath_common::{
 use network_types::{eth::EthHdr, vlan::VlanHdr};
 
 use crate::{
-    account,
+    account, admit,
     arrival::{self, Inner, Tunnelled},
     learn, maps,
     packet::{Rewrite as _, Stripped, XdpPacket},
@@ -148,7 +148,9 @@ fn next(segment: &Segment, inner: &Inner) -> Result<Next, DropReason> {
     }
     match learn::find(segment.network, inner.destination) {
         Some(row) if row.kind == destination_kind::LOCAL => {
-            let redirects = row.flags & destination_flags::XDP_TARGET != 0 && inner.protocol != Protocol::TCP;
+            let routed = arrival::has(segment, segment_flags::TIER) && admit::is_routed(segment.network, inner.source);
+            let redirects =
+                !routed && row.flags & destination_flags::XDP_TARGET != 0 && inner.protocol != Protocol::TCP;
             let who = if redirects { Who::Guest } else { Who::Stack };
             Ok(Next { who, target: row.target, slot: row.slot })
         }

@@ -109,8 +109,7 @@ fn follow(
     if pkt.wire_len(frame) > usize::from(way.mtu) {
         return answer(pkt, handover, flow.network, DropReason::PacketTooBig, Answer::too_big(way.mtu));
     }
-    let changed = track(pkt, frame, tuple, flow);
-    count(tuple, flow, gateway, pkt.len() as u64, now, changed);
+    note_packet(pkt, frame, tuple, flow, gateway, now);
     if transit {
         return send::unchanged(pkt, frame, flow, &way);
     }
@@ -121,6 +120,13 @@ fn follow(
         return Err(DropReason::RoutedTooOften);
     }
     send::along(pkt, frame, flow, &way)
+}
+
+/// Notes a packet of a connection: what it tells of its state, how long it is, and that it lives.
+#[inline(always)]
+pub fn note_packet(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, now: u32) {
+    let changed = track(pkt, frame, tuple, flow);
+    count(tuple, flow, gateway, pkt.len() as u64, now, changed);
 }
 
 /// A packet to the gateway itself: it answers ping, and says that there is nothing else.

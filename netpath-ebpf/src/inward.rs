@@ -47,7 +47,7 @@ pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     {
         return Err(DropReason::AclDenied);
     }
-    let mut place = Place { target: 0, slot: 0, mac: netpath_common::Mac::ZERO, hop: 0, pad: 0 };
+    let mut place = Place::NONE;
     connection::station(network, &guest, &mut place)?;
     place.put(&mut connection.flow);
     connection.flow.out = network;
@@ -136,11 +136,10 @@ pub fn unclaimed(pkt: &mut TcPacket, frame: &Frame, side: u32, reason: DropReaso
     let destination = crate::tuple::destination(pkt, frame);
     // SAFETY: `side` tells whether the row is still the one that was asked for.
     let address = unsafe { maps::PUBLIC_ADDRESS.get(PublicKey { side, address: destination }) };
-    let Some(address) = address.filter(|row| row.side == side && row.flags & public_flags::HOST != 0) else {
+    if address.filter(|row| row.side == side && row.flags & public_flags::HOST != 0).is_none() {
         return Err(reason);
-    };
+    }
     let link = maps::UPSTREAMS.get(side & !PUBLIC_SIDE).ok_or(reason)?;
-    debug_assert!(address.network != 0);
     if link.vlan != 0 {
         pkt.push_tag(link.vlan)?;
     }

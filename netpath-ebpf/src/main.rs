@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "the hook macros make public, undocumented wrappers of documented functions")]
 
 mod account;
+mod admit;
 mod arrival;
 mod atomic;
 mod bind;
@@ -88,6 +89,19 @@ pub fn connect(ctx: TcContext) -> i32 {
 pub fn sweep(ctx: TcContext) -> i32 {
     let mut network = 0;
     match sweep::process(&mut TcPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// A packet that another host has routed into a network of this one.
+#[classifier]
+pub fn admit(ctx: TcContext) -> i32 {
+    let mut network = 0;
+    match admit::process(&mut TcPacket::new(&ctx), &mut network) {
         Ok(verdict) => redirect::tc_action(verdict),
         Err(reason) => {
             account::dropped(network, reason);

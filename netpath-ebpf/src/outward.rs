@@ -3,10 +3,7 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use netpath_common::{
     DropReason,
-    frame::Protocol,
-    maps::{
-        FlowKey, Gateway, PUBLIC_SIDE, Route, RouteKey, StaticKey, StaticNat, flow_flags, gateway_flags, hop, nat_place,
-    },
+    maps::{FlowKey, Gateway, Route, RouteKey, StaticKey, StaticNat, flow_flags, gateway_flags, hop, nat_place},
     stage::martian,
 };
 
@@ -81,9 +78,7 @@ fn find_route(key: &FlowKey, gateway: &Gateway, route: &mut Route) {
         route.network = key.side;
         return;
     }
-    if let Some(found) = maps::ROUTES.get(&route_key(key.side, &key.destination)) {
-        *route = *found;
-    }
+    self::route(key.side, &key.destination, route);
 }
 
 /// To a station of a network of the same router.
@@ -101,7 +96,7 @@ fn to_network(connection: &mut Connection, route: &Route) -> Result<(), DropReas
         return Err(DropReason::AclDenied);
     }
     let via = if route.via == [0; 4] { destination } else { route.via };
-    let mut place = Place { target: 0, slot: 0, mac: netpath_common::Mac::ZERO, hop: 0, pad: 0 };
+    let mut place = Place::NONE;
     connection::station(route.network, &via, &mut place)?;
     place.put(&mut connection.flow);
     connection.flow.out = route.network;
@@ -112,13 +107,27 @@ fn to_network(connection: &mut Connection, route: &Route) -> Result<(), DropReas
 #[inline(always)]
 fn back_to_guest(connection: &mut Connection) -> Result<(), DropReason> {
     let (network, source) = (connection.key.side, connection.key.source);
-    let mut via = source;
-    if let Some(route) = maps::ROUTES.get(&route_key(network, &source))
-        && route.network == network
+    station(network, &source, &mut connection.back)
+}
+
+/// Finds the station of a network that has an address, or that a static route to it leads through.
+#[inline(never)]
+pub fn station(network: u32, address: &[u8; 4], place: &mut Place) -> Result<(), DropReason> {
+    let mut via = *address;
+    if let Some(found) = maps::ROUTES.get(&route_key(network, address))
+        && found.network == network
     {
-        via = route.via;
+        via = found.via;
     }
-    connection::station(network, &via, &mut connection.back)
+    connection::station(network, &via, place)
+}
+
+/// Where an address is, seen from a network; `route` stays as it is where no route leads there.
+#[inline(always)]
+pub fn route(network: u32, address: &[u8; 4], route: &mut Route) {
+    if let Some(found) = maps::ROUTES.get(&route_key(network, address)) {
+        *route = *found;
+    }
 }
 
 /// To the public side.
@@ -164,10 +173,9 @@ fn to_outside(connection: &mut Connection, gateway: &Gateway, now: u32) -> Resul
         None => bind::source(connection, gateway, now)?,
     }
     let (side, destination) = (connection.flow.out, key.destination);
-    let mut way = Place { target: 0, slot: 0, mac: netpath_common::Mac::ZERO, hop: 0, pad: 0 };
+    let mut way = Place::NONE;
     connection::public(side, &destination, &mut way)?;
     way.put(&mut connection.flow);
-    debug_assert!(side & PUBLIC_SIDE != 0 && Protocol::TCP.0 != 0);
     back_to_guest(connection)
 }
 

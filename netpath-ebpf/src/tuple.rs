@@ -66,6 +66,12 @@ impl Tuple {
         pad: 0,
     };
 
+    /// Whether this is ICMP that is no query.
+    #[inline(always)]
+    pub fn is_other_icmp(&self) -> bool {
+        self.key.protocol == Protocol::ICMP.0 && self.is_icmp_error()
+    }
+
     /// Whether this is ICMP that neither asks nor answers: an error about some other packet.
     #[inline(always)]
     pub fn is_icmp_error(&self) -> bool {

@@ -58,6 +58,9 @@ pub mod gateway_flags {
     pub const ACL: u32 = 8;
     /// Packets from the public side keep a binding and its flows alive (RFC 4787 §4.3); absent: only the inside's do.
     pub const INBOUND_REFRESH: u32 = 16;
+    /// Some network of its router has an ACL: a connection that another host has routed here is noted, so that its replies
+    /// are known for what they are.
+    pub const TIER: u32 = 32;
     /// The loader is changing what belongs to the gateway, and counts the epoch up when it has. A killed apply leaves it set,
     /// and the next one counts. The data path does not look at it.
     pub const CHANGING: u32 = 1 << 31;
@@ -345,9 +348,17 @@ pub mod stage {
     pub const ANSWER: u32 = 3;
     /// The first packet of a connection that there is no room for: room is made, and it is handed back to `connect`.
     pub const SWEEP: u32 = 4;
+    /// A packet that another host has routed into a network of this one: its connection is noted, and it is delivered.
+    pub const ADMIT: u32 = 5;
     /// How many there are.
     pub const COUNT: usize = 8;
     /// Each row that is in use, and the program's name in the object.
-    pub const PROGRAMS: [(u32, &str); 5] =
-        [(GATEWAY, "gateway"), (CONNECT, "connect"), (ICMP_ERROR, "icmp_error"), (ANSWER, "answer"), (SWEEP, "sweep")];
+    pub const PROGRAMS: [(u32, &str); 6] = [
+        (GATEWAY, "gateway"),
+        (CONNECT, "connect"),
+        (ICMP_ERROR, "icmp_error"),
+        (ANSWER, "answer"),
+        (SWEEP, "sweep"),
+        (ADMIT, "admit"),
+    ];
 }

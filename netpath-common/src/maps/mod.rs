@@ -181,6 +181,8 @@ pub mod segment_flags {
     pub const ON_MISS_PASS: u32 = 2;
     /// A public link: [`super::Segment::network`] is its index in UPSTREAMS.
     pub const PUBLIC: u32 = 4;
+    /// The network's gateway has [`super::gateway_flags::TIER`].
+    pub const TIER: u32 = 8;
 }
 
 /// Key of ENDPOINTS.
