@@ -12,7 +12,7 @@ use netpath_common::{
 };
 
 use super::{Compiler, presence::is_routed, public::Links, rule_rows, underlay::Underlay};
-use crate::definitions::{At, Direction, EgressDefault, Filtering, Host, Isolation, Network, Seconds};
+use crate::definitions::{At, Direction, EgressDefault, Filtering, Host, Isolation, Network, Seconds, Zone};
 
 /// What the rows of gateways are made of, beside their networks.
 pub(super) struct Routed<'r, 'z> {
@@ -28,6 +28,11 @@ struct Place {
     place: u32,
     target: u32,
     mac: Mac,
+}
+
+/// Whether connections between the networks of a router are judged by ACLs.
+pub(super) fn has_acls(zone: &Zone, network: &Network) -> bool {
+    network.router.is_some() && zone.tiers(network).any(|tier| !tier.acl.is_empty())
 }
 
 impl<'z> Compiler<'z, '_> {
@@ -75,6 +80,7 @@ impl<'z> Compiler<'z, '_> {
             (*network.filtering == Filtering::EndpointIndependent, gateway_flags::ENDPOINT_INDEPENDENT),
             (has_acl, gateway_flags::ACL),
             (*network.inbound_refresh, gateway_flags::INBOUND_REFRESH),
+            (has_acls(self.zone, network), gateway_flags::TIER),
         ];
         let egress = network.firewall.as_ref().filter(|_| !has_acl).map_or(&[][..], |firewall| &firewall.egress);
         let mut list = |rules: Vec<_>| -> RuleList { self.lists.list(&rules, &mut self.compiled.rows) };

@@ -203,9 +203,11 @@ impl<'z> Compiler<'z, '_> {
         };
         let strips = underlay.vxlan.as_ref().is_some_and(|vxlan| !vxlan.owns_port());
         let passes = *network.on_miss == OnMiss::Pass;
-        let flags = [(strips, segment_flags::STRIP), (passes, segment_flags::ON_MISS_PASS)]
-            .into_iter()
-            .fold(0, |flags, (is_set, flag)| if is_set { flags | flag } else { flags });
+        let tier = super::gateway::has_acls(self.zone, network);
+        let flags =
+            [(strips, segment_flags::STRIP), (passes, segment_flags::ON_MISS_PASS), (tier, segment_flags::TIER)]
+                .into_iter()
+                .fold(0, |flags, (is_set, flag)| if is_set { flags | flag } else { flags });
         for (ifindex, udp_port) in &underlay.receivers {
             let key = SegmentKey { ifindex: *ifindex, udp_port: (*udp_port).into(), id };
             let row = maps::Segment { ifindex: *ifindex, network: index, physical_network: underlay.index, flags };

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The first octets of a host's own MAC address on VLAN and untagged networks: those of gateways, and one more.
-const WIRE_PREFIX: [u8; 3] = [0x02, b'n', b'q'];
+const WIRE_PREFIX: [u8; 3] = Mac::WIRE_PREFIX;
 
 impl Zone {
     /// The public range that an address is of.
