@@ -9,6 +9,7 @@
 
 mod account;
 mod admit;
+mod answer;
 mod arrival;
 mod atomic;
 mod bind;
@@ -20,6 +21,7 @@ mod from_stack;
 mod from_uplink;
 mod gateway;
 mod handover;
+mod icmp_error;
 mod inward;
 mod judge;
 mod learn;
@@ -31,11 +33,13 @@ mod public;
 mod redirect;
 mod respond;
 mod rewrite;
+mod scratch;
 mod send;
 mod sweep;
 mod tunnel;
 mod tuple;
 mod vlan;
+mod way_back;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, xdp_action},
@@ -144,6 +148,32 @@ pub fn from_tunnel(ctx: TcContext) -> i32 {
         Ok(verdict) => redirect::tc_action(verdict),
         Err(reason) => {
             account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// An ICMP error about a connection, handed on by `gateway`.
+#[classifier]
+pub fn icmp_error(ctx: TcContext) -> i32 {
+    let mut owner = 0;
+    match icmp_error::process(&mut TcPacket::new(&ctx), &mut owner) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(owner, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// A packet that becomes its own answer; others hand packets on to it.
+#[classifier]
+pub fn answer(ctx: TcContext) -> i32 {
+    let mut owner = 0;
+    match answer::process(&mut TcPacket::new(&ctx), &mut owner) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(owner, reason);
             TC_ACT_SHOT
         }
     }

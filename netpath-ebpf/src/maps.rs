@@ -8,7 +8,8 @@ use netpath_common::maps::{
     AddressKey, Binding, BindingKey, CONNECTION_WORDS, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey,
     FloodKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, NO_PREALLOC,
     Name, NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route,
-    RouteKey, Rule, Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, capacity, stage,
+    RouteKey, Rule, SCRATCH_WORDS, Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream,
+    capacity, stage,
 };
 
 /// See [`netpath_common::maps::shape::PORTS`].
@@ -138,3 +139,7 @@ pub static STAGES: ProgramArray<{ stage::COUNT }> = ProgramArray::new();
 /// See [`netpath_common::maps::shape::CONNECTION`].
 #[btf_map]
 pub static CONNECTION: PerCpuArray<[u64; CONNECTION_WORDS], 2> = PerCpuArray::new();
+
+/// See [`netpath_common::maps::shape::SCRATCH`].
+#[btf_map]
+pub static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();

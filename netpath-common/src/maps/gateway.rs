@@ -362,3 +362,6 @@ pub mod stage {
         (ADMIT, "admit"),
     ];
 }
+
+/// Words of SCRATCH: 2048 bytes of a packet and what is read behind them.
+pub const SCRATCH_WORDS: usize = 288;

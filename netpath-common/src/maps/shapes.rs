@@ -183,6 +183,8 @@ shapes! {
     ON_LINK: LruHash<PublicKey, Resolved>, 0, capacity::ON_LINK, "on_link";
     /// The programs that a TC program hands packets on to, by `stage`. Written by the loader.
     STAGES: ProgramArray<u32, u32>, 0, stage::COUNT, "";
+    /// What of a packet the stack has no room for, while a program runs. Written and read by the programs for ICMP.
+    SCRATCH: PerCpuArray<u32, [u64; super::SCRATCH_WORDS]>, 0, 1, "";
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The stages of the pipeline, as decisions on values: no maps, no contexts.
 
+pub mod answer;
 pub mod antispoof;
 pub mod arp;
 pub mod martian;
