@@ -5,11 +5,13 @@
 //! definitions ─► [plan] ─► steps:  tunnel devices → rows added and changed → offloads → groups joined → programs on
 //!                                  → programs off → groups left, offloads restored → rows removed → epochs counted up
 //!                                  → tunnel devices off → what the data path wrote is cleared → names removed
+//!                                  → public addresses that are new are announced
 //! ```
 //!
 //! State is the kernel's, so nothing here remembers anything between two runs: killed at any point, the next run works
 //! out what is left to do.
 
+mod announce;
 mod attachments;
 mod connections;
 mod epochs;

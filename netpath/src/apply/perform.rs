@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    Plan, epochs,
+    Plan, announce, epochs,
     expedited::Expedited,
     plan, retire, rows,
     steps::{Step, is_gone},
@@ -59,6 +59,7 @@ pub fn apply(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Re
     let result = work.run(zone, host, first);
     match result {
         Ok((plan, made)) => {
+            announce::announce(&mut work.tables, &plan);
             work.programs.drop_others()?;
             Ok(Outcome { plan, made, loading })
         }

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use netpath_common::maps::{tunnel_flags, uplink_flags};
+use netpath_common::maps::{PublicAddress, PublicKey, Upstream, tunnel_flags, uplink_flags};
 
 use super::{
     attachments::{self, Fallback, UplinkFacts},
@@ -65,6 +65,16 @@ impl Plan {
     /// Everything but rows.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.make.iter().chain(&self.on).chain(&self.off).chain(&self.delete)
+    }
+
+    /// The public links that there shall be.
+    pub(super) fn upstreams(&self) -> &BTreeMap<u32, Upstream> {
+        &self.desired.upstreams
+    }
+
+    /// The public addresses that there shall be.
+    pub(super) fn public_addresses(&self) -> &BTreeMap<PublicKey, PublicAddress> {
+        &self.desired.public_address
     }
 
     /// The edits by object, for people.

@@ -6,12 +6,14 @@
 //! - [`vxlan`]: netpath's own collect-metadata vxlan device.
 //! - [`ethtool`]: offload switches.
 //! - [`address`]: the host's addresses; joining multicast groups by autojoin addresses.
+//! - [`frame`]: frames sent as they are.
 //! - [`tc`]: queueing disciplines and filters that others have put on a device.
 
 pub mod address;
 mod codec;
 mod device;
 pub mod ethtool;
+pub mod frame;
 mod generic;
 mod socket;
 pub mod tc;
