@@ -132,6 +132,21 @@ fn a_device_is_used_once_on_a_host() {
 }
 
 #[test]
+fn hosts_have_mac_addresses_of_their_own_on_vlans() {
+    let name = |n: u32| format!("h{n}");
+    let mac = |n: u32| {
+        let text = format!("zone: z\nhosts: [{{name: {}}}]\n", name(n));
+        parse("zone.yaml", &text).unwrap().hosts[0].wire_mac()
+    };
+    // Of 20 000 names some share their 24 bits (a birthday of 2^24 takes some 5 000).
+    let mut seen = std::collections::HashMap::new();
+    let (a, b) = (0..20_000).find_map(|n| Some((seen.insert(mac(n), n)?, n))).expect("two names with one MAC address");
+    let text = format!("zone: z\nhosts: [{{name: {}}}, {{name: {}}}]\n", name(a), name(b));
+    let said = findings(&text);
+    assert!(said.len() == 1 && said[0].contains("like another host's, first in line 2"), "{said:?}");
+}
+
+#[test]
 fn hosts_can_reach_their_networks() {
     refused(
         &[("tunnel_address: 192.0.2.12", "tunnel_address: 192.0.2.11")],

@@ -8,7 +8,9 @@ use netpath::{
     netlink::Device,
     reconcile::reconcile,
 };
-use netpath_common::maps::{NameKey, destination_kind, forward_flags, name_kind, segment_flags};
+use netpath_common::maps::{
+    NameKey, PUBLIC_SIDE, PoolAddress, RuleList, destination_kind, forward_flags, name_kind, nat_place, segment_flags,
+};
 use proptest::prelude::*;
 
 use crate::host::{compiled, device, zone};
@@ -28,6 +30,8 @@ struct Random {
     networks: BTreeMap<u8, Nics>,
     /// Which of kvm1's devices exist.
     devices: u32,
+    /// What each network has of a gateway, eight bits for each.
+    gateways: u64,
     multicast: bool,
     foreign: bool,
 }
@@ -36,8 +40,9 @@ fn random() -> impl Strategy<Value = Random> {
     let place = (0u8..4, any::<bool>()).prop_map(|(host, secondary)| Place { host, secondary });
     let nics = prop::collection::btree_map(1u8..7, place, 0..6);
     let networks = prop::collection::btree_map(0u8..8, nics, 0..7);
-    (networks, any::<u32>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
-        .prop_map(|(networks, devices, multicast, foreign)| Random { networks, devices, multicast, foreign })
+    (networks, any::<u32>(), any::<u64>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(
+        |(networks, devices, gateways, multicast, foreign)| Random { networks, devices, gateways, multicast, foreign },
+    )
 }
 
 impl Random {
@@ -46,30 +51,33 @@ impl Random {
         let replication = if self.multicast { "multicast" } else { "head_end" };
         let mut text = format!(
             "zone: z\nphysical_networks:\n  - {{name: v, isolation: vxlan, vnis: 1-99, replication: {replication}}}\n  \
-             - {{name: t, isolation: vlan, vlans: 1-99}}\nhosts:\n"
+             - {{name: t, isolation: vlan, vlans: 1-99}}\n  - {{name: p, isolation: vlan, vlans: 900, traffic: [public]}}\n\
+             public_ranges: [{{physical_network: p, vlan: 900, cidr: 203.0.113.0/24, gateway: 203.0.113.1}}]\nhosts:\n"
         );
         for host in 1..4 {
             let _ = writeln!(
                 text,
-                "  - {{name: kvm{host}, tunnel_address: 192.0.2.{host}, uplinks: {{v: eth0, t: eth1}}}}"
+                "  - {{name: kvm{host}, tunnel_address: 192.0.2.{host}, uplinks: {{v: eth0, t: eth1{}}}}}",
+                if host < 3 { ", p: eth2" } else { "" }
             );
         }
         text.push_str("networks:\n");
         for (n, nics) in &self.networks {
             let physical = if *n < 4 { "v" } else { "t" };
             let _ = writeln!(text, "  - name: n{n}\n    physical_network: {physical}\n    segment: {}", n + 1);
-            let _ = writeln!(text, "    cidr: 10.0.0.0/24\n    gateway: 10.0.0.1\n    nics:");
+            let prefix = self.gateway(*n, nics, &mut text);
+            text.push_str("    nics:\n");
             for (mac, Place { host, secondary }) in nics {
                 let _ = write!(
                     text,
-                    "      - {{instance: i{mac}, mac: \"02:00:00:00:00:{mac:02}\", ip: 10.0.0.{}",
+                    "      - {{instance: i{mac}, mac: \"02:00:00:00:00:{mac:02}\", ip: {prefix}.{}",
                     mac + 10
                 );
                 if *host < 3 {
                     let _ = write!(text, ", host: kvm{}, device: d{n}-{mac}", host + 1);
                 }
                 if *secondary {
-                    let _ = write!(text, ", secondary_ips: [10.0.0.{}]", mac + 100);
+                    let _ = write!(text, ", secondary_ips: [{prefix}.{}]", mac + 100);
                 }
                 text.push_str("}\n");
             }
@@ -77,8 +85,53 @@ impl Random {
         text
     }
 
+    /// What a network has of a gateway; returns the first three octets of its prefix, which tenants have in common.
+    fn gateway(&self, n: u8, nics: &Nics, text: &mut String) -> String {
+        let has = |bit: u32| self.gateways.rotate_right(u32::from(n) * 8) & (1 << bit) != 0;
+        let prefix = if has(0) { format!("10.{}.0", n + 1) } else { "10.0.0".to_owned() };
+        let _ = writeln!(text, "    cidr: {prefix}.0/24\n    gateway: {prefix}.1");
+        if has(0) {
+            let _ = writeln!(text, "    router: r");
+            if let Some(mac) = nics.keys().next().filter(|_| has(1)) {
+                let _ = writeln!(text, "    static_routes: [{{cidr: 172.{n}.0.0/16, via: {prefix}.{}}}]", mac + 10);
+            }
+        }
+        if has(2) {
+            let _ = writeln!(text, "    source_nat: [203.0.113.{}, 203.0.113.{}]", n + 10, n + 20);
+        }
+        let mut guests = nics.keys();
+        if let Some(mac) = guests.next().filter(|_| has(3)) {
+            let _ = writeln!(text, "    static_nat: [{{public: 203.0.113.{}, nic: i{mac}}}]", n + 30);
+        }
+        if let Some(mac) = guests.next().filter(|_| has(4)) {
+            let first = u32::from(n) + 1;
+            let _ = writeln!(
+                text,
+                "    port_forwarding: [{{public: 203.0.113.{}, protocol: tcp, ports: {first}-90, to: i{mac}, cidrs: [192.0.2.0/24]}}]",
+                n + 40
+            );
+        }
+        if has(5) {
+            let ports = self.gateways % 7;
+            let rules: Vec<String> = (0..ports).map(|port| format!("{{protocol: tcp, ports: {}}}", port + 1)).collect();
+            let ingress = format!("{{public: 203.0.113.{}, protocol: udp}}", n + 40);
+            let _ = writeln!(text, "    firewall: {{ingress: [{ingress}], egress: [{}]}}", rules.join(", "));
+        }
+        if has(6) {
+            let port = u32::from(n % 2) + self.devices % 5;
+            let _ = writeln!(
+                text,
+                "    acl: [{{number: 1, direction: ingress, action: allow, protocol: tcp, ports: {port}}}]"
+            );
+        }
+        prefix
+    }
+
     fn devices(&self) -> Vec<Device> {
         let mut devices = vec![device(1, "eth0", None), device(2, "eth1", None)];
+        if self.gateways % 5 != 0 {
+            devices.push(device(4, "eth2", None));
+        }
         devices.push(crate::host::vxlan(3, if self.foreign { "vxlan0" } else { "np4789" }, 4789));
         for n in 0..8u32 {
             for mac in (1..7u32).filter(|mac| self.devices.rotate_left(n) & (1 << mac) != 0) {
@@ -96,6 +149,7 @@ impl Random {
 /// Everything that a row refers to is there: no frame goes to a tunnel, slot or network that does not exist.
 fn is_closed(rows: &Rows, row: &Row) -> Result<(), TestCaseError> {
     let named = |kind, index| rows.names.contains_key(&NameKey { kind, index });
+    let listed = |list: RuleList| (list.start..list.start + list.count).all(|place| rows.rules.contains_key(&place));
     let destination = |row: &netpath_common::maps::Destination| match row.kind {
         destination_kind::TUNNEL => rows.tunnels.contains_key(&row.target),
         destination_kind::LOCAL => named(name_kind::PORT, row.slot),
@@ -118,11 +172,29 @@ fn is_closed(rows: &Rows, row: &Row) -> Result<(), TestCaseError> {
         Row::Segments(_, row) if row.flags & segment_flags::PUBLIC != 0 => rows.upstreams.contains_key(&row.network),
         Row::Upstreams(index, _) => named(name_kind::PUBLIC_LINK, *index),
         Row::Rules(..) => true,
-        Row::StaticNat(key, row) => rows.networks.contains_key(&key.network) && key.network == row.network,
+        Row::StaticNat(key, row) => {
+            let is_placed = match row.place {
+                nat_place::HERE => rows.upstreams.contains_key(&(row.side & !PUBLIC_SIDE)),
+                nat_place::TUNNEL => rows.tunnels.contains_key(&row.target),
+                _ => true,
+            };
+            rows.networks.contains_key(&key.network) && key.network == row.network && is_placed
+        }
         Row::Forwards(_, row) => row.flags & forward_flags::RESERVED != 0 || rows.networks.contains_key(&row.network),
         Row::Routes(_, row) => rows.networks.contains_key(&row.network),
-        Row::PublicAddress(_, row) => row.network == 0 || rows.networks.contains_key(&row.network),
-        Row::Gateways(index, row) => row.flags == 0 || rows.networks.contains_key(index),
+        Row::PublicAddress(key, row) => {
+            let is_linked = rows.upstreams.contains_key(&(key.side & !PUBLIC_SIDE)) && key.side == row.side;
+            rows.networks.contains_key(&row.network) && is_linked && listed(row.ingress)
+        }
+        Row::Gateways(_, row) if row.flags == 0 => true,
+        Row::Gateways(index, row) => {
+            let pool = &row.pool[..row.pool_count as usize];
+            let linked = |place: &PoolAddress| rows.upstreams.contains_key(&(place.side & !PUBLIC_SIDE));
+            let is_reached = row.nat_place != nat_place::TUNNEL || rows.tunnels.contains_key(&row.nat_target);
+            let lists = [row.egress, row.acl_ingress, row.acl_egress];
+            let named = pool.iter().all(|place| linked(place) && named(name_kind::PORT_POOL, place.pool));
+            rows.networks.contains_key(index) && is_reached && named && lists.into_iter().all(listed)
+        }
         Row::Segments(_, row) => rows.networks.contains_key(&row.network),
     };
     prop_assert!(holds, "{row:?}");
@@ -149,6 +221,9 @@ proptest! {
                 if let Some(row) = &edit.after {
                     is_closed(&rows, row)?;
                 }
+                for (index, row) in &rows.gateways {
+                    is_closed(&rows, &Row::Gateways(*index, row.clone()))?;
+                }
             }
             prop_assert_eq!(&rows, &desired);
             for row in all(&rows) {
@@ -158,6 +233,24 @@ proptest! {
             let mut undone = rows.clone();
             edits.iter().rev().for_each(|edit| edit.inverse().apply(&mut undone));
             prop_assert_eq!(undone, before);
+        }
+    }
+
+    #[test]
+    fn an_epoch_counts_up_by_one_or_not_at_all(first in random(), second in random()) {
+        let before = first.rows(&Rows::default());
+        let after = second.rows(&before);
+        for (index, row) in &before.gateways {
+            let now = after.gateways[index].epoch;
+            prop_assert!(now == row.epoch || now == row.epoch + 1);
+            // Where the epoch is as it was, what its flows were judged by is.
+            if now == row.epoch {
+                prop_assert_eq!(&after.gateways[index], row);
+                let stations = |rows: &Rows| rows.fdb.iter().filter(|(key, _)| key.network == *index).map(|(key, row)| (*key, *row)).collect::<Vec<_>>();
+                prop_assert_eq!(stations(&before), stations(&after));
+                let list = |rows: &Rows| (row.egress.start..row.egress.start + row.egress.count).map(|place| rows.rules[&place]).collect::<Vec<_>>();
+                prop_assert_eq!(list(&before), list(&after));
+            }
         }
     }
 

@@ -1,0 +1,105 @@
+//! Where public addresses live.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+
+use netpath::definitions::{Zone, parse};
+use proptest::prelude::*;
+
+const HEAD: &str = "zone: z\nphysical_networks:\n  - {name: v, isolation: vxlan, vnis: 1-9999}\n  \
+                    - {name: p, isolation: vlan, vlans: 900, traffic: [public]}\npublic_ranges:\n  \
+                    - {physical_network: p, vlan: 900, cidr: 203.0.112.0/22, gateway: 203.0.112.1}\n";
+
+/// A zone of networks with a public address each, and hosts of these names; those whose name begins with `x` have no
+/// public uplink.
+fn zone(hosts: &[String], networks: u32) -> Zone {
+    let mut text = format!("{HEAD}hosts:\n");
+    for (n, name) in hosts.iter().enumerate() {
+        let public = if name.starts_with('x') { "" } else { ", p: eth1" };
+        let _ = writeln!(text, "  - {{name: {name}, tunnel_address: 192.0.2.{n}, uplinks: {{v: eth0{public}}}}}");
+    }
+    text.push_str("networks:\n");
+    for n in 1..=networks {
+        let address = Ipv4Addr::from(0xcb00_7000 + n + 1);
+        let _ = writeln!(
+            text,
+            "  - {{name: n{n}, physical_network: v, segment: {n}, cidr: 10.0.0.0/24, gateway: 10.0.0.1, source_nat: {address}}}"
+        );
+    }
+    parse("zone.yaml", &text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn names(count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("kvm{n}")).collect()
+}
+
+/// The host of each network's address.
+fn placed(zone: &Zone) -> BTreeMap<String, String> {
+    let of = |network: &netpath::definitions::Network| {
+        let host = zone.nat_host(network, network.source_nat[0].value).unwrap();
+        (network.name.to_string(), host.name.to_string())
+    };
+    zone.networks.iter().map(of).collect()
+}
+
+#[test]
+fn the_choice_is_the_same_in_every_version() {
+    let placed = placed(&zone(&names(4), 8));
+    let hosts: Vec<&str> = placed.values().map(String::as_str).collect();
+    assert_eq!(hosts, ["kvm3", "kvm2", "kvm3", "kvm2", "kvm3", "kvm2", "kvm4", "kvm4"]);
+}
+
+#[test]
+fn addresses_are_spread_over_the_hosts_with_the_uplink() {
+    let mut hosts = names(8);
+    hosts.push("x1".into());
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for host in placed(&zone(&hosts, 800)).into_values() {
+        *counts.entry(host).or_default() += 1;
+    }
+    assert!(!counts.contains_key("x1"), "it has no public uplink");
+    assert_eq!(counts.len(), 8);
+    assert!(counts.values().all(|count| (60..=140).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn a_network_lives_on_one_host_also_with_several_addresses() {
+    let zone = zone(&names(4), 1);
+    let one = zone.nat_host(&zone.networks[0], zone.networks[0].source_nat[0].value).unwrap();
+    let more = format!("{HEAD}hosts:\n");
+    let mut text = more;
+    for (n, name) in names(4).iter().enumerate() {
+        let _ = writeln!(text, "  - {{name: {name}, tunnel_address: 192.0.2.{n}, uplinks: {{v: eth0, p: eth1}}}}");
+    }
+    text.push_str(
+        "networks:\n  - {name: n1, physical_network: v, segment: 1, cidr: 10.0.0.0/24, gateway: 10.0.0.1,\n     ",
+    );
+    text.push_str("source_nat: [203.0.112.2, 203.0.113.77, 203.0.114.5, 203.0.115.6]}\n");
+    let pool = parse("zone.yaml", &text).unwrap();
+    for address in pool.networks[0].source_nat.iter() {
+        assert_eq!(pool.nat_host(&pool.networks[0], address.value).unwrap().name.value, one.name.value);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_host_that_comes_or_goes_moves_only_what_it_takes_or_had(count in 2usize..8, leaves in any::<prop::sample::Index>()) {
+        let all = names(count);
+        let mut fewer = all.clone();
+        let gone = fewer.remove(leaves.index(count));
+        let (before, after) = (placed(&zone(&all, 60)), placed(&zone(&fewer, 60)));
+        for (network, host) in &before {
+            if *host != gone {
+                prop_assert_eq!(&after[network], host);
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_hosts_does_not_matter(count in 1usize..8) {
+        let hosts = names(count);
+        let turned: Vec<String> = hosts.iter().rev().cloned().collect();
+        prop_assert_eq!(placed(&zone(&hosts, 30)), placed(&zone(&turned, 30)));
+    }
+}
