@@ -48,17 +48,20 @@ pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loadin
     let kernel = Kernel::probe()?;
     let has_maps = check_maps(root, capacities)?;
     let fingerprint = object::fingerprint()?;
-    if has_maps && let Some(ids) = pinned_ids(root, &fingerprint)? {
-        stages::set(root, &root.programs().join(&fingerprint))?;
+    let folder = root.programs().join(&fingerprint);
+    let has_stages = stage::PROGRAMS.iter().all(|(_, name)| folder.join(name).exists());
+    if has_maps
+        && has_stages
+        && let Some(ids) = pinned_ids(root, &fingerprint)?
+    {
+        stages::set(root, &folder)?;
         return Ok((Programs { kernel, root: root.clone(), fingerprint, ids }, Loading::Reused));
     }
-    let folder = root.programs().join(&fingerprint);
     remove_all(&folder)?;
     make_dir(&folder)?;
     let mut ebpf = load_object(root, capacities)?;
-    let stages = stage::PROGRAMS.iter().map(|(_, name)| *name).filter(|name| ebpf.program(name).is_some());
-    let stages: Vec<_> = stages.collect();
-    for name in stages.into_iter().chain(Hook::ALL.iter().map(|hook| hook.name())) {
+    // A hook's program is pinned when all that it may hand packets on to are.
+    for name in stage::PROGRAMS.map(|(_, name)| name).into_iter().chain(Hook::ALL.map(Hook::name)) {
         load_program(&mut ebpf, name)?
             .pin(folder.join(name))
             .map_err(|e| DatapathError::failed(format!("pin program {name} in {}", folder.display()), e))?;

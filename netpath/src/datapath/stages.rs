@@ -11,7 +11,7 @@ use aya::{
 };
 use netpath_common::maps::{shape, stage};
 
-use super::{DatapathError, Root, error::errno, syscall};
+use super::{DatapathError, Root, syscall};
 
 /// Makes the rows of STAGES those of the programs that are pinned in `folder`; those that are right are left alone.
 pub(super) fn set(root: &Root, folder: &Path) -> Result<(), DatapathError> {
@@ -20,15 +20,11 @@ pub(super) fn set(root: &Root, folder: &Path) -> Result<(), DatapathError> {
     let mut stages = ProgramArray::try_from(Map::from_map_data(data).map_err(fail)?).map_err(fail)?;
     for (row, name) in stage::PROGRAMS {
         let path = folder.join(name);
-        let pinned = match ProgramInfo::from_pin(&path) {
-            Ok(info) => info.id(),
-            Err(error) if errno(&error) == Some(rustix::io::Errno::NOENT.raw_os_error()) => continue,
-            Err(error) => return Err(DatapathError::failed(format!("open program {}", path.display()), error)),
-        };
+        let failed = |what| move |e| DatapathError::failed(format!("{what} program {name}"), e);
+        let pinned = ProgramInfo::from_pin(&path).map_err(failed("open"))?.id();
         if program_at(root, row)? == Some(pinned) {
             continue;
         }
-        let failed = |what| move |e| DatapathError::failed(format!("{what} program {name}"), e);
         let program = SchedClassifier::from_pin(&path).map_err(failed("open"))?;
         let fd = program.fd().map_err(failed("open"))?;
         stages.set(row, fd, 0).map_err(|e| DatapathError::failed(format!("put program {name} into STAGES"), e))?;

@@ -27,6 +27,7 @@ pub use self::{
     load::{load, parse},
     model::*,
     per_network::{ByNetwork, PerNetwork},
+    placement::wire_mac,
     schema::schema,
     values::*,
 };

@@ -98,10 +98,15 @@ impl Zone {
 impl Host {
     /// Its own MAC address on VLAN and untagged networks, from which it routes: 02:6e:71 and 24 bits of its name's hash.
     pub fn wire_mac(&self) -> Mac {
-        let [a, b, c] = WIRE_PREFIX;
-        let [.., d, e, f] = finish(fold(OFFSET, self.name.as_bytes())).to_be_bytes();
-        Mac([a, b, c, d, e, f])
+        wire_mac(&self.name)
     }
+}
+
+/// [`Host::wire_mac`] of the host with this name.
+pub fn wire_mac(host: &str) -> Mac {
+    let [a, b, c] = WIRE_PREFIX;
+    let [.., d, e, f] = finish(fold(OFFSET, host.as_bytes())).to_be_bytes();
+    Mac([a, b, c, d, e, f])
 }
 
 /// What a host weighs for a public address: the finished hash of its name and the address's four octets.

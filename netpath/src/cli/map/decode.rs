@@ -117,6 +117,7 @@ decode! {
             (segment_flags::STRIP, "strip"),
             (segment_flags::ON_MISS_PASS, "on_miss_pass"),
             (segment_flags::PUBLIC, "public"),
+            (segment_flags::TIER, "tier"),
         ]),
     ];
     EndpointKey: |this, names| [

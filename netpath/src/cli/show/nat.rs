@@ -5,7 +5,7 @@ mod bindings;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use netpath_common::{
-    DropReason,
+    DropReason, Mac,
     maps::{
         BLOCKS, Forward, ForwardKey, Gateway, GatewayState, POOL_PROTOCOLS, PublicAddress, PublicKey, StaticKey,
         StaticNat, forward_flags, gateway_flags, name_kind, nat_place,
@@ -23,6 +23,7 @@ use crate::{
         table::Table,
         terms,
     },
+    definitions::wire_mac,
     error::Error,
 };
 
@@ -40,7 +41,8 @@ struct Report {
 struct NetworkRow {
     /// Its name.
     network: String,
-    /// The host that does source NAT for it; `null` for none. On a VLAN, where it is another one, its MAC address there.
+    /// The host that does source NAT for it; `null` for none. On a VLAN its MAC address there, where no
+    /// tunnel leads to it and its name is not known.
     nat_host: Option<String>,
     /// Rows of the flow table, two for each connection.
     flows: u64,
@@ -132,16 +134,23 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn host(&self, place: u32, target: u32, mac: netpath_common::Mac) -> Option<String> {
+    fn host(&self, place: u32, target: u32, mac: Mac) -> Option<String> {
         match place {
             nat_place::HERE => Some(self.names.host().unwrap_or("-").to_owned()),
             nat_place::TUNNEL => {
                 let tunnel = self.names.tunnel(target);
                 Some(tunnel.rsplit_once('/').map_or(tunnel.clone(), |(_, host)| host.to_owned()))
             }
-            nat_place::UPLINK => Some(mac.to_string()),
+            nat_place::UPLINK => Some(self.station(mac)),
             _ => None,
         }
+    }
+
+    /// The host with this address on a VLAN, of those that a tunnel leads to; else the address.
+    fn station(&self, mac: Mac) -> String {
+        let tunnels = self.names.all(name_kind::TUNNEL);
+        let mut hosts = tunnels.iter().filter_map(|(_, name)| name.rsplit_once('/')).map(|(_, host)| host);
+        hosts.find(|host| wire_mac(host) == mac).map_or_else(|| mac.to_string(), str::to_owned)
     }
 
     fn networks(&self, only: Only<'_>) -> Result<Vec<NetworkRow>, Error> {

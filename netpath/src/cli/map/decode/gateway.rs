@@ -21,6 +21,7 @@ decode! {
             (gateway_flags::ENDPOINT_INDEPENDENT, "endpoint_independent"),
             (gateway_flags::ACL, "acl"),
             (gateway_flags::INBOUND_REFRESH, "inbound_refresh"),
+            (gateway_flags::TIER, "tier"),
             (gateway_flags::CHANGING, "changing"),
         ]),
         "egress": list(this.egress),
