@@ -215,8 +215,12 @@ fn event(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, reply: b
 fn next_state(state: u8, flags: u8, reply: bool) -> u8 {
     static NEXT: [u8; tcp::TABLE_LEN] = tcp::table();
     let index = tcp::table_index(state, flags, reply);
-    // SAFETY: the index is masked to the table's length.
-    unsafe { NEXT.as_ptr().add(index & (tcp::TABLE_LEN - 1)).read_volatile() }
+    // SAFETY: the index is masked to the table's length. Read back, so that the mask is the last that is done to it: of an
+    // index that is added up from parts Linux 6.1 does not know that it is small.
+    unsafe {
+        let index = (&raw const index).read_volatile() & (tcp::TABLE_LEN - 1);
+        NEXT.as_ptr().add(index).read_volatile()
+    }
 }
 
 /// Writes a connection's state into both of its directions.
