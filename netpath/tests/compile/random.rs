@@ -129,7 +129,7 @@ impl Random {
 
     fn devices(&self) -> Vec<Device> {
         let mut devices = vec![device(1, "eth0", None), device(2, "eth1", None)];
-        if self.gateways % 5 != 0 {
+        if !self.gateways.is_multiple_of(5) {
             devices.push(device(4, "eth2", None));
         }
         devices.push(crate::host::vxlan(3, if self.foreign { "vxlan0" } else { "np4789" }, 4789));
