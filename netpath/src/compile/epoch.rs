@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use netpath_common::maps::{Gateway, PublicKey};
+use netpath_common::maps::{Gateway, PUBLIC_SIDE, PublicKey, nat_place};
 
 use super::rows::{Row, Rows, Table};
 
@@ -51,6 +51,10 @@ fn touched(existing: &Rows, rows: &Rows) -> BTreeSet<u32> {
             after.iter().for_each(|row| networks_of(row, rows, &mut touched));
         });
     }
+    if !existing.public_address.keys().eq(rows.public_address.keys()) {
+        // Whoever talks to an address that lives on this host has another way to it than to one that does not.
+        touched.extend(with_public_side(existing).chain(with_public_side(rows)));
+    }
     // What leads into a network depends on its stations, and on its ACL.
     let routes = existing.routes.iter().chain(&rows.routes);
     let into: Vec<_> = routes.filter(|(_, route)| touched.contains(&route.network)).collect();
@@ -71,6 +75,7 @@ fn networks_of(row: &Row, rows: &Rows, networks: &mut BTreeSet<u32>) {
         Row::Fdb(key, _) => drop(networks.insert(key.network)),
         Row::Ports(_, row) => drop(networks.insert(row.network)),
         Row::StaticNat(key, _) => drop(networks.insert(key.network)),
+        // Another tier of its router that has the address too is counted with it: they route to each other.
         Row::PublicAddress(_, row) => drop(networks.insert(row.network)),
         Row::Routes((_, key), _) => drop(networks.insert(u32::from_be_bytes(key.network))),
         Row::Forwards((_, key), row) => {
@@ -79,10 +84,16 @@ fn networks_of(row: &Row, rows: &Rows, networks: &mut BTreeSet<u32>) {
             networks.extend(rows.public_address.get(&key).map(|row| row.network));
         }
         Row::Upstreams(index, _) => {
-            let on_link = |key: &PublicKey| key.side == netpath_common::maps::PUBLIC_SIDE | index;
-            let addresses = rows.public_address.iter().filter(|(key, _)| on_link(key));
+            let side = PUBLIC_SIDE | index;
+            let addresses = rows.public_address.iter().filter(|(key, _)| key.side == side);
             networks.extend(addresses.map(|(_, row)| row.network));
         }
         _ => {}
     }
+}
+
+/// The networks whose connections to the public side leave from this host.
+fn with_public_side(rows: &Rows) -> impl Iterator<Item = u32> {
+    let shared = rows.gateways.iter().filter(|(_, row)| row.nat_place == nat_place::HERE).map(|(network, _)| *network);
+    shared.chain(rows.static_nat.iter().filter(|(_, row)| row.place == nat_place::HERE).map(|(key, _)| key.network))
 }

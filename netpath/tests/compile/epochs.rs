@@ -46,15 +46,48 @@ fn a_change_of_policy_is_its_networks_alone() {
 
 #[test]
 fn a_change_of_nat_is_its_networks_alone() {
-    assert_eq!(counted(&GATEWAY.replacen("198.51.100.20", "198.51.100.40", 1)), ["globex-web"]);
-    assert_eq!(counted(&GATEWAY.replace("198.51.100.21", "198.51.100.41")), ["globex-web"]);
-    assert_eq!(
-        counted(&GATEWAY.replacen("    nat_host: kvm1\n    source_nat: [", "    nat_host: kvm2\n    source_nat: [", 1)),
-        ["acme-web"]
-    );
     assert_eq!(counted(&GATEWAY.replacen(", cidrs: [198.51.100.0/24]}", "}", 1)), ["acme-web"]);
     // The router of VLAN 900 is that of acme-web's addresses on kvm1; initech's NAT is on kvm2.
     assert_eq!(counted(&GATEWAY.replacen("gateway: 203.0.113.1}", "gateway: 203.0.113.2}", 1)), ["acme-web"]);
+    let order = ["source_nat: [203.0.113.10, 203.0.113.77]", "source_nat: [203.0.113.77, 203.0.113.10]"];
+    assert_eq!(counted(&GATEWAY.replacen(order[0], order[1], 1)), ["acme-web"]);
+}
+
+#[test]
+fn a_public_address_that_comes_or_goes_counts_for_all_who_may_talk_to_it_from_here() {
+    let outside = ["acme-web", "globex-web"];
+    assert_eq!(counted(&GATEWAY.replacen("198.51.100.20", "198.51.100.40", 1)), outside);
+    assert_eq!(counted(&GATEWAY.replace("198.51.100.21", "198.51.100.41")), outside);
+    let moved = GATEWAY.replacen("    nat_host: kvm1\n    source_nat: [", "    nat_host: kvm2\n    source_nat: [", 1);
+    assert_eq!(counted(&moved), outside);
+    // What is done on kvm2 is not to be done anew on kvm1.
+    assert_eq!(counted(&GATEWAY.replace("203.0.113.30", "203.0.113.31")), [""; 0]);
+}
+
+#[test]
+fn the_rules_of_an_address_count_for_every_tier_that_it_leads_to() {
+    let tier = |name: &str, segment: u32, net: u32, more: &str| {
+        format!(
+            "  - name: {name}\n    physical_network: v\n    segment: {segment}\n    cidr: 10.0.{net}.0/24\n    gateway: 10.0.{net}.1\n    \
+             router: r\n    nat_host: kvm1\n    nics: [{{instance: i, mac: \"02:00:00:00:00:01\", ip: 10.0.{net}.9, host: kvm1, device: d{net}}}]\n{more}"
+        )
+    };
+    let document = |port: u16| {
+        let front = format!(
+            "    source_nat: 203.0.113.10\n    firewall: {{ingress: [{{public: 203.0.113.10, protocol: tcp, ports: {port}}}]}}\n"
+        );
+        let back = "    port_forwarding: [{public: 203.0.113.10, protocol: tcp, ports: 80, to: i}]\n";
+        format!(
+            "zone: z\nphysical_networks: [{{name: v, isolation: vxlan, vnis: 1-99}}, {{name: p, isolation: vlan, vlans: 900}}]\n\
+             hosts: [{{name: kvm1, uplinks: {{p: eth3}}}}]\n\
+             public_ranges: [{{physical_network: p, vlan: 900, cidr: 203.0.113.0/24, gateway: 203.0.113.1}}]\nnetworks:\n{}{}",
+            tier("front", 1, 1, &front),
+            tier("back", 2, 2, back)
+        )
+    };
+    let before = rows(&document(80), &Rows::default());
+    let after = rows(&document(81), &before);
+    assert_eq!((epoch(&after, "front"), epoch(&after, "back")), (2, 2));
 }
 
 #[test]
