@@ -1,10 +1,12 @@
 //! The real bytecode through `BPF_PROG_TEST_RUN`: whole packets in and out, compared byte for byte.
 
+mod answer;
 mod drops;
 mod from_guest;
 mod from_uplink;
 mod fuzz;
 mod gateway;
+mod icmp_error;
 mod not_ours;
 mod public;
 mod rig;
