@@ -2,9 +2,9 @@
 
 use netpath_common::{
     Address, DropReason, Frame, Packet as _,
-    frame::{self, EtherType},
+    frame::{self, EtherType, Protocol},
     maps::{AddressKey, Destination, Network, Port, destination_kind, network_flags, port_flags, segment_kind, stage},
-    stage::antispoof,
+    stage::{answer, antispoof},
     vxlan,
 };
 
@@ -42,9 +42,12 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     {
         return Ok(verdict);
     }
+    if frame.protocol == Protocol::ICMPV6 && frame.destination.is_group() && solicits_gateway(pkt, &frame, network) {
+        return to_gateway(pkt, &frame, port);
+    }
     let wanted = if frame.destination.is_group() { None } else { learn::find(port.network, frame.destination) };
     match wanted {
-        Some(destination) if destination.kind == destination_kind::GATEWAY => to_gateway(pkt, port),
+        Some(destination) if destination.kind == destination_kind::GATEWAY => to_gateway(pkt, &frame, port),
         Some(destination) => forward(pkt, &frame, port, network, &destination, priority),
         None => miss(pkt, &frame, port, network, priority),
     }
@@ -125,9 +128,16 @@ fn forward(
     }
 }
 
-/// A frame for the gateway: another program routes it.
+/// Whether the frame asks for the MAC address of the gateway's IPv6 address.
+#[inline(never)]
+fn solicits_gateway(pkt: &TcPacket, frame: &Frame, network: &Network) -> bool {
+    answer::solicits(pkt, frame, network.gateway_ip6) == Ok(true)
+}
+
+/// A frame for the gateway: another program routes it, or answers it.
 #[inline(always)]
-fn to_gateway(pkt: &mut TcPacket, port: &Port) -> Result<Verdict, DropReason> {
-    Handover::new(port.network, port.ifindex, port.network).to(pkt, stage::GATEWAY);
+fn to_gateway(pkt: &mut TcPacket, frame: &Frame, port: &Port) -> Result<Verdict, DropReason> {
+    let next = if frame.ether_type == EtherType::IPV6 { stage::ANSWER } else { stage::GATEWAY };
+    Handover::new(port.network, port.ifindex, port.network).to(pkt, next);
     Err(DropReason::NoRoute)
 }

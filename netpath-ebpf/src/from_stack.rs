@@ -230,7 +230,8 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
             Ok(Verdict::redirect(guest.target))
         }
         Some(place) if place.kind == destination_kind::GATEWAY => {
-            Handover::new(network, 0, network).to(pkt, stage::GATEWAY);
+            let next = if frame.ether_type == EtherType::IPV6 { stage::ANSWER } else { stage::GATEWAY };
+            Handover::new(network, 0, network).to(pkt, next);
             Err(DropReason::NoRoute)
         }
         _ if host == Host::Shares && !frame.destination.is_group() => Ok(Verdict::PASS),
