@@ -261,7 +261,7 @@ fn i5_the_error_of_a_guest_with_its_own_address_comes_from_there() {
 }
 
 #[test]
-fn x1_an_error_of_one_tenant_is_about_none_of_anothers_connections() {
+fn x1_an_error_of_one_tenant_is_about_no_connection_of_another() {
     let mut rig = forwarded();
     let (_, inside) = reach(&mut rig);
     let result = rig.from(GREEN, B, &from_inside(B, &inside));
