@@ -39,11 +39,17 @@ impl Outer {
     /// RFC 7348 §5 wants it.
     #[inline(always)]
     pub fn new(tunnel: &Tunnel, next_hop: &NextHop, vni: u32, frame: &Frame, inner_len: usize) -> Self {
+        Self::of(tunnel, next_hop, vni, frame.tos, frame.hash, inner_len)
+    }
+
+    /// The same around a frame of which only DSCP and ECN, and the hash of its flow, are known.
+    #[inline(always)]
+    pub fn of(tunnel: &Tunnel, next_hop: &NextHop, vni: u32, inner_tos: u8, hash: u32, inner_len: usize) -> Self {
         let udp_len = (inner_len + UdpHdr::LEN + VxlanHdr::LEN) as u16;
         let tot_len = udp_len.wrapping_add(Ipv4Hdr::LEN as u16);
         let mut ip = Ipv4Hdr {
             vihl: 0x45,
-            tos: frame.tos & 0x03,
+            tos: inner_tos & 0x03,
             tot_len: tot_len.to_be_bytes(),
             id: [0, 0],
             frags: [0x40, 0],
@@ -63,7 +69,7 @@ impl Outer {
             },
             ip,
             udp: UdpHdr {
-                src: entropy_port(frame.hash).to_be_bytes(),
+                src: entropy_port(hash).to_be_bytes(),
                 dst: tunnel.udp_port.to_be_bytes(),
                 len: udp_len.to_be_bytes(),
                 check: [0, 0],

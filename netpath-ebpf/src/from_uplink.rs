@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   XDP  a tunnel or trunk frame for one local guest, not TCP: outer headers or tag off, out of the guest's device
+//!        a packet of a connection that the gateway knows: see `forward`
 //!        everything else that is a tenant's: on to the stack, where GRO merges it, then
 //!   TC   on netpath's own tunnel device (the kernel has taken the outer headers off), or
 //!        on the uplink: what XDP stripped, VLAN and untagged networks
@@ -20,6 +21,7 @@ use network_types::{eth::EthHdr, vlan::VlanHdr};
 use crate::{
     account, admit,
     arrival::{self, Inner, Tunnelled},
+    forward::{self, Carry},
     learn, maps,
     packet::{Rewrite as _, Stripped, XdpPacket},
     redirect::Verdict,
@@ -33,14 +35,14 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
     if EtherType(u16::from_be(eth.ether_type)).is_tag() {
         return trunk(pkt, owner);
     }
-    let Some(outer) = vxlan::arrival(pkt) else { return Ok(Verdict::PASS) };
+    let Some(outer) = vxlan::arrival(pkt) else { return untagged(pkt) };
     // A group's packets go to whoever joined it, by way of the stack. The helper that tells of fragments is asked only
     // where the packet is longer than what can be read: it costs as much as a lookup.
     if arrival::is_group(&outer) || outer.frame_len > pkt.len() && pkt.has_fragments() {
         return Ok(Verdict::PASS);
     }
     let ifindex = pkt.ifindex();
-    let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return Ok(Verdict::PASS) };
+    let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return untagged(pkt) };
     // Only the kernel verifies an outer checksum.
     if !outer.checksum_absent && !arrival::is_stripped_here(&packet) {
         return Ok(Verdict::PASS);
@@ -49,7 +51,16 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
     if inner.ether_type.is_tag() {
         return Err(DropReason::TaggedFrame);
     }
-    let next = next(&packet.segment, &inner)?;
+    let mut next = next(&packet.segment, &inner)?;
+    if next.who == Who::Gateway {
+        let carry = Carry::tunnelled(outer.tos);
+        if inner.ether_type == EtherType::IPV4
+            && let Some(verdict) = forward::along(pkt, inner.l3, packet.segment.network, carry)?
+        {
+            return Ok(verdict);
+        }
+        next.who = Who::Stack;
+    }
     match next.who {
         Who::Guest => {
             arrival::mark_congestion(pkt, &outer, &inner)?;
@@ -57,8 +68,8 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
             account::to_guest(next.slot, pkt.len());
             Ok(Verdict::redirect(next.target))
         }
-        Who::Stack if arrival::is_stripped_here(&packet) => strip(pkt, &packet, &outer, &inner),
-        Who::Stack => {
+        Who::Gateway | Who::Stack if arrival::is_stripped_here(&packet) => strip(pkt, &packet, &outer, &inner),
+        Who::Gateway | Who::Stack => {
             if let Some(header) = vxlan::without_reserved_bits(pkt, &outer) {
                 pkt.write(outer.vxlan, &header)?;
             }
@@ -84,18 +95,36 @@ fn strip(
     Ok(Verdict::PASS)
 }
 
+/// A frame without a tag that is in no tunnel of netpath's: on an untagged public link, or not netpath's.
+#[inline(always)]
+fn untagged(pkt: &mut XdpPacket) -> Result<Verdict, DropReason> {
+    let is_ipv4 = pkt.header::<EthHdr>(0).is_some_and(|eth| eth.ether_type == EtherType::IPV4.0.to_be());
+    let ifindex = pkt.ifindex();
+    let segment = if is_ipv4 { arrival::segment(ifindex, 0, 0) } else { None };
+    let Some(segment) = segment.filter(|row| arrival::has(row, segment_flags::PUBLIC)) else {
+        return Ok(Verdict::PASS);
+    };
+    Ok(forward::from_public(pkt, segment.network, EthHdr::LEN, Carry::NONE)?.unwrap_or(Verdict::PASS))
+}
+
 /// A frame with a VLAN tag in it.
 #[inline(always)]
 fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let ifindex = pkt.ifindex();
     let Some(vlan) = pkt.header::<VlanHdr>(EthHdr::LEN) else { return Ok(Verdict::PASS) };
-    let (vid, ether_type) = (u16::from_be_bytes(vlan.tci) & tag::VID, EtherType(u16::from_be(vlan.ether_type)));
+    let (tci, ether_type) = (u16::from_be_bytes(vlan.tci), EtherType(u16::from_be(vlan.ether_type)));
+    let vid = tci & tag::VID;
     if vid == 0 || pkt.has_fragments() {
         return Ok(Verdict::PASS);
     }
     let Some(segment) = arrival::segment(ifindex, 0, u32::from(vid)) else { return Ok(Verdict::PASS) };
+    let l3 = EthHdr::LEN + VlanHdr::LEN;
     if arrival::has(&segment, segment_flags::PUBLIC) {
-        return Ok(Verdict::PASS);
+        if ether_type != EtherType::IPV4 {
+            return Ok(Verdict::PASS);
+        }
+        let followed = forward::from_public(pkt, segment.network, l3, Carry::tagged(tci))?;
+        return Ok(followed.unwrap_or(Verdict::PASS));
     }
     *owner = segment.network;
     let mut inner = Inner::read(pkt, 0)?;
@@ -103,6 +132,10 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     inner.ether_type = ether_type;
     let inner = inner.with_protocol(pkt);
     let next = next(&segment, &inner)?;
+    if next.who == Who::Gateway && ether_type == EtherType::IPV4 {
+        let followed = forward::along(pkt, l3, segment.network, Carry::tagged(tci))?;
+        return Ok(followed.unwrap_or(Verdict::PASS));
+    }
     if next.who != Who::Guest {
         return Ok(Verdict::PASS);
     }
@@ -132,6 +165,8 @@ struct Next {
 enum Who {
     /// A guest's device.
     Guest,
+    /// The network's gateway: this host.
+    Gateway,
     /// netpath's programs behind the stack: TCP (for GRO), floods, devices that take no redirected frames.
     Stack,
     /// A bridge beside netpath, which has the stations that are not defined (`on_miss: pass`).
@@ -154,7 +189,7 @@ fn next(segment: &Segment, inner: &Inner) -> Result<Next, DropReason> {
             let who = if redirects { Who::Guest } else { Who::Stack };
             Ok(Next { who, target: row.target, slot: row.slot })
         }
-        Some(row) if row.kind == destination_kind::GATEWAY => Ok(Next { who: Who::Stack, ..miss }),
+        Some(row) if row.kind == destination_kind::GATEWAY => Ok(Next { who: Who::Gateway, ..miss }),
         Some(_) if miss.who == Who::Stack => Err(DropReason::NotOnThisHost),
         _ => Ok(miss),
     }

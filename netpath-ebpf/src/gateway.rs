@@ -250,7 +250,7 @@ const RENEW: u32 = 16;
 /// Counts a packet, and keeps its connection alive where it may. A connection whose state has `changed` has another timeout,
 /// which its binding has to outlive.
 #[inline(always)]
-fn count(tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, len: u64, now: u32, changed: bool) {
+pub fn count(tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, len: u64, now: u32, changed: bool) {
     flow.packets = flow.packets.wrapping_add(1);
     flow.bytes += len;
     if flow.last_seen == now && !changed {
@@ -282,7 +282,7 @@ fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, now: u32) {
 /// Behind one public address are many senders, whose packets may have the same one (RFC 6864 §5.2); what is never
 /// fragmented (DF) needs none.
 #[inline(always)]
-fn identification(tuple: &Tuple, flow: &Flow, now: u32) -> u32 {
+pub fn identification(tuple: &Tuple, flow: &Flow, now: u32) -> u32 {
     const NEW: u32 = 1 << 16;
     if tuple.fragment == fragment::LATER {
         return NEW | u32::from(tuple.id);

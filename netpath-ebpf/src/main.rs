@@ -16,6 +16,7 @@ mod bind;
 mod connect;
 mod connection;
 mod flood;
+mod forward;
 mod from_guest;
 mod from_stack;
 mod from_uplink;

@@ -1,5 +1,7 @@
 //! The underlay next hop of a tunnel: what the kernel's routes and neighbours say, asked once a second.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup},
     helpers::generated as helper,
@@ -10,7 +12,10 @@ use netpath_common::{
     vxlan,
 };
 
-use crate::{maps, packet::TcPacket};
+use crate::{
+    maps,
+    packet::{TcPacket, XdpPacket},
+};
 
 /// How long an answer of the kernel's routes is taken for true: changes of routes and neighbours are in force
 /// after this.
@@ -47,10 +52,27 @@ pub fn resolve(pkt: &mut TcPacket, index: u32, tunnel: &Tunnel) -> Option<Way> {
         return Some(Way { hop, through_neighbour: false });
     }
     // SAFETY: as above.
-    if !ask_kernel(pkt, tunnel, unsafe { &mut *row }, now) {
+    if !ask_kernel(pkt.skb().cast(), tunnel, unsafe { &mut *row }, now) {
         return None;
     }
     Some(Way { hop, through_neighbour: tunnel.flags & tunnel_flags::GROUP == 0 })
+}
+
+/// The same in XDP, where no packet can be sent through the kernel's neighbour table; `None` where the neighbour is not known,
+/// and once in a while: such a packet is left to TC, which has the neighbour confirmed.
+#[inline(always)]
+pub fn resolve_early(pkt: &XdpPacket, index: u32, tunnel: &Tunnel, now: u64) -> Option<&'static NextHop> {
+    let row = maps::NEXT_HOPS.get_ptr_mut(index)?;
+    // SAFETY: a per-CPU row, and programs do not preempt each other on a CPU.
+    let hop = unsafe { &*row };
+    if hop.expires_ns <= now || hop.remote != tunnel.remote {
+        const SECOND_IN: u64 = 32;
+        // SAFETY: as above.
+        if (now >> 30) % SECOND_IN == 0 || !ask_kernel(pkt.raw().cast(), tunnel, unsafe { &mut *row }, now) {
+            return None;
+        }
+    }
+    (hop.destination_mac != Mac::ZERO).then_some(hop)
 }
 
 /// The next hop of a tunnel as `resolve` found it last, for as long as the tunnel leads to the same host.
@@ -73,7 +95,7 @@ pub fn last(index: u32) -> Option<&'static NextHop> {
 /// Asks the kernel's routes and neighbours, and notes the answer in `row`; `false` where no route leads there. A next
 /// hop without a neighbour is noted too, as one to ask for again at once.
 #[inline(never)]
-fn ask_kernel(pkt: &mut TcPacket, tunnel: &Tunnel, row: &mut NextHop, now: u64) -> bool {
+fn ask_kernel(ctx: *mut c_void, tunnel: &Tunnel, row: &mut NextHop, now: u64) -> bool {
     row.remote = tunnel.remote;
     row.mtu = u32::from(u16::MAX);
     row.expires_ns = 0;
@@ -94,8 +116,7 @@ fn ask_kernel(pkt: &mut TcPacket, tunnel: &Tunnel, row: &mut NextHop, now: u64) 
     query.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(tunnel.local);
     query.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(tunnel.remote);
     // SAFETY: `query` is as large as said, and the context is the kernel's.
-    let answer =
-        unsafe { helper::bpf_fib_lookup(pkt.skb().cast(), &raw mut query, size_of::<bpf_fib_lookup>() as i32, 0) };
+    let answer = unsafe { helper::bpf_fib_lookup(ctx, &raw mut query, size_of::<bpf_fib_lookup>() as i32, 0) };
     row.ifindex = query.ifindex;
     match answer as u32 {
         BPF_FIB_LKUP_RET_SUCCESS => {

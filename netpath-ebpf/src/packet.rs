@@ -107,6 +107,25 @@ impl XdpPacket {
         }
     }
 
+    /// Takes bytes off the front, or makes room there where `len` is negative.
+    #[inline(always)]
+    pub fn move_head(&mut self, len: i32) -> Result<(), DropReason> {
+        if len == 0 {
+            return Ok(());
+        }
+        // SAFETY: as above.
+        match unsafe { helper::bpf_xdp_adjust_head(self.ctx, len) } {
+            0 => Ok(()),
+            _ => Err(DropReason::EncapsulationRefused),
+        }
+    }
+
+    /// The raw context, for helpers.
+    #[inline(always)]
+    pub fn raw(&self) -> *mut xdp_md {
+        self.ctx
+    }
+
     /// Leaves a note for TC. `false` where the driver keeps none.
     #[inline(always)]
     pub fn note(&mut self, note: Stripped) -> bool {

@@ -19,7 +19,7 @@ use netpath_common::{
 use network_types::{eth::EthHdr, ip::Ipv4Hdr, vlan::VlanHdr};
 
 pub use self::{
-    neighbour::{Hop, next_hop, state},
+    neighbour::{Hop, fresh_hop, next_hop, state},
     out::send,
 };
 use crate::{

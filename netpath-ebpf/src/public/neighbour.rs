@@ -80,6 +80,15 @@ pub fn next_hop(kind: u8, index: u32, destination: [u8; 4], now: u32) -> Hop {
     Hop::new(found, (found >> 56) as u8)
 }
 
+/// The MAC address that [`next_hop`] would find, where nothing is to be done for it.
+#[inline(always)]
+pub fn fresh_hop(kind: u8, index: u32, destination: [u8; 4], now: u32) -> Option<Mac> {
+    let link = link(index)?;
+    let target = if kind == hop::UPSTREAM { link.gateway } else { destination };
+    let row = row(index, link, target).filter(|row| neighbour::is_fresh(row, now))?;
+    Some(Hop::new(row.mac, state::READY).mac)
+}
+
 /// A hop that is not fresh: its MAC address, and [`state`] in the highest byte.
 #[inline(never)]
 fn stale(index: u32, target: u32, now: u32) -> u64 {
