@@ -68,7 +68,7 @@ pub fn resolve_early(pkt: &XdpPacket, index: u32, tunnel: &Tunnel, now: u64) -> 
     if hop.expires_ns <= now || hop.remote != tunnel.remote {
         const SECOND_IN: u64 = 32;
         // SAFETY: as above.
-        if (now >> 30) % SECOND_IN == 0 || !ask_kernel(pkt.raw().cast(), tunnel, unsafe { &mut *row }, now) {
+        if (now >> 30).is_multiple_of(SECOND_IN) || !ask_kernel(pkt.raw().cast(), tunnel, unsafe { &mut *row }, now) {
             return None;
         }
     }

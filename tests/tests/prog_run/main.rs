@@ -2,6 +2,7 @@
 
 mod answer;
 mod drops;
+mod forward;
 mod from_guest;
 mod from_uplink;
 mod fuzz;
