@@ -10,7 +10,12 @@ use serde::Serialize;
 
 use super::{Only, Which};
 use crate::{
-    cli::{Global, applied::Applied, stream::List, terms},
+    cli::{
+        Global,
+        applied::{Applied, Names},
+        stream::List,
+        terms,
+    },
     error::Error,
 };
 
@@ -75,7 +80,7 @@ impl Tuple {
 pub(super) fn show(applied: &Applied, only: Only<'_>, which: &Which, global: &Global) -> Result<(), Error> {
     let gateways = applied.tables.gateways.rows()?;
     let heading = format!(
-        "{:<20} {:<5} {:<12} {:>7} {:>7} {:>10} {:>11} {:>10} {:>11}\n",
+        "{:<18} {:<5} {:<12} {:>7} {:>7} {:>10} {:>11} {:>10} {:>11}\n",
         "NETWORK", "PROTO", "STATE", "AGE", "IDLE", "PACKETS", "BYTES", "REPLIES", "BYTES"
     );
     let mut list = List::begin(global.output, &heading)?;
@@ -95,7 +100,7 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, which: &Which, global: &Gl
             return Ok(ControlFlow::Continue(()));
         }
         let gateway = gateways.get(flow.network as usize).copied().unwrap_or_default();
-        let connection = Connection::of(applied, key, flow, other.as_ref(), &gateway, now);
+        let connection = Connection::of(&applied.names, key, flow, other.as_ref(), &gateway, now);
         if connection.expired && !which.all {
             return Ok(ControlFlow::Continue(()));
         }
@@ -105,8 +110,7 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, which: &Which, global: &Gl
 }
 
 impl Connection {
-    fn of(applied: &Applied, key: &FlowKey, flow: &Flow, other: Option<&Flow>, gateway: &Gateway, now: u32) -> Self {
-        let names = &applied.names;
+    fn of(names: &Names, key: &FlowKey, flow: &Flow, other: Option<&Flow>, gateway: &Gateway, now: u32) -> Self {
         let reply = other.copied().unwrap_or_default();
         let back = key.opposite(flow);
         let (hop, target) = terms::next_hop(flow, names);
@@ -149,7 +153,7 @@ impl Connection {
 
     /// Two lines: what it is, and its addresses.
     fn text(&self) -> String {
-        let network: String = self.network.chars().take(20).collect();
+        let network: String = self.network.chars().take(18).collect();
         let state = if self.expired { "expired" } else { self.state };
         let time = |seconds: u32| terms::duration(seconds.into());
         let tuples = match self.original.text() == self.translated.text() {
@@ -157,7 +161,7 @@ impl Connection {
             false => format!("{}  as  {}", self.original.text(), self.translated.text()),
         };
         format!(
-            "{network:<20} {:<5} {state:<12} {:>7} {:>7} {:>10} {:>11} {:>10} {:>11}\n    {tuples}\n",
+            "{network:<18} {:<5} {state:<12} {:>7} {:>7} {:>10} {:>11} {:>10} {:>11}\n    {tuples}\n",
             self.protocol,
             time(self.age_seconds),
             time(self.idle_seconds),
@@ -166,5 +170,73 @@ impl Connection {
             self.reply_packets,
             self.reply_bytes,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netpath_common::maps::{PUBLIC_SIDE, Timeouts, flow_state, hop};
+
+    use super::*;
+
+    const INSIDE: [u8; 4] = [10, 1, 1, 11];
+    const PUBLIC: [u8; 4] = [203, 0, 113, 10];
+    const OUTSIDE: [u8; 4] = [192, 0, 2, 99];
+
+    fn gateway() -> Gateway {
+        let timeouts = Timeouts { tcp_established: 7440, ..Timeouts::default() };
+        Gateway { epoch: 2, timeouts, ..Gateway::default() }
+    }
+
+    /// A connection out of network 1 through public link 3, with a translated port.
+    fn connection(last_seen: u32, reply_seen: u32, now: u32) -> Connection {
+        let key = FlowKey {
+            side: 1,
+            source: INSIDE,
+            destination: OUTSIDE,
+            source_port: 40000,
+            destination_port: 443,
+            protocol: 6,
+            pad: [0; 3],
+        };
+        let flow = Flow {
+            network: 1,
+            epoch: 2,
+            packets: 5,
+            bytes: 500,
+            created: 100,
+            last_seen,
+            source: PUBLIC,
+            destination: OUTSIDE,
+            source_port: 50000,
+            destination_port: 443,
+            out: PUBLIC_SIDE | 3,
+            target: 3,
+            hop: hop::UPSTREAM,
+            state: flow_state::ESTABLISHED,
+            ..Flow::default()
+        };
+        let reply = Flow { packets: 7, bytes: 700, last_seen: reply_seen, flags: flow_flags::REPLY, ..flow };
+        Connection::of(&Names::default(), &key, &flow, Some(&reply), &gateway(), now)
+    }
+
+    #[test]
+    fn both_directions_are_one_connection_with_the_first_packet_as_it_came_and_left() {
+        let shown = connection(190, 195, 200);
+        assert_eq!(shown.original.text(), "10.1.1.11:40000 > 192.0.2.99:443");
+        assert_eq!(shown.translated.text(), "203.0.113.10:50000 > 192.0.2.99:443");
+        assert_eq!((shown.original_packets, shown.original_bytes), (5, 500));
+        assert_eq!((shown.reply_packets, shown.reply_bytes), (7, 700));
+        assert_eq!((shown.begun, shown.hop, shown.target.as_str()), ("inside", "upstream", "#3"));
+        assert!(shown.text().lines().all(|line| line.len() <= 100), "{}", shown.text());
+    }
+
+    #[test]
+    fn either_direction_keeps_a_connection_until_both_are_silent_for_too_long() {
+        let shown = connection(190, 195, 200);
+        assert_eq!((shown.age_seconds, shown.idle_seconds, shown.timeout_seconds), (100, 5, 7440));
+        assert!(!connection(190, 7640, 190 + 7441).expired);
+        assert!(!connection(190, 190, 190 + 7440).expired);
+        assert!(connection(190, 190, 190 + 7441).expired);
     }
 }
