@@ -126,12 +126,17 @@ fn refused(
     if wants_room && sweep::is_due(now) {
         handover.to(pkt, stage::SWEEP);
     }
+    if reason == DropReason::GatewayClosed && connection.asks_for_echo() && connection.known == 0 {
+        Handover { answer: Answer::ECHO_REPLY.word(), ..handover }.to(pkt, stage::ANSWER);
+        return Err(reason);
+    }
     if handover.side & PUBLIC_SIDE != 0 {
         return inward::unclaimed(pkt, frame, handover.side, reason);
     }
     let told = match reason {
         DropReason::NoPublicAddress | DropReason::NoRoute => Answer::NET_UNREACHABLE,
         DropReason::NeighbourUnresolved => Answer::HOST_UNREACHABLE,
+        DropReason::GatewayClosed => Answer::PORT_UNREACHABLE,
         _ if wants_room => Answer::PROHIBITED,
         _ => return Err(reason),
     };

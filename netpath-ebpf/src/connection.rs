@@ -2,10 +2,14 @@
 
 use netpath_common::{
     DropReason, Mac,
+    frame::Protocol,
     maps::{CONNECTION_WORDS, Flow, FlowKey, NeighbourKey, PUBLIC_SIDE, PublicKey, destination_kind, flow_flags, hop},
 };
 
-use crate::{learn, maps, sweep, tuple::Tuple};
+use crate::{
+    learn, maps, sweep,
+    tuple::{Tuple, icmp},
+};
 
 /// What is known of a connection so far.
 #[repr(C)]
@@ -46,6 +50,12 @@ impl Connection {
         icmp_type: 0,
         pad: [0; 3],
     };
+
+    /// Whether it is a ping.
+    #[inline(always)]
+    pub fn asks_for_echo(&self) -> bool {
+        self.key.protocol == Protocol::ICMP.0 && self.icmp_type == icmp::ECHO
+    }
 
     /// This processor's one, empty. Programs do not preempt each other on a processor.
     #[inline(always)]

