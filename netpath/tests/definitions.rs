@@ -279,6 +279,14 @@ fn a_nat_host_can_do_what_it_is_named_for() {
         )],
         &[("kvm2", "another NAT host of the same router is kvm1, in line")],
     );
+    refused(
+        &[
+            ("cidr: 10.1.2.0/24", "router: acme-vpc\n    source_nat: 203.0.113.20\n    cidr: 10.1.2.0/24"),
+            ("eth1, trunk: eth2, public: eth3}, capacities", "eth1, public: eth3}, capacities"),
+            ("host: kvm1, device: vnet3", "host: kvm2, device: vnet3"),
+        ],
+        &[("203.0.113.20", "the NAT host of its router, kvm1, has no way to it or to network acme-db")],
+    );
 }
 
 #[test]

@@ -40,11 +40,21 @@ fn nat_host(zone: &Zone, network: &Network, findings: &mut Findings) {
     let needed = zone.needed_uplinks(&[network]);
     let listed = || needed.iter().copied().collect::<Vec<_>>().join("` and `");
     let Some(named) = network.nat_host.as_ref().filter(|host| host.is_written()) else {
-        if zone.shared_nat_host(network).is_none() && !zone.hosts.is_empty() {
-            let at = network.source_nat.first().map_or(network.name.at, |address| address.at);
-            let problem =
-                format_args!("no host has an uplink on `{}` and reaches network {}", listed(), network.name.value);
-            findings.add(at, first, problem, "give one host such an uplink, in `uplinks`");
+        let at = network.source_nat.first().map_or(network.name.at, |address| address.at);
+        let name = &network.name.value;
+        match zone.shared_nat_host(network) {
+            None if !zone.hosts.is_empty() => {
+                let problem = format_args!("no host has an uplink on `{}` and reaches network {name}", listed());
+                findings.add(at, first, problem, "give one host such an uplink, in `uplinks`");
+            }
+            Some(host) if !zone.can_translate(host, network, &needed) => {
+                let problem = format_args!(
+                    "the NAT host of its router, {}, has no way to it or to network {name}",
+                    host.name.value
+                );
+                findings.add(at, first, problem, "name a host that has the uplinks of all networks of the router");
+            }
+            _ => {}
         }
         return;
     };
