@@ -18,11 +18,9 @@ const JUDGED: [Table; 8] = [
     Table::PublicAddress,
 ];
 
-/// Gives the gateways of `rows` their epochs: those in force, or the next one where anything has changed. A network that is
-/// gone keeps a row with its epoch alone, so that whoever gets its index begins with another.
+/// Gives the gateways of `rows` their epochs: those in force, or the next one where anything has changed. That of a network
+/// that is gone outlives its row in the kernel; who frees and who writes rows sees to it.
 pub(super) fn set(existing: &Rows, rows: &mut Rows) {
-    let gone: Vec<u32> = existing.gateways.keys().filter(|index| !rows.gateways.contains_key(index)).copied().collect();
-    rows.gateways.extend(gone.into_iter().map(|index| (index, Box::default())));
     let touched = touched(existing, rows);
     for (index, row) in &mut rows.gateways {
         let epoch = existing.gateways.get(index).map_or(0, |row| row.epoch);

@@ -193,7 +193,6 @@ impl<'r> Reader<'r> {
                 format!("{}/{} is in {to}, via {}", ip(key.address), bits.saturating_sub(32), ip(row.via))
             }
             Row::PublicAddress(key, row) => format!("{} has {} ingress rules", ip(key.address), row.ingress.count),
-            Row::Gateways(_, row) if row.flags == 0 => format!("no gateway, epoch {}", row.epoch),
             Row::Gateways(_, row) => {
                 let rules = row.egress.count + row.acl_ingress.count + row.acl_egress.count;
                 let (on, pool) = (prefix(row.prefix, row.mask), row.pool_count);

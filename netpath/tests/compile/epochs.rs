@@ -118,17 +118,15 @@ fn what_concerns_no_gateway_counts_for_nobody() {
 }
 
 #[test]
-fn a_network_that_goes_leaves_its_epoch_behind_and_the_next_one_has_another() {
+fn a_network_that_goes_takes_its_gateway_along_and_touches_nobody_who_does_not_talk_to_it() {
     let before = rows(GATEWAY, &Rows::default());
     let globex = index(&before, name_kind::NETWORK, "globex-web");
     let (head, rest) = GATEWAY.split_once("  # The very same addresses").unwrap();
     let (_, tail) = rest.split_once("  # Two tiers").unwrap();
     let gone = rows(&format!("{head}  # Two tiers{tail}"), &before);
-    let left = *gone.gateways[&globex];
-    assert_eq!(left, netpath_common::maps::Gateway { epoch: 2, ..Default::default() });
-    assert_eq!(rows(&format!("{head}  # Two tiers{tail}"), &gone).gateways[&globex].epoch, 2, "once");
-    let again = rows(GATEWAY, &gone);
-    assert_eq!((index(&again, name_kind::NETWORK, "globex-web"), epoch(&again, "globex-web")), (globex, 3));
+    assert!(!gone.gateways.contains_key(&globex));
+    assert_eq!((epoch(&gone, "initech-front"), epoch(&gone, "initech-back")), (1, 1));
+    assert_eq!(epoch(&gone, "acme-web"), 2, "its flows to globex-web's addresses are turned back no more");
 }
 
 #[test]
