@@ -32,7 +32,7 @@ impl Zone {
     ///
     /// Static NAT is done on the guest's own host where that has an uplink to the address. Everything else of a network,
     /// and of the networks of its router, lives on one host: its `nat_host`, or where none is named, of the hosts that have
-    /// the uplinks the one with the highest [weight](weight) for the first public address (rendezvous hashing: a host that
+    /// the uplinks the one with the highest weight for the first public address (rendezvous hashing: a host that
     /// comes or goes moves no more than it has to).
     pub fn nat_host(&self, network: &Network, address: Ipv4Addr) -> Option<&Host> {
         let fixed = network.static_nat.iter().find(|nat| *nat.public == address);

@@ -75,7 +75,7 @@ fn each_pair_of_prefixes_is_a_row_in_the_order_of_the_rule() {
 }
 
 #[test]
-fn ingress_rules_are_the_addresss_with_their_place_in_the_list() {
+fn ingress_rules_are_those_of_the_address_with_their_place_in_the_list() {
     let rows = first();
     let public = PublicKey {
         side: netpath_common::maps::PUBLIC_SIDE | index(&rows, name_kind::PUBLIC_LINK, "public/900"),
