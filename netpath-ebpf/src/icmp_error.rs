@@ -9,7 +9,6 @@
 
 use netpath_common::{
     DropReason, Frame, Packet as _, checksum,
-    frame::{self, EtherType},
     icmp::{self, ICMP_LEN, Quoted},
     maps::{Flow, FlowKey, PUBLIC_SIDE, flow_flags, hop, stage},
     stage::{
@@ -20,12 +19,14 @@ use netpath_common::{
 use network_types::ip::Ipv4Hdr;
 
 use crate::{
-    gateway,
+    connection::Connection,
     handover::Handover,
     packet::TcPacket,
+    quoted,
     redirect::Verdict,
     scratch::{self, Scratch},
-    send, tuple,
+    send,
+    tuple::{self, Routed},
 };
 
 /// Bytes in which all headers stand, both with the longest options.
@@ -36,22 +37,27 @@ const HEADERS: usize = 192;
 pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let handover = Handover::read(pkt);
     *owner = handover.owner;
-    let frame = frame::parse(pkt)?;
-    if frame.ether_type != EtherType::IPV4 || frame.l4 == 0 {
-        return Err(DropReason::MalformedIcmp);
-    }
-    verify(pkt, &frame)?;
-    let ip = *pkt.header::<Ipv4Hdr>(frame.l3).ok_or(DropReason::MalformedIpv4)?;
+    let Routed { frame, tuple } = Routed::read(pkt, handover.side)?;
+    let ip = &tuple.ip;
+    verify(pkt, frame)?;
     // SAFETY: integers and arrays of integers; this is the only reference.
-    let quoted = unsafe { scratch::place::<Quoted>() }.ok_or(DropReason::MalformedIcmp)?;
-    read(pkt, &frame, quoted)?;
+    let About { quoted, key } = unsafe { scratch::place() }.ok_or(DropReason::MalformedIcmp)?;
+    read(pkt, frame, quoted)?;
     if martian::source(ip.src_addr) {
         return Err(DropReason::MartianSource);
     }
-    let now = tuple::now();
-    let found = gateway::established(&answers(quoted, handover.side), now);
-    let Some((flow, _)) = found.filter(|_| ip.dst_addr == quoted.source) else {
+    if ip.dst_addr != quoted.source {
         return Err(DropReason::IcmpErrorUnmatched);
+    }
+    let now = tuple::now();
+    *key = quoted::answers(quoted, handover.side);
+    let flow = match quoted::flow(key, now) {
+        Some(flow) => flow,
+        None => {
+            let flow = &mut Connection::scratch().ok_or(DropReason::IcmpErrorUnmatched)?.flow;
+            quoted::stand_in(key, flow, handover.port != 0, now)?;
+            flow
+        }
     };
     *owner = flow.network;
     let way = send::find(pkt, flow, now)?;
@@ -62,19 +68,25 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
         return Err(DropReason::PacketTooBig);
     }
     if flow.flags & flow_flags::TRANSIT != 0 {
-        return send::unchanged(pkt, &frame, flow, &way);
+        return send::unchanged(pkt, frame, flow, &way);
     }
     if ip.ttl <= 1 {
         return Err(DropReason::TtlExpired);
     }
-    let source = visible_source(&ip, quoted, flow, handover.side);
-    rewrite_quote(pkt, &frame, quoted, flow)?;
-    rewrite_header(pkt, &frame, source, flow.destination)?;
+    let source = visible_source(ip, quoted, flow, handover.side);
+    rewrite_quote(pkt, frame, quoted, flow)?;
+    rewrite_header(pkt, frame, source, flow.destination)?;
     if flow.hop == hop::AGAIN {
         Handover { side: flow.out, port: 0, ..handover }.to(pkt, stage::GATEWAY);
         return Err(DropReason::RoutedTooOften);
     }
-    send::along(pkt, &frame, flow, &way)
+    send::along(pkt, frame, flow, &way)
+}
+
+/// What an error is about.
+struct About {
+    quoted: Quoted,
+    key: FlowKey,
 }
 
 /// Refuses a message whose checksum is wrong, and one that is too long or too short for an error, or fragmented.
@@ -99,13 +111,6 @@ fn verify(pkt: &mut TcPacket, frame: &Frame) -> Result<(), DropReason> {
 fn read(pkt: &TcPacket, frame: &Frame, quoted: &mut Quoted) -> Result<(), DropReason> {
     *quoted = icmp::quoted(pkt, frame.l4 + ICMP_LEN, frame.l3 + frame.l3_len)?;
     Ok(())
-}
-
-/// The key of packets that answer the quoted one.
-#[inline(always)]
-fn answers(quoted: &Quoted, side: u32) -> FlowKey {
-    let Change { source, destination, source_port, destination_port } = quoted.change().opposite();
-    FlowKey { side, source, destination, source_port, destination_port, protocol: quoted.protocol, pad: [0; 3] }
 }
 
 /// Whom the error seems to come from: the connection's other end has the address that the connection gives it, and a

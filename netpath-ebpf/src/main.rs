@@ -31,6 +31,7 @@ mod next_hop;
 mod outward;
 mod packet;
 mod public;
+mod quoted;
 mod redirect;
 mod respond;
 mod rewrite;

@@ -2,12 +2,15 @@
 
 use std::net::Ipv4Addr;
 
-use netpath_common::{DropReason as R, checksum};
+use netpath_common::{
+    DropReason as R, checksum,
+    maps::{Gateway, gateway_flags, nat_place},
+};
 use netpath_tests::packet::{Body, Checksum, Endpoint, Packet, dissect, guest, verify_checksums};
 
 use crate::rig::{
     A, B, BLUE, BLUE_PUBLIC, GATEWAY, GREEN, GREEN_PUBLIC, OTHER_SERVER, Outcome, REDIRECT, ROUTER, Rig, Routed,
-    SERVER, any, outward, slot,
+    SERVER, TUNNEL, any, outward, slot,
 };
 
 /// A router somewhere on the way.
@@ -90,7 +93,7 @@ fn i4_an_error_about_no_connection_is_refused() {
     }
     let elsewhere = rig.inward(HOP, GREEN_PUBLIC).body(error(3, 1, &sent));
     assert_eq!(rig.from_wire(&elsewhere).drops[0].0.1, R::IcmpErrorUnmatched);
-    rig.age(121);
+    rig.age(400);
     let packet = from_outside(&rig, HOP, error(3, 1, &sent));
     assert_eq!(rig.from_wire(&packet).drops[0].0.1, R::IcmpErrorUnmatched);
 }
@@ -301,4 +304,46 @@ fn an_error_whose_own_time_is_up_is_dropped() {
     let sent = out(&mut rig, &outward(A).udp(40000, 53));
     let arriving = from_outside(&rig, HOP, error(3, 1, &sent)).ttl(1);
     rig.from_wire(&arriving).assert_dropped(BLUE, R::TtlExpired);
+}
+
+#[test]
+fn i4_a_connection_that_is_answered_by_errors_only_is_alive() {
+    let mut rig = Rig::routed();
+    for _ in 0..3 {
+        let sent = out(&mut rig, &outward(A).udp(40000, 53));
+        rig.age(100);
+        let arriving = from_outside(&rig, HOP, error(3, 1, &sent));
+        rig.from_wire(&arriving).assert_sent(REDIRECT);
+    }
+}
+
+#[test]
+fn i4_a_binding_is_enough_where_it_lets_everybody_in() {
+    let mut rig = Rig::routed();
+    let packet = outward(A).udp(40000, 53).payload([1; 7]).dont_fragment();
+    let sent = out(&mut rig, &packet);
+    rig.age(121);
+    let before = rig.flows();
+    let arriving = from_outside(&rig, HOP, error(11, 0, &sent));
+    rig.from_wire(&arriving).assert_dropped(BLUE, R::IcmpErrorUnmatched);
+    rig.change("GATEWAYS", BLUE, |gateway: &mut Gateway| gateway.flags |= gateway_flags::ENDPOINT_INDEPENDENT);
+    let result = rig.from_wire(&arriving);
+    assert_eq!(quote(&result), aged(&packet));
+    assert_eq!((result.seen().destination.0, result.seen().macs.1), (A.ip, A.mac));
+    assert_eq!(rig.flows(), before);
+}
+
+#[test]
+fn i5_an_error_about_what_another_host_has_translated_goes_there_as_it_is() {
+    let mut rig = Rig::routed();
+    rig.change_gateway(BLUE, |gateway| (gateway.nat_place, gateway.nat_target) = (nat_place::TUNNEL, TUNNEL));
+    let inside = Packet::between([0; 6], [0; 6], SERVER.into(), B.ip.into()).udp(7000, 53).build()[14..].to_vec();
+    let error = from_inside(B, &inside);
+    let result = rig.from(BLUE, B, &error);
+    let (_, _, inner) =
+        dissect(result.assert_sent(REDIRECT)).unwrap().vxlan().map(|(a, b, c)| (a, b, c.to_vec())).unwrap();
+    assert_eq!(inner, error.build());
+    assert_eq!(rig.flows().len(), 0);
+    let own = Packet::between([0; 6], [0; 6], B.ip.into(), SERVER.into()).udp(7000, 53).build()[14..].to_vec();
+    rig.from(BLUE, B, &from_inside(B, &own)).assert_dropped(BLUE, R::IcmpErrorUnmatched);
 }
