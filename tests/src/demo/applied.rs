@@ -38,13 +38,16 @@ pub(super) fn plan_and_show(site: &Site, file: &Path, report: &mut Report) {
         report.row(site, &what, "no edits (exit code 0)", ended(&output, 0, "no edits (exit code 0)"));
     }
     let Some(host) = site.hosts.first() else { return };
-    let shows: [&[&str]; 7] = [
+    let shows: [&[&str]; 10] = [
         &["status"],
         &["show", "networks"],
         &["show", "ports"],
         &["show", "fdb"],
         &["show", "counters"],
         &["show", "drops"],
+        &["show", "nat"],
+        &["show", "flows"],
+        &["show", "rules"],
         &["map", "list"],
     ];
     let failed: Vec<_> = shows.iter().filter(|args| host.shown(args).code != 0).map(|args| args.join(" ")).collect();

@@ -2,11 +2,12 @@
 //! table of what was expected and what was seen.
 //!
 //! ```text
-//! definitions ─► site (namespaces, wires, guests) ─► apply ─► traffic, separation, spoofing ─► plan, show ─► detach
+//! definitions ─► site (namespaces, wires, guests) ─► apply ─► traffic, separation, spoofing, gateway ─► plan, show ─► detach
 //!                                                       └───────────── each a row of the report ─────────────┘
 //! ```
 
 mod applied;
+mod gateway;
 mod report;
 mod separation;
 mod site;
@@ -58,6 +59,7 @@ fn one(file: &Path, keep: bool) -> Result<bool> {
     traffic::check(&site, &mut report);
     separation::check(&site, &mut report);
     spoofing::check(&site, &mut report);
+    gateway::check(&site, &zone, &file, &mut report);
     applied::plan_and_show(&site, &file, &mut report);
     if !keep {
         applied::detach(&site, &mut report);

@@ -1,16 +1,18 @@
 //! The hypervisors, wires and guests that a zone's definitions speak of, as namespaces.
 
 mod build;
+mod outside;
 mod place;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use netpath::netlink;
+use serde_json::Value;
 
-pub(super) use self::build::Guest;
 use self::place::Place;
 pub use self::place::clean;
+pub(super) use self::{build::Guest, outside::Outside};
 use crate::{
     runner::{self, Netpath, Output},
     topology::NetNs,
@@ -38,6 +40,8 @@ pub(super) struct Site {
     pub(super) hosts: Vec<Host>,
     /// In the order of the definitions.
     pub(super) guests: Vec<Guest>,
+    /// The Internet, where the zone has a public link for it.
+    pub(super) outside: Option<Outside>,
     wires: Vec<NetNs>,
     place: Place,
 }
@@ -57,9 +61,14 @@ impl Host {
         Ok(devices.into_iter().map(|device| device.name).collect())
     }
 
-    /// Runs netpath there, and shows nothing.
-    pub(super) fn quiet(&self, args: &[&str]) -> Output {
-        self.netpath.run(args)
+    /// A counter of `show drops`.
+    pub(super) fn dropped(&self, network: &str, reason: &str) -> Result<u64> {
+        let output = self.netpath.run(["show", "drops", "-o", "json"]);
+        let rows: Value = serde_json::from_str(&output.stdout)
+            .with_context(|| format!("`netpath show drops -o json` says {}{}", output.stdout, output.stderr))?;
+        let rows = rows.as_array().context("`netpath show drops -o json` is not a list")?;
+        let row = rows.iter().find(|row| row["network"] == network && row["reason"] == reason);
+        Ok(row.and_then(|row| row["packets"].as_u64()).unwrap_or(0))
     }
 }
 
@@ -85,12 +94,27 @@ impl Site {
         &self.hosts[guest.host]
     }
 
+    /// A counter of `show drops`, of all hosts together.
+    pub(super) fn dropped(&self, network: &str, reason: &str) -> Result<u64> {
+        self.hosts.iter().map(|host| host.dropped(network, reason)).sum()
+    }
+
+    /// Writes a file beside the hosts' own, and gives its path.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        self.place.write(name, text)
+    }
+
     /// What an operator looks at first, from every host.
     pub(super) fn explain(&self) {
         for host in &self.hosts {
-            for args in
-                [&["status"][..], &["show", "ports"], &["show", "fdb"], &["show", "counters"], &["show", "drops"]]
-            {
+            for args in [
+                &["status"][..],
+                &["show", "ports"],
+                &["show", "fdb"],
+                &["show", "nat"],
+                &["show", "flows"],
+                &["show", "drops"],
+            ] {
                 host.shown(args);
             }
         }
@@ -108,6 +132,10 @@ impl Site {
                 let station = kernel.station();
                 text += &format!("    {device:6} {:24} {}\n", format!("{network}/{instance}"), station.ip);
             }
+        }
+        if let Some(outside) = &self.outside {
+            let (router, host) = (outside.router.name(), outside.host.ns().name());
+            text += &format!("\n  {} (namespace {host}), behind a router ({router})\n", outside.host.station().ip);
         }
         text
     }
@@ -138,6 +166,9 @@ impl Site {
         text += "\n  # guests\n";
         for guest in &self.guests {
             text += &format!("  {} bash\n", enter(guest.kernel.ns()));
+        }
+        if let Some(outside) = &self.outside {
+            text += &format!("\n  # the Internet\n  {} bash\n", enter(outside.host.ns()));
         }
         if let [first, .., last] = &self.guests_of(self.networks()[0]).collect::<Vec<_>>()[..] {
             text += &format!("  {} ping {}\n", enter(first.kernel.ns()), last.kernel.station().ip);

@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::{
     report::Report,
-    site::{Guest, Host, Site},
+    site::{Guest, Site},
 };
 use crate::{
     guest::{PATIENCE, PacketSocket, RawGuest, kernel::NIC, raw::marker},
@@ -52,7 +51,7 @@ fn claims(spoofer: &Guest, owner: &Guest, target: &Guest) -> [Claim; 3] {
 /// Sends the claim and, on the same way after it, an honest frame: when that is there, the claim should have been.
 fn attempt(site: &Site, spoofer: &Guest, target: &Guest, claim: &Claim) -> Result<String> {
     let host = site.host_of(spoofer);
-    let before = drops(host, &spoofer.network, claim.reason)?;
+    let before = host.dropped(&spoofer.network, claim.reason)?;
     let (out, watch) = (socket(spoofer)?, socket(target)?);
     let honest = guest(spoofer.kernel.station()).to(target.kernel.station()).payload(marker()).build();
     out.try_send(&claim.frame)?;
@@ -63,7 +62,7 @@ fn attempt(site: &Site, spoofer: &Guest, target: &Guest, claim: &Claim) -> Resul
         frame == honest
     });
     last.context("an honest frame of the same guest did not arrive")?;
-    let counted = drops(host, &spoofer.network, claim.reason)?.saturating_sub(before);
+    let counted = host.dropped(&spoofer.network, claim.reason)?.saturating_sub(before);
     let what = if arrived { "arrived" } else { "dropped" };
     Ok(format!("{what}, {} +{counted}", claim.reason))
 }
@@ -72,14 +71,4 @@ fn attempt(site: &Site, spoofer: &Guest, target: &Guest, claim: &Claim) -> Resul
 fn socket(guest: &Guest) -> Result<RawGuest> {
     let socket = guest.kernel.ns().run(|| PacketSocket::open(NIC))?;
     Ok(RawGuest::on_socket(&guest.title(), socket))
-}
-
-/// A counter of `show drops`.
-fn drops(host: &Host, network: &str, reason: &str) -> Result<u64> {
-    let output = host.quiet(&["show", "drops", "-o", "json"]);
-    let rows: Value = serde_json::from_str(&output.stdout)
-        .with_context(|| format!("`netpath show drops -o json` says {}{}", output.stdout, output.stderr))?;
-    let rows = rows.as_array().context("`netpath show drops -o json` is not a list")?;
-    let row = rows.iter().find(|row| row["network"] == network && row["reason"] == reason);
-    Ok(row.and_then(|row| row["packets"].as_u64()).unwrap_or(0))
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use netpath::definitions::{Host as HostDefinition, Isolation, Network, Nic, Zone};
 use netpath_common::vxlan::MTU_OVERHEAD;
 
-use super::{Host, Place, Site};
+use super::{Host, Outside, Place, Site};
 use crate::{
     guest::{KernelGuest, kernel::NIC},
     packet::{Endpoint, Mac},
@@ -56,8 +56,9 @@ impl Site {
     /// When a demo is up already, a NIC has no `device` or no `ip`, or the kernel refuses.
     pub(in crate::demo) fn build(zone: &Zone) -> Result<Self> {
         let place = Place::claim()?;
-        let mut site = Self { hosts: Vec::new(), guests: Vec::new(), wires: Vec::new(), place };
+        let mut site = Self { hosts: Vec::new(), guests: Vec::new(), outside: None, wires: Vec::new(), place };
         let wires = site.wires(zone)?;
+        site.outside = Outside::build(&site.place, zone, &wires).context("the world outside")?;
         for definition in &zone.hosts {
             let host = site.host(zone, definition, &wires).with_context(|| format!("host {}", *definition.name))?;
             site.hosts.push(host);

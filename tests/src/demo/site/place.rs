@@ -44,6 +44,13 @@ impl Place {
         Path::new(FOLDER).join("state").join(host)
     }
 
+    /// Writes a file of the demo's own.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = Path::new(FOLDER).join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+
     /// The name of a namespace.
     pub(super) fn namespace(&self, label: &str) -> String {
         format!("{PREFIX}{label}")
