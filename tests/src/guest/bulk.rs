@@ -2,12 +2,14 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::{KernelGuest, PATIENCE};
+use super::{KernelGuest, PATIENCE, raw::wait_readable};
 use crate::{pace::paced, topology::NetNs};
 
 const BLOCK: usize = 1 << 20;
@@ -26,15 +28,8 @@ pub fn tcp(from: &NetNs, to: &NetNs, address: IpAddr, port: u16, megabytes: usiz
     let listener = to.run(|| TcpListener::bind((address, port))).context("listening")?;
     let target = listener.local_addr()?;
     let receiver = to.spawn(move || -> Result<()> {
-        let (mut stream, _) = listener.accept()?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut wanted = block();
-        let mut got = vec![0; BLOCK];
-        for number in 0..megabytes {
-            stream.read_exact(&mut got).with_context(|| format!("block {number}"))?;
-            wanted[..8].copy_from_slice(&(number as u64).to_be_bytes());
-            ensure!(got == wanted, "block {number} arrived with other bytes");
-        }
+        let (mut stream, _) = accept(&listener)?;
+        receive(&mut stream, megabytes)?;
         Ok(stream.write_all(b"done")?)
     });
     from.run(|| -> Result<()> {
@@ -42,15 +37,68 @@ pub fn tcp(from: &NetNs, to: &NetNs, address: IpAddr, port: u16, megabytes: usiz
             TcpStream::connect_timeout(&target, PATIENCE).with_context(|| format!("connecting {target}"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut bytes = block();
-        for number in 0..megabytes {
-            bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
-            stream.write_all(&bytes).with_context(|| format!("sending block {number}"))?;
-        }
+        send(&mut stream, megabytes)?;
         let mut done = [0; 4];
         stream.read_exact(&mut done).context("waiting for the receiver's word")
     })?;
     receiver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// One TCP connection from a namespace to `to`, which leads to a listener at `at` in another: `megabytes`, [`paced`], go there and
+/// as many come back, each block compared. Gives the address that the listener saw the connection come from.
+pub fn tcp_both_ways(
+    from: &NetNs,
+    there: &NetNs,
+    to: SocketAddr,
+    at: SocketAddr,
+    megabytes: usize,
+) -> Result<SocketAddr> {
+    let megabytes = paced(megabytes);
+    let listener = there.run(|| TcpListener::bind(at)).with_context(|| format!("listening at {at}"))?;
+    let echo = there.spawn(move || -> Result<SocketAddr> {
+        let (mut stream, peer) = accept(&listener)?;
+        receive(&mut stream, megabytes)?;
+        send(&mut stream, megabytes)?;
+        Ok(peer)
+    });
+    from.run(|| -> Result<()> {
+        let mut stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("connecting {to}"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        send(&mut stream, megabytes).context("outwards")?;
+        receive(&mut stream, megabytes).context("backwards")
+    })?;
+    echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The next connection, with its deadlines set.
+pub fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr)> {
+    if !wait_readable(listener.as_fd(), Instant::now() + PATIENCE) {
+        bail!("nobody connected");
+    }
+    let (stream, peer) = listener.accept()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok((stream, peer))
+}
+
+fn send(stream: &mut TcpStream, megabytes: usize) -> Result<()> {
+    let mut bytes = block();
+    for number in 0..megabytes {
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        stream.write_all(&bytes).with_context(|| format!("sending block {number}"))?;
+    }
+    Ok(())
+}
+
+fn receive(stream: &mut TcpStream, megabytes: usize) -> Result<()> {
+    let (mut wanted, mut got) = (block(), vec![0; BLOCK]);
+    for number in 0..megabytes {
+        stream.read_exact(&mut got).with_context(|| format!("block {number}"))?;
+        wanted[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        ensure!(got == wanted, "block {number} arrived with other bytes");
+    }
+    Ok(())
 }
 
 /// A block without repetition in it (xorshift64).

@@ -6,6 +6,7 @@
 pub mod definitions;
 pub mod ethtool;
 pub mod fdb;
+pub mod internet;
 pub mod link;
 pub mod netlink;
 pub mod netns;
@@ -14,6 +15,7 @@ pub mod tap;
 pub mod two_hypervisors;
 
 pub use definitions::Definitions;
+pub use internet::Internet;
 pub use link::{Link, Vxlan};
 pub use netns::NetNs;
 pub use scratch::Scratch;

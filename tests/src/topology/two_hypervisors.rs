@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Link, NetNs, Offloads, Scratch, Tap, definitions};
+use super::{Internet, Link, NetNs, Offloads, Scratch, Tap, definitions};
 use crate::{
     guest::{KernelGuest, PacketSocket, RawGuest, Relay, kernel::NIC},
     packet::{Endpoint, Mac},
@@ -86,6 +86,7 @@ pub struct Builder {
     hosts: usize,
     mtu: u32,
     bridged: bool,
+    internet: bool,
     nics: Vec<Nic>,
 }
 
@@ -98,6 +99,7 @@ pub struct TwoHypervisors {
     raw: BTreeMap<(&'static str, u8), RawGuest>,
     kernel: BTreeMap<(&'static str, u8), KernelGuest>,
     wire: NetNs,
+    internet: Option<Internet>,
     scratch: Scratch,
 }
 
@@ -115,7 +117,7 @@ impl TwoHypervisors {
                 attachment: Attachment::RawTap,
             })
         });
-        Builder { hosts: 2, mtu: 1600, bridged: false, nics: nics.collect() }
+        Builder { hosts: 2, mtu: 1600, bridged: false, internet: false, nics: nics.collect() }
     }
 
     /// The tenants' networks on VXLAN as a definitions document, for tests to change before they apply it.
@@ -126,6 +128,22 @@ impl TwoHypervisors {
     /// The tenants' networks on VLANs of the same uplink.
     pub fn vlan_definitions(&self) -> Value {
         definitions::vlan(self.hosts.len(), &self.nics)
+    }
+
+    /// The tenants' networks on VXLAN, with NAT, forwarded ports and a firewall.
+    pub fn gateway_definitions(&self) -> Value {
+        definitions::with_gateways(self.vxlan_definitions())
+    }
+
+    /// The same on VLANs of the uplink.
+    pub fn vlan_gateway_definitions(&self) -> Value {
+        definitions::with_gateways(self.vlan_definitions())
+    }
+
+    /// The public side.
+    #[track_caller]
+    pub fn internet(&self) -> &Internet {
+        self.internet.as_ref().expect("a topology with the Internet")
     }
 
     /// Writes a document to a file of this name and gives its path.
@@ -200,6 +218,12 @@ impl Builder {
         self
     }
 
+    /// Gives every hypervisor a device on a public link, with the Internet behind it.
+    pub fn with_internet(mut self) -> Self {
+        self.internet = true;
+        self
+    }
+
     /// What is behind every NIC.
     pub fn attached(mut self, attachment: Attachment) -> Self {
         self.nics.iter_mut().for_each(|nic| nic.attachment = attachment);
@@ -227,6 +251,12 @@ impl Builder {
         for index in 0..self.hosts {
             hosts.push(self.hypervisor(&wire, &scratch, index)?);
         }
+        let internet = self.internet.then(Internet::new).transpose()?;
+        if let Some(internet) = &internet {
+            for (index, host) in hosts.iter().enumerate() {
+                internet.attach(&host.ns, index)?;
+            }
+        }
         let (mut raw, mut kernel) = (BTreeMap::new(), BTreeMap::new());
         for nic in &self.nics {
             let hypervisor = &hosts[nic.host].ns;
@@ -241,7 +271,7 @@ impl Builder {
                 }
             }
         }
-        Ok(TwoHypervisors { hosts, nics: self.nics, raw, kernel, wire, scratch })
+        Ok(TwoHypervisors { hosts, nics: self.nics, raw, kernel, wire, internet, scratch })
     }
 
     fn hypervisor(&self, wire: &NetNs, scratch: &Scratch, index: usize) -> Result<Hypervisor> {

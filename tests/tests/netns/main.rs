@@ -8,6 +8,7 @@ mod arp;
 mod coexistence;
 mod flood;
 mod forwarding;
+mod gateway;
 mod interop;
 mod isolation;
 mod lifecycle;

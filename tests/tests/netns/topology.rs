@@ -5,11 +5,13 @@ use std::{path::Path, time::Duration};
 use netpath_tests::{
     guest::{
         PacketSocket, RawGuest,
+        bulk::tcp_both_ways,
         raw::{contains, marker},
     },
     packet::{Endpoint, dissect, guest},
     topology::{
         Link, TwoHypervisors, Vxlan,
+        internet::{INTERNET, STATION},
         two_hypervisors::{Attachment, UPLINK},
     },
 };
@@ -89,4 +91,15 @@ fn nothing_is_left_behind() {
     drop(topology);
     assert!(!scratch.exists());
     assert!(!Path::new("/run/netns").join(name).exists());
+}
+
+#[test]
+fn the_internet_is_reached_through_its_router() {
+    let topology = TwoHypervisors::builder().with_internet().build().unwrap();
+    let internet = topology.internet();
+    internet.station.ping(INTERNET.ip).unwrap();
+    internet.host.ping(STATION.ip).unwrap();
+    let (to, at) = ((INTERNET.ip, 80).into(), (INTERNET.ip, 80).into());
+    let peer = tcp_both_ways(internet.station.ns(), internet.host.ns(), to, at, 2).unwrap();
+    assert_eq!(peer.ip(), STATION.ip);
 }

@@ -11,7 +11,10 @@ use netpath_common::{
 };
 use netpath_tests::packet::{Body, Checksum, Endpoint, Outer, Packet, guest};
 
-use crate::rig::{A, B, BLUE, C, GATEWAY, HERE, Outcome, RED, Rig, STRANGER, THERE, THERE_MAC};
+use crate::{
+    drops_routed::{FULL, ROUTED},
+    rig::{A, B, BLUE, C, GATEWAY, HERE, Outcome, RED, Rig, STRANGER, THERE, THERE_MAC},
+};
 
 /// A frame from the other host, as a conforming endpoint wraps it.
 fn outer(rig: &Rig) -> Outer {
@@ -258,5 +261,7 @@ fn every_reason_is_given_by_some_packet() {
         assert_eq!(out.drops.iter().map(|((_, reason), count)| (*reason, *count)).collect::<Vec<_>>(), [(reason, 1)]);
         given.insert(reason);
     }
+    given.extend(ROUTED.map(|(reason, _)| reason));
+    given.extend(FULL.map(|(reason, _)| reason));
     assert_eq!(given.into_iter().collect::<Vec<_>>(), R::ALL);
 }

@@ -2,13 +2,18 @@
 
 mod answer;
 mod drops;
+mod drops_routed;
+mod egress;
 mod forward;
 mod from_guest;
 mod from_uplink;
 mod fuzz;
 mod gateway;
 mod icmp_error;
+mod nat;
 mod not_ours;
 mod public;
 mod rig;
+mod router;
+mod tiers;
 mod too_big;

@@ -17,7 +17,7 @@ use netpath_common::{
 };
 use netpath_tests::packet::{Endpoint, Packet, guest};
 
-use super::{BLUE, GATEWAY, GREEN, Outcome, RED, Rig};
+use super::{BLUE, GATEWAY, GREEN, Outcome, RED, Rig, UPLINK_MAC};
 
 /// Row of UPSTREAMS: the public link, VLAN 900 of the uplink.
 pub const LINK: u32 = 2;
@@ -69,6 +69,11 @@ pub fn outward(station: Endpoint) -> Packet {
     guest(station).to_mac(GATEWAY.0).to_ip(SERVER)
 }
 
+/// A packet from a server to a public address, as the router sends it on the public link.
+pub fn inward(server: Ipv4Addr, to: Ipv4Addr) -> Packet {
+    Packet::between(ROUTER.mac, UPLINK_MAC, server.into(), to.into()).vlan(PUBLIC_VLAN)
+}
+
 impl Rig {
     pub(super) fn standard_gateways(&mut self) {
         let upstream = Upstream {
@@ -113,11 +118,6 @@ impl Rig {
         self.tc("from_guest", self.ports[&(network, station.ip.octets()[3])], &packet.build())
     }
 
-    /// A packet from a server to a public address, as the router sends it on the public link.
-    pub fn inward(&self, server: Ipv4Addr, to: Ipv4Addr) -> Packet {
-        Packet::between(ROUTER.mac, self.uplink_mac, server.into(), to.into()).vlan(PUBLIC_VLAN)
-    }
-
     /// Runs a packet from the uplink through the programs.
     pub fn from_wire(&mut self, packet: &Packet) -> Outcome {
         self.tc("from_uplink", self.uplink, &packet.build())
@@ -140,11 +140,14 @@ impl Rig {
             flow.last_seen = flow.last_seen.wrapping_sub(seconds);
         });
         self.change_each::<BindingKey, Binding>("BINDINGS", |binding| {
-            binding.expires = binding.expires.wrapping_sub(seconds);
+            // Zero would mean that somebody is taking it away.
+            binding.expires = binding.expires.saturating_sub(seconds).max(1);
         });
         self.change_each::<FragmentKey, Fragment>("FRAGMENTS", |fragment| {
             fragment.seen = fragment.seen.wrapping_sub(seconds);
         });
+        // No network's row: it says in which second room was last made.
+        self.array("GATEWAY_STATE", 0, GatewayState::default());
     }
 
     /// Changes a network's gateway and then counts its epoch up, as the loader does.

@@ -12,6 +12,8 @@ mod pool;
 mod run;
 mod seen;
 mod tables;
+mod tier;
+mod traffic;
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +33,7 @@ use netpath_tests::{
     topology::{Link, NetNs, netns::sysctl},
 };
 
-pub use self::{gateway::*, policy::*, pool::Routed, run::*, seen::*};
+pub use self::{gateway::*, policy::*, pool::Routed, run::*, seen::*, tier::*, traffic::*};
 
 /// A station on this host.
 pub const A: Endpoint = Endpoint::numbered(11);
@@ -51,6 +53,9 @@ pub const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 pub const THERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
 /// The other host's MAC address.
 pub const THERE_MAC: [u8; 6] = [0x02, 0, 0xc0, 0, 2, 12];
+
+/// The uplink's MAC address.
+pub const UPLINK_MAC: [u8; 6] = [0x02, 0, 0xc0, 0, 2, 11];
 
 /// Network indices.
 pub const BLUE: u32 = 1;
@@ -92,6 +97,7 @@ impl Rig {
         let (ns, far) = (NetNs::new("rig").unwrap(), NetNs::new("far").unwrap());
         let (uplink, uplink_mac) = ns.run(|| {
             let link = Link::veth("u0", "u0", &far).unwrap();
+            link.mac(UPLINK_MAC).unwrap();
             link.mtu(1600).unwrap();
             link.up().unwrap();
             link.address(HERE, 24).unwrap();

@@ -56,9 +56,10 @@ impl Rig {
         self.change_gateway(network, |_| {});
     }
 
-    /// What the egress default does not decide.
+    /// What is an exception from the egress default.
     pub fn egress(&mut self, network: u32, allow_by_default: bool, rules: &[Rule]) {
-        let list = self.rules(rules);
+        let inverted = |rule: &Rule| Rule { allow: u16::from(!allow_by_default), ..*rule };
+        let list = self.rules(&rules.iter().map(inverted).collect::<Vec<_>>());
         self.change_gateway(network, |gateway| {
             gateway.egress = list;
             if allow_by_default {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use netpath_common::maps::{
-    Binding, BindingKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, PublicAddress, PublicKey,
-    Resolved, Route, RouteKey, StaticKey, StaticNat, capacity,
+    Binding, BindingKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState,
+    PublicAddress, PublicKey, Resolved, Route, RouteKey, StaticKey, StaticNat, capacity,
 };
 
 use super::{BLUE, GREEN, PLAIN, RED, Rig, TIER};
@@ -37,21 +37,29 @@ impl Rig {
         self
     }
 
-    /// Forgets what a test has written and what the data path has learned.
-    fn reset(&mut self) {
+    /// Forgets every connection and gives every port back.
+    pub fn forget_connections(&mut self) {
         self.clear::<FlowKey, Flow>("FLOWS");
         self.clear::<BindingKey, Binding>("BINDINGS");
+        for index in 0..capacity::PORT_BLOCKS as u32 / 16 {
+            if self.read::<u64>("PORT_BLOCKS", index) != 0 {
+                self.array("PORT_BLOCKS", index, 0u64);
+            }
+        }
+        for network in [BLUE, GREEN, RED, PLAIN, TIER] {
+            self.array("GATEWAY_STATE", network, GatewayState::default());
+        }
+    }
+
+    /// Forgets what a test has written and what the data path has learned.
+    fn reset(&mut self) {
+        self.forget_connections();
         self.clear::<FragmentKey, Fragment>("FRAGMENTS");
         self.clear::<PublicKey, PublicAddress>("PUBLIC_ADDRESS");
         self.clear::<StaticKey, StaticNat>("STATIC_NAT");
         self.clear::<PublicKey, Resolved>("ON_LINK");
         self.clear_prefixes::<RouteKey, Route>("ROUTES");
         self.clear_prefixes::<ForwardKey, Forward>("FORWARDS");
-        for index in 0..capacity::PORT_BLOCKS as u32 / 16 {
-            if self.read::<u64>("PORT_BLOCKS", index) != 0 {
-                self.array("PORT_BLOCKS", index, 0u64);
-            }
-        }
         for network in [BLUE, GREEN, RED, PLAIN, TIER] {
             self.array("GATEWAYS", network, Gateway::default());
         }

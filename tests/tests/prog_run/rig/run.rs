@@ -98,13 +98,15 @@ impl Rig {
         }
     }
 
+    /// Takes a program out of its place.
+    pub fn remove_stage(&mut self, index: u32) {
+        let mut stages = ProgramArray::try_from(self.bpf.map_mut("STAGES").unwrap()).unwrap();
+        stages.clear_index(&index).unwrap();
+    }
+
     /// Loads the programs of [`stage`] and puts them in their places.
-    pub(super) fn load_stages(&mut self) {
+    pub fn load_stages(&mut self) {
         for (index, name) in stage::PROGRAMS {
-            // Those that are not written yet are left out, and packets for them are refused.
-            if self.bpf.program(name).is_none() {
-                continue;
-            }
             self.load(name);
             let Program::SchedClassifier(program) = self.bpf.program(name).unwrap() else { panic!("{name} is not TC") };
             let fd = program.fd().unwrap().try_clone().unwrap();

@@ -1,0 +1,65 @@
+//! ARP on the public link: each public address is answered by the one host that has it.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use netpath_tests::{
+    guest::{PacketSocket, RawGuest, kernel::NIC},
+    packet::{Endpoint, dissect, guest},
+    topology::{
+        Link,
+        internet::{INTERNET, PUBLIC_UPLINK, ROUTER, STATION},
+    },
+};
+
+use super::{online, own, raw_online, shared};
+
+#[test]
+fn public_addresses_are_answered_by_exactly_one_host() {
+    let topology = online("xdp");
+    let station = topology.internet().station.ns().clone();
+    let socket = RawGuest::on_socket("station", station.run(|| PacketSocket::open(NIC)).unwrap());
+    let ours = [shared("blue"), own("blue"), shared("green"), own("green")];
+    let nobodys = Ipv4Addr::new(203, 0, 113, 99);
+    for address in ours.into_iter().chain([nobodys]).chain(ours) {
+        socket.send(guest(STATION).arp_request(address).build());
+    }
+    // The router's answer comes after all others: the bridge and each host keep their order.
+    let mut replies: BTreeMap<Ipv4Addr, Vec<_>> = BTreeMap::new();
+    for _ in 0..8 {
+        let frame = socket.expect("an answer", |f| dissect(f).and_then(|d| d.arp()).is_some_and(|arp| arp.0 == 2));
+        let (_, mac, address, ..) = dissect(&frame).unwrap().arp().unwrap();
+        replies.entry(address).or_default().push(mac);
+    }
+    socket.send(guest(STATION).arp_request(ROUTER.ip).build());
+    socket.expect_none_before(
+        |f| dissect(f).and_then(|d| d.arp()).is_some_and(|arp| arp.0 == 2 && arp.2 != ROUTER.ip),
+        |f| dissect(f).and_then(|d| d.arp()).is_some_and(|arp| arp.2 == ROUTER.ip),
+    );
+    assert_eq!(replies.keys().copied().collect::<Vec<_>>(), ours);
+    let hv1 = topology.hosts[0].ns.run(|| Link::named(PUBLIC_UPLINK).read_mac()).unwrap();
+    for (address, macs) in replies {
+        assert_eq!(macs, [hv1, hv1], "{address}");
+    }
+}
+
+/// Inside, nobody has a public address.
+#[test]
+fn a2_public_addresses_are_not_answered_inside() {
+    let topology = raw_online(|definitions| definitions);
+    let a = topology.raw("blue", 11);
+    let station = Endpoint::numbered(11);
+    a.send(guest(station).arp_request(shared("green")).build());
+    a.send(guest(station).arp_request(Ipv4Addr::new(10, 1, 1, 1)).build());
+    let is_reply =
+        |f: &[u8], from: Ipv4Addr| dissect(f).and_then(|d| d.arp()).is_some_and(|arp| (arp.0, arp.2) == (2, from));
+    a.expect_none_before(|f| is_reply(f, shared("green")), |f| is_reply(f, Ipv4Addr::new(10, 1, 1, 1)));
+}
+
+/// An upstream router that was replaced is found again: its new MAC address is taken from its own announcement or answer.
+#[test]
+fn a_router_with_a_new_mac_address_is_found_again() {
+    let topology = online("xdp");
+    let internet = topology.internet();
+    internet.router.run(|| Link::named(NIC).mac([2, 0, 203, 0, 113, 0x77])).unwrap();
+    topology.kernel("blue", 11).ping(INTERNET.ip).unwrap();
+}

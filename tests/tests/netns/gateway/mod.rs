@@ -1,0 +1,93 @@
+//! Guests and the world: NAT, forwarded ports, firewall and routing with the kernel's own stacks at both ends.
+//!
+//! The definitions are [`TwoHypervisors::gateway_definitions`]: blue is 203.0.113.10 (and .11 for NIC 13), green .20 (and .21).
+
+mod arp;
+mod browse;
+mod errors;
+mod flood;
+mod hairpin;
+mod inbound;
+mod live;
+mod policy;
+mod remote;
+mod tiers;
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+use netpath_tests::{
+    guest::{KernelGuest, PATIENCE},
+    topology::{
+        Link, NetNs, TwoHypervisors,
+        internet::{INTERNET, PUBLIC_UPLINK},
+        two_hypervisors::{Attachment, TENANTS},
+    },
+};
+use serde_json::Value;
+
+use crate::scene::in_mode;
+
+/// The public address that a tenant's guests share.
+fn shared(tenant: &str) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, if tenant == TENANTS[0] { 10 } else { 20 })
+}
+
+/// The public address of a tenant's NIC 13.
+fn own(tenant: &str) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, if tenant == TENANTS[0] { 11 } else { 21 })
+}
+
+/// Kernel guests behind veths (NIC 11 behind a tap) with gateways, not applied yet.
+fn kernel_guests() -> TwoHypervisors {
+    let builder = TwoHypervisors::builder().attached(Attachment::Veth).attach(11, Attachment::Tap);
+    let topology = builder.with_internet().build().unwrap();
+    for host in &topology.hosts {
+        // What comes from outside is merged, as by a real NIC.
+        host.ns.run(|| Link::named(PUBLIC_UPLINK).offload("rx-gro", true)).unwrap();
+    }
+    topology
+}
+
+/// The same, in force, the upstream router known.
+fn online(mode: &str) -> TwoHypervisors {
+    let topology = kernel_guests();
+    topology.apply(&in_mode(topology.gateway_definitions(), mode));
+    meet_the_router(&topology);
+    topology
+}
+
+/// Pings until the upstream's MAC address is known where NAT is done.
+fn meet_the_router(topology: &TwoHypervisors) {
+    topology.kernel("blue", 11).ping(INTERNET.ip).unwrap();
+}
+
+/// Raw guests with gateways, in force.
+fn raw_online(definitions: impl FnOnce(Value) -> Value) -> TwoHypervisors {
+    let topology = TwoHypervisors::builder().with_internet().build().unwrap();
+    topology.apply(&definitions(topology.gateway_definitions()));
+    topology
+}
+
+/// One datagram from a namespace to `to`, which leads to a socket at `at` in another, and one back. Gives where it came from.
+#[track_caller]
+fn exchange(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr, payload: &[u8]) -> SocketAddr {
+    let server = there.run(|| UdpSocket::bind(at)).unwrap();
+    let client = from.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    client.connect(to).unwrap();
+    client.send(payload).unwrap();
+    let mut buffer = vec![0; 65_536];
+    let (got, peer) = server.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{to} at {at}: {e}"));
+    assert_eq!(&buffer[..got], payload);
+    server.send_to(payload, peer).unwrap();
+    let got = client.recv(&mut buffer).unwrap_or_else(|e| panic!("the answer of {to}: {e}"));
+    assert_eq!(&buffer[..got], payload);
+    peer
+}
+
+/// An end of a guest.
+fn end(guest: &KernelGuest, port: u16) -> SocketAddr {
+    (guest.station().ip, port).into()
+}

@@ -1,0 +1,176 @@
+//! Which ports are given out: the guest's own where free, of its class and parity, at random otherwise, never twice.
+
+use std::collections::BTreeSet;
+
+use netpath_common::maps::{
+    BLOCK_PORTS, BLOCKS, Binding, BindingKey, Forward, HOLD_DOWN, POOL_PROTOCOLS, forward_flags,
+};
+use netpath_tests::packet::Endpoint;
+
+use crate::rig::{A, B, BLUE, BLUE_PUBLIC, DNS, OTHER_SERVER, Rig, SERVER, SYN, WEB};
+
+/// Marks ports of blue's pool for UDP as given out to somebody else.
+fn occupy(rig: &mut Rig, taken: impl Fn(u16) -> bool) {
+    for block in 0..BLOCKS {
+        let word = (0..BLOCK_PORTS)
+            .filter(|bit| taken((block * BLOCK_PORTS + bit) as u16))
+            .fold(0u64, |word, bit| word | 1 << bit);
+        // Blue's pool is the first; UDP is the second of its protocols.
+        rig.array("PORT_BLOCKS", BLOCKS + block, word);
+    }
+    assert_eq!(POOL_PROTOCOLS, 3);
+}
+
+#[test]
+fn the_guests_own_port_is_kept_where_it_is_free() {
+    let mut rig = Rig::routed();
+    for port in [53, 1024, 5000, 5001, 65535] {
+        assert_eq!(rig.udp_out(BLUE, A, port, DNS).seen().source, (BLUE_PUBLIC, port));
+        assert_eq!(rig.tcp_out(BLUE, A, port, WEB, SYN).seen().source, (BLUE_PUBLIC, port));
+    }
+}
+
+#[test]
+fn u3_t7_two_guests_with_one_port_get_two() {
+    let mut rig = Rig::routed();
+    let (a, b) = (rig.udp_out(BLUE, A, 5000, DNS).seen().source, rig.udp_out(BLUE, B, 5000, DNS).seen().source);
+    assert_ne!(a, b);
+    rig.arrives(DNS, a, (A.ip, 5000));
+    rig.arrives(DNS, b, (B.ip, 5000));
+    let (a, b) = (rig.connect(BLUE, A, 5000, WEB), rig.connect(BLUE, B, 5000, WEB));
+    assert_ne!(a, b);
+    let to_a = rig.tcp_in(WEB, a, 16).seen().destination;
+    let to_b = rig.tcp_in(WEB, b, 16).seen().destination;
+    assert_eq!((to_a, to_b), ((A.ip, 5000), (B.ip, 5000)));
+}
+
+/// N4: no port is given to two guests, not even where their destinations differ.
+#[test]
+fn n4_ports_are_not_overloaded_by_destination() {
+    let mut rig = Rig::routed();
+    let a = rig.udp_out(BLUE, A, 5000, (SERVER, 53)).seen().source;
+    let b = rig.udp_out(BLUE, B, 5000, (OTHER_SERVER, 53)).seen().source;
+    assert_ne!(a, b);
+}
+
+#[test]
+fn u3a_u4_another_port_is_of_the_same_class_and_parity() {
+    for half_full in [false, true] {
+        for port in [500u16, 501, 5000, 5001, 65534] {
+            let mut rig = Rig::routed();
+            if half_full {
+                occupy(&mut rig, |port| port / 64 % 2 == 0);
+            }
+            rig.udp_out(BLUE, B, port, DNS).seen();
+            let got = rig.udp_out(BLUE, A, port, DNS).seen().source.1;
+            assert_ne!(got, port);
+            assert_eq!((got % 2, got < 1024), (port % 2, port < 1024), "{port} became {got}");
+            assert_ne!(got, 0);
+        }
+    }
+}
+
+#[test]
+fn n8_c15_ports_that_are_not_kept_are_random() {
+    let mut rig = Rig::routed();
+    let mut ports = Vec::new();
+    for n in 0..400u32 {
+        rig.udp_out(BLUE, B, 2000 + n as u16, DNS).seen();
+        ports.push(u32::from(rig.udp_out(BLUE, A, 2000 + n as u16, DNS).seen().source.1));
+    }
+    let distinct: BTreeSet<_> = ports.iter().collect();
+    assert_eq!(distinct.len(), ports.len());
+    let steps: BTreeSet<i64> = ports.windows(2).map(|w| i64::from(w[1]) - i64::from(w[0])).collect();
+    assert!(steps.len() > 300, "only {} different steps from one port to the next", steps.len());
+    // Over eighths of the range: no more than three times what falls to each.
+    let mut eighths = [0; 8];
+    ports.iter().for_each(|port| eighths[(port / 8192) as usize] += 1);
+    assert!(eighths.iter().all(|count| (10..150).contains(count)), "{eighths:?}");
+}
+
+#[test]
+fn u11_behaviour_is_the_same_when_most_ports_are_taken() {
+    for percent in [0u16, 50, 95] {
+        let mut rig = Rig::routed();
+        occupy(&mut rig, |port| port % 100 < percent);
+        let ends = [(SERVER, 53), (SERVER, 54), (OTHER_SERVER, 53)];
+        for station in [A, B] {
+            let seen = ends.map(|end| rig.udp_out(BLUE, station, 5000, end).seen().source);
+            assert!(seen.iter().all(|end| *end == seen[0]), "{seen:?} at {percent} %");
+            rig.arrives((SERVER, 54), seen[0], (station.ip, 5000));
+            rig.udp_in((OTHER_SERVER, 54), seen[0]).assert_refused(BLUE, netpath_common::DropReason::UnsolicitedSource);
+        }
+    }
+}
+
+#[test]
+fn c8_a_port_is_held_down_before_another_guest_gets_it() {
+    let mut rig = Rig::routed();
+    let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
+    rig.age(121);
+    assert_ne!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public, "just ended");
+    rig.age(HOLD_DOWN - 3);
+    assert_ne!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public, "not held for long enough");
+}
+
+#[test]
+fn c8_a_guest_gets_its_own_port_back_at_once() {
+    let mut rig = Rig::routed();
+    let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
+    rig.age(125);
+    assert_eq!(rig.udp_out(BLUE, A, 5000, DNS).seen().source, public);
+}
+
+#[test]
+fn a_port_is_given_out_again_after_it_was_held_down() {
+    let mut rig = Rig::routed();
+    // One even port above 1023 is left.
+    occupy(&mut rig, |port| port != 5000);
+    let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
+    // A binding outlives its flows by up to 32 seconds.
+    rig.age(120 + 32 + HOLD_DOWN + 5);
+    assert_eq!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public);
+    assert_eq!(rig.udp_in(DNS, public).seen().destination, (B.ip, 5000));
+}
+
+#[test]
+fn a_port_of_the_host_or_a_forwarded_one_is_never_given_out() {
+    let mut rig = Rig::routed();
+    let reserved = Forward { network: BLUE, flags: forward_flags::RESERVED, ..Forward::default() };
+    rig.forward(BLUE_PUBLIC, 17, 4789, 16, reserved);
+    rig.forward_udp(BLUE, BLUE_PUBLIC, 5000, B, 53);
+    for port in [4789, 5000] {
+        let got = rig.udp_out(BLUE, A, port, DNS).seen().source.1;
+        assert_ne!(got, port);
+    }
+}
+
+#[test]
+fn c11a_without_a_free_port_newcomers_are_refused_and_old_flows_live() {
+    let mut rig = Rig::routed();
+    occupy(&mut rig, |port| port != 5000 && port != 5001);
+    let public = [5000, 5001].map(|port| rig.udp_out(BLUE, A, port, DNS).seen().source);
+    let out = rig.udp_out(BLUE, B, 5000, DNS);
+    out.assert_refused(BLUE, netpath_common::DropReason::PortsExhausted);
+    for (end, port) in public.into_iter().zip([5000, 5001]) {
+        rig.arrives(DNS, end, (A.ip, port));
+    }
+}
+
+/// Every binding is a pair of rows that point at each other.
+#[test]
+fn bindings_come_in_pairs() {
+    let mut rig = Rig::routed();
+    for last in [11, 13] {
+        for port in 3000..3032 {
+            rig.udp_out(BLUE, Endpoint::numbered(last), port, DNS).seen();
+        }
+    }
+    let rows = rig.bindings();
+    assert_eq!(rows.len(), 2 * 64);
+    for (key, row) in &rows {
+        let other = BindingKey { side: row.side, address: row.address, port: row.port, ..*key };
+        let back: Binding = rows[&other];
+        assert_eq!((back.side, back.address, back.port), (key.side, key.address, key.port));
+    }
+}
