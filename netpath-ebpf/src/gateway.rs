@@ -259,6 +259,10 @@ pub fn count(tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, len: u64, now: u
     let from_outside = tuple.key.side & PUBLIC_SIDE != 0 && gateway.flags & gateway_flags::INBOUND_REFRESH == 0;
     // What only answers a stranger keeps nothing alive (RFC 7857 §4).
     if from_outside || tuple.tcp_flags & tcp::RST != 0 {
+        // The flow's own time does not move, but its timeout may have: the port is its for as long as it may live.
+        if changed && flow.flags & flow_flags::BOUND != 0 {
+            renew(&tuple.key, flow, gateway, now);
+        }
         return;
     }
     let boundary = (now - flow.created) / RENEW != (flow.last_seen.wrapping_sub(flow.created)) / RENEW;
@@ -309,11 +313,24 @@ fn first_fragment(tuple: &Tuple, flow: &Flow, now: u32) -> u16 {
     id
 }
 
+/// How often a number is fought for with other processors.
+const TRIES: u32 = 4;
+
 #[inline(always)]
 fn next_identification(network: u32) -> u16 {
     let Some(state) = state(network) else { return 0 };
     // SAFETY: in a map's value.
-    unsafe { Word::at(&raw mut (*state).identification) }.add(1) as u16
+    let word = unsafe { Word::at(&raw mut (*state).identification) };
+    let mut before = word.load();
+    // Not by adding: LLVM makes an addition without a result of one of which only the low half is read.
+    for _ in 0..TRIES {
+        let found = word.replace(before, before + 1);
+        if found == before {
+            break;
+        }
+        before = found;
+    }
+    before as u16
 }
 
 /// What the data path counts for a network.
