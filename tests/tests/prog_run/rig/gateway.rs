@@ -118,6 +118,11 @@ impl Rig {
         self.tc("from_guest", self.ports[&(network, station.ip.octets()[3])], &packet.build())
     }
 
+    /// [`inward`], for whoever has a rig at hand.
+    pub fn inward(&self, server: Ipv4Addr, to: Ipv4Addr) -> Packet {
+        inward(server, to)
+    }
+
     /// Runs a packet from the uplink through the programs.
     pub fn from_wire(&mut self, packet: &Packet) -> Outcome {
         self.tc("from_uplink", self.uplink, &packet.build())
