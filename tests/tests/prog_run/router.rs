@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use netpath_common::{DropReason as R, maps::{GatewayState, Upstream};
+use netpath_common::{
+    DropReason as R,
+    maps::{GatewayState, Upstream},
+};
 use netpath_tests::packet::{BROADCAST, Body, Checksum, Packet, dissect};
 
 use crate::rig::{
@@ -91,7 +94,7 @@ fn r2_nothing_is_answered_about_errors_fragments_broadcasts_and_martians() {
 #[test]
 fn r4_errors_are_limited_for_each_network() {
     let mut rig = Rig::routed();
-    let mut is_told = |rig: &mut Rig, network| rig.from(network, A, &outward(A).udp(5000, 9).ttl(1)).action == REDIRECT;
+    let is_told = |rig: &mut Rig, network| rig.from(network, A, &outward(A).udp(5000, 9).ttl(1)).action == REDIRECT;
     assert!(is_told(&mut rig, BLUE));
     // As if blue's guests had been told a thousand times in this second, which may be over before the packet is there.
     let silenced = (0..20).any(|_| {
