@@ -13,6 +13,9 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 
+#[path = "floor/flows.rs"]
+mod flows;
+
 /// Length in bytes of a small frame, without the frame check sequence.
 const SHORT: usize = 60;
 /// Length in bytes of the same frame behind the outer headers of VXLAN over IPv4.

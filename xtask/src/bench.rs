@@ -13,6 +13,9 @@ use crate::{
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Only experiments whose name holds one of these words
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
     /// Three rounds instead of nine: a look, not a judgement
     #[arg(long)]
     quick: bool,
@@ -22,7 +25,7 @@ pub(crate) struct Args {
     /// Rounds that are counted, nine by default
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// Only experiments whose name holds this; may be repeated
+    /// The same as an option; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Only variants of this name, for a profiler; nothing is judged; may be repeated
@@ -50,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(rounds) = args.rounds {
         bench.args(["--rounds", &rounds.to_string()]);
     }
-    for (option, names) in [("--only", &args.only), ("--variant", &args.variant)] {
+    for (option, names) in [("--only", &args.names), ("--only", &args.only), ("--variant", &args.variant)] {
         names.iter().for_each(|name| {
             bench.args([option, name]);
         });

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod bridge;
 pub mod bulk;
 pub mod experiment;
+pub mod gateway;
 pub mod lab;
 pub mod latency;
 pub mod machine;
@@ -27,6 +28,7 @@ use self::{
     apply::Apply,
     bulk::Bulk,
     experiment::{Experiment, Outcome, Results},
+    gateway::{ESTABLISHED, Gateway, flood, fresh, rules},
     latency::Latency,
     machine::Machine,
     options::Options,
@@ -63,6 +65,9 @@ pub fn run(options: &Options) -> Result<bool> {
     if options.wants(latency::NAME) {
         bench.add(Latency::new(&options.floor)?.experiment())?;
     }
+    if gateway::is_wanted(|name| options.wants(name)) {
+        bench.gateway()?;
+    }
     fs::create_dir_all(&options.out)?;
     let json = serde_json::to_string(&report::json(&machine, options.rounds, &bench.results))?;
     for (name, text) in [("bench.json", json), ("bench.svg", picture::svg(&machine, &bench.results))] {
@@ -87,6 +92,29 @@ impl Bench<'_> {
         let results = experiment.run(self.options.rounds, &mut self.random)?;
         print!("{}", report::table(&results));
         self.results.push(results);
+        Ok(())
+    }
+
+    /// The NAT gateway: what is large goes before the next is built.
+    fn gateway(&mut self) -> Result<()> {
+        let options = self.options;
+        let gateway = Gateway::new(&options.floor)?;
+        if options.wants(gateway::MEMORY) {
+            self.add(gateway.memory())?;
+        }
+        for measurement in ESTABLISHED.iter().filter(|measurement| options.wants(measurement.name)) {
+            self.add(gateway.established(measurement))?;
+        }
+        if options.wants(fresh::NAME) {
+            self.add(gateway.fresh())?;
+        }
+        if options.wants(flood::NAME) {
+            self.add(gateway.flood())?;
+        }
+        drop(gateway);
+        if options.wants(rules::NAME) {
+            self.add(rules::Rules::new(&options.floor)?.experiment())?;
+        }
         Ok(())
     }
 

@@ -1,0 +1,46 @@
+//! New connections: every packet is the first of one.
+
+use anyhow::{Context, Result};
+
+use super::{
+    Gateway, ratio,
+    site::{Direction, Load},
+};
+use crate::bench::experiment::{Bound, Experiment, Variant};
+
+/// The experiment.
+pub const NAME: &str = "gateway: new connections";
+/// New connections of a run.
+const CONNECTIONS: u32 = 1 << 17;
+
+impl Gateway {
+    /// New connections by UDP, with empty tables before each run.
+    pub fn fresh(&self) -> Experiment<'_> {
+        let load = Load::new(Direction::Out, CONNECTIONS, CONNECTIONS);
+        let netpath = move || -> Result<Vec<f64>> {
+            self.netpath.forget()?;
+            rate(self.netpath.site.attempt(&load, false).with_context(|| self.netpath.drops())?)
+        };
+        let linux = move || -> Result<Vec<f64>> {
+            self.linux.forget()?;
+            rate(self.linux.site.attempt(&load, false)?)
+        };
+        Experiment {
+            name: NAME,
+            metrics: &["ns/connection", "connections/s"],
+            variants: vec![
+                Variant::with_metrics("netpath", netpath),
+                Variant::with_metrics("netpath again", netpath),
+                Variant::with_metrics("Linux", linux),
+            ],
+            comparisons: vec![
+                ratio("new connections, times Linux", "Linux", "netpath", Bound::AtLeast(1.5)),
+                ratio("netpath against itself", "netpath again", "netpath", Bound::Shown),
+            ],
+        }
+    }
+}
+
+fn rate(ns: f64) -> Result<Vec<f64>> {
+    Ok(vec![ns, 1e9 / ns])
+}
