@@ -35,7 +35,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
         return Ok(Verdict::CONSUMED);
     }
     let Some(back) = WayBack::find(pkt, &handover, &frame) else { return Ok(Verdict::CONSUMED) };
-    pkt.write(0, &say::eth(back.mac, frame.source, &frame))?;
+    pkt.overwrite(0, &say::eth(back.mac, frame.source, &frame))?;
     let made = if frame.ether_type == EtherType::IPV6 {
         ipv6(pkt, &frame, handover.side, back.mac)?
     } else {
@@ -192,7 +192,7 @@ fn solicited(pkt: &mut TcPacket, frame: &Frame, mac: Mac, gateway: &Address) -> 
     check_solicitation(pkt, frame)?;
     pkt.cut(EthHdr::LEN + ADVERTISEMENT_LEN)?;
     let advertisement = Advertisement { mac, gateway: *gateway, asker };
-    pkt.write(0, &advertisement.eth(frame.source))?;
+    pkt.overwrite(0, &advertisement.eth(frame.source))?;
     write_ipv6(pkt, &advertisement)?;
     write_message(pkt, &advertisement)
 }
