@@ -278,7 +278,7 @@ fn a_public_router_that_has_to_be_asked_is_left_to_tc() {
     known_through_tunnel(&mut rig, &packets);
     let frame = tunnelled(&rig, &packets[0]);
     sent(&mut rig, &frame);
-    rig.change("UPSTREAM_MACS", LINK, |row: &mut Resolved| row.confirmed = now() - 31);
+    rig.change("UPSTREAM_MACS", LINK, |row: &mut Resolved| row.confirmed = now().wrapping_sub(31));
     let flows = rig.flows();
     assert_eq!(rig.xdp(&frame).action, XDP_PASS);
     assert_eq!(rig.flows(), flows);

@@ -37,9 +37,9 @@ fn mac(rig: &Rig, station: Endpoint) -> Option<Mac> {
 /// Makes what is known of the router older.
 fn age(rig: &mut Rig, confirmed: u32, asked: u32, waiting: u32) {
     rig.change("UPSTREAM_MACS", LINK, |row: &mut Resolved| {
-        row.confirmed = now() - confirmed;
-        row.asked = now() - asked;
-        row.waiting_since = if waiting == 0 { 0 } else { now() - waiting };
+        row.confirmed = now().wrapping_sub(confirmed);
+        row.asked = now().wrapping_sub(asked);
+        row.waiting_since = if waiting == 0 { 0 } else { now().wrapping_sub(waiting) };
     });
 }
 
