@@ -293,8 +293,14 @@ pub struct Upstream {
     pub mtu: u16,
     /// The uplink's MAC address, which the public addresses of this host answer with.
     pub mac: Mac,
-    /// Zero.
-    pub pad: [u8; 2],
+    /// [`upstream_flags`].
+    pub flags: u16,
+}
+
+/// Bits of [`Upstream::flags`].
+pub mod upstream_flags {
+    /// The uplink's device sends nothing that XDP hands it.
+    pub const NOT_FROM_XDP: u16 = 1;
 }
 
 /// Who has an address on a public link, as the data path has learned. Row of UPSTREAM_MACS (the router, by the link's

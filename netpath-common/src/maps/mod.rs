@@ -86,6 +86,8 @@ pub mod segment_kind {
 pub mod network_flags {
     /// `on_miss: pass`: what netpath has no definition for goes on to the bridge that the port belongs to.
     pub const ON_MISS_PASS: u8 = 1;
+    /// The uplink's device sends nothing that XDP hands it.
+    pub const NOT_FROM_XDP: u8 = 2;
 }
 
 /// A network. Key of NETWORKS: the network index; row 0 is never used and stands for "no network" in DROPS.
@@ -314,7 +316,8 @@ pub struct Tunnel {
     pub device: u32,
     /// The device from which the kernel's routes are asked: one with forwarding on.
     pub lookup: u32,
-    /// The device of a multicast group; 0 for a remote host, whose device the kernel's routes tell.
+    /// The device of a multicast group. The device of a remote host the kernel's routes tell; where it is this one, XDP may
+    /// send through it.
     pub egress: u32,
     /// The MAC address of `egress`, for a multicast group.
     pub source_mac: Mac,

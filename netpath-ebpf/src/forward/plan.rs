@@ -4,7 +4,10 @@ use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     Packet as _, checksum,
     frame::{Protocol, mix},
-    maps::{FdbKey, Flow, PUBLIC_SIDE, destination_flags, flow_flags, flow_state, hop, segment_kind},
+    maps::{
+        FdbKey, Flow, PUBLIC_SIDE, destination_flags, flow_flags, flow_state, hop, network_flags, segment_kind,
+        upstream_flags,
+    },
     stage::{tcp, translate},
     vxlan::{self, Ecn},
 };
@@ -116,7 +119,7 @@ fn way(pkt: &XdpPacket, plan: &mut Plan, flow: &Flow, now: u32, now_ns: u64) -> 
     (plan.ifindex, plan.encapsulation, plan.tci) = (flow.target, Encapsulation::NONE, 0);
     match flow.hop {
         hop::UPSTREAM | hop::ON_LINK => {
-            let link = public::link(flow.target)?;
+            let link = public::link(flow.target).filter(|link| link.flags & upstream_flags::NOT_FROM_XDP == 0)?;
             plan.destination = public::fresh_hop(flow.hop, flow.target, flow.destination, now)?;
             (plan.source, plan.ifindex) = (link.mac, link.ifindex);
             put_tag(plan, link.vlan);
@@ -129,10 +132,17 @@ fn way(pkt: &XdpPacket, plan: &mut Plan, flow: &Flow, now: u32, now_ns: u64) -> 
             if flow.hop == hop::TUNNEL {
                 let row = maps::TUNNELS.get(flow.target)?;
                 let next = next_hop::resolve_early(pkt, flow.target, row, now_ns)?;
+                // Another device, such as a bridge over the uplink, sends nothing for XDP.
+                if next.ifindex != row.egress {
+                    return None;
+                }
                 (plan.tunnel, plan.segment, plan.encapsulation) = (flow.target, network.segment, Encapsulation::TUNNEL);
                 return Some(mtu.min((next.mtu as usize).saturating_sub(vxlan::MTU_OVERHEAD)));
             }
             if flow.hop == hop::UPLINK {
+                if network.flags & network_flags::NOT_FROM_XDP != 0 {
+                    return None;
+                }
                 plan.source = send::wire_mac(flow.out);
                 if network.kind == segment_kind::VLAN {
                     put_tag(plan, network.segment as u16 & vlan::VID);

@@ -142,7 +142,7 @@ mod tests {
         vlan: 900,
         mtu: 1500,
         mac: Mac([2, 0, 0, 0, 0, 9]),
-        pad: [0; 2],
+        flags: 0,
     };
 
     #[test]

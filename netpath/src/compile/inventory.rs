@@ -136,6 +136,11 @@ impl<'d> Inventory<'d> {
     }
 }
 
+/// Whether an uplink sends frames that XDP hands it. What has XDP in its driver does; a veth, where its peer takes them.
+pub(super) fn sends_for_xdp(uplink: &Device) -> bool {
+    uplink.xdp != XdpSupport::Absent && (uplink.kind.as_deref() != Some("veth") || takes_redirects(uplink))
+}
+
 /// Whether XDP may redirect frames into the device.
 pub(super) fn takes_redirects(device: &Device) -> bool {
     matches!(device.xdp, XdpSupport::Native { transmits: true, .. })

@@ -180,9 +180,10 @@ impl<'z> Compiler<'z, '_> {
             (Isolation::Vlan, Segment::Id(vlan)) => (segment_kind::VLAN, vlan),
             (_, Segment::Untagged) => (segment_kind::UNTAGGED, 0),
         };
+        let on_miss = if *network.on_miss == OnMiss::Pass { network_flags::ON_MISS_PASS } else { 0 };
         maps::Network {
             kind,
-            flags: if *network.on_miss == OnMiss::Pass { network_flags::ON_MISS_PASS } else { 0 },
+            flags: on_miss | if underlay.sends_for_xdp { 0 } else { network_flags::NOT_FROM_XDP },
             mtu: network.mtu.get_u16(),
             segment,
             uplink: if *underlay.physical.isolation == Isolation::Vlan { underlay.uplink } else { 0 },

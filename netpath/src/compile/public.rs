@@ -7,11 +7,12 @@ use std::{
 
 use netpath_common::maps::{
     Forward, ForwardKey, PUBLIC_SIDE, PublicAddress, PublicKey, Segment as SegmentRow, SegmentKey, Upstream,
-    forward_flags, public_flags, segment_flags,
+    forward_flags, public_flags, segment_flags, upstream_flags,
 };
 
 use super::{
-    Compiler, gateway::Routed, port_prefixes::port_prefixes, presence::LocalAddress, rule_rows, underlay::Underlay,
+    Compiler, gateway::Routed, inventory::sends_for_xdp, port_prefixes::port_prefixes, presence::LocalAddress,
+    rule_rows, underlay::Underlay,
 };
 use crate::definitions::{Isolation, Network, PortForward, Protocol, PublicRange, Segment, Zone};
 
@@ -63,7 +64,7 @@ impl<'z> Compiler<'z, '_> {
                 vlan: u16::try_from(vlan).unwrap_or_default(),
                 mtu: u16::try_from(device.mtu.min(PUBLIC_MTU)).unwrap_or(u16::MAX),
                 mac: device.mac.unwrap_or_default(),
-                ..Upstream::default()
+                flags: if sends_for_xdp(device) { 0 } else { upstream_flags::NOT_FROM_XDP },
             };
             self.compiled.rows.upstreams.insert(index, row);
             for (ifindex, udp_port) in &underlay.receivers {

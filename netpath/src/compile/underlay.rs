@@ -10,7 +10,9 @@ use netpath_common::{
     maps::{Endpoint, EndpointKey, Tunnel, Uplink, UplinkKey, tunnel_flags, uplink_flags},
 };
 
-use super::{Attachment, Compiler, Membership, PLANNED_DEVICE, Role, TunnelDevice, UplinkUse};
+use super::{
+    Attachment, Compiler, Membership, PLANNED_DEVICE, Role, TunnelDevice, UplinkUse, inventory::sends_for_xdp,
+};
 use crate::{
     definitions::{Isolation, Network, PhysicalNetwork, Replication, Segment, UplinkMode},
     netlink::Device,
@@ -29,6 +31,8 @@ pub(super) struct Underlay<'z> {
     /// The ifindex of the uplink; 0 for none.
     pub(super) uplink: u32,
     uplink_mac: Mac,
+    /// Whether the uplink sends what XDP hands it; where there is none, nothing is handed to it.
+    pub(super) sends_for_xdp: bool,
     /// What a multicast group is joined on.
     member_device: u32,
     /// The devices that frames arrive on, with the UDP port of their rows (0 for VLAN, and on the tunnel device, whose
@@ -46,6 +50,8 @@ pub(super) struct Vxlan<'z> {
     /// The device from which the kernel's routes are asked, and its UDP port: the tunnel device, or one that is made
     /// for this where another holds the port.
     lookup: (u32, u16),
+    /// The uplink, where XDP may send through it; else 0.
+    egress: u32,
     /// Tunnel index by host.
     pub(super) tunnels: HashMap<&'z str, u32>,
 }
@@ -61,6 +67,7 @@ impl<'z> Compiler<'z, '_> {
             physical,
             index,
             uplink: device.map_or(0, |device| device.index),
+            sends_for_xdp: device.is_none_or(sends_for_xdp),
             uplink_mac: device.and_then(|device| device.mac).unwrap_or(Mac::ZERO),
             member_device: device.map_or(0, |device| self.inventory.member_device(device)),
             receivers: Vec::new(),
@@ -148,7 +155,8 @@ impl<'z> Compiler<'z, '_> {
         let device = listening.get(&udp_port).map_or(0, TunnelDevice::index);
         let own = listening.iter().rev().map(|(port, device)| (device.index(), *port)).find(|(device, _)| *device != 0);
         let lookup = if device != 0 { (device, udp_port) } else { own.unwrap_or((underlay.uplink, 0)) };
-        let mut vxlan = Vxlan { udp_port, local, device, lookup, tunnels: HashMap::new() };
+        let egress = if underlay.sends_for_xdp { underlay.uplink } else { 0 };
+        let mut vxlan = Vxlan { udp_port, local, device, lookup, egress, tunnels: HashMap::new() };
         for host in self.zone.hosts.iter().filter(|host| host.name.value != self.host.name.value) {
             let Some(address) = host.tunnel_address.get(name) else { continue };
             let remote = address.octets();
@@ -201,6 +209,7 @@ impl Vxlan<'_> {
             ttl,
             device: self.device,
             lookup: self.lookup.0,
+            egress: self.egress,
             ..Tunnel::default()
         }
     }

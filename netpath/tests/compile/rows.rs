@@ -119,7 +119,7 @@ fn a_tunnel_leads_to_every_host_of_the_physical_network() {
     let tunnel = rows.tunnels[&KVM2];
     assert_eq!((tunnel.local, tunnel.remote), ([192, 0, 2, 11], [192, 0, 2, 12]));
     assert_eq!((tunnel.udp_port, tunnel.ttl, tunnel.flags), (4789, 64, 0));
-    assert_eq!((tunnel.device, tunnel.lookup, tunnel.egress), (9, 9, 0));
+    assert_eq!((tunnel.device, tunnel.lookup, tunnel.egress), (9, 9, 1));
     let endpoint = rows.endpoints[&EndpointKey { physical_network: 1, remote: [192, 0, 2, 12] }];
     assert_eq!((endpoint.tunnel, endpoint.local), (KVM2, [192, 0, 2, 11]));
 }

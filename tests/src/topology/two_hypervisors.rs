@@ -178,6 +178,26 @@ impl TwoHypervisors {
         RawGuest::on_socket(&format!("wire of hv{}", host + 1), socket)
     }
 
+    /// Lets the wire take frames that XDP sends, as a NIC's does: a veth takes them while its GRO is on.
+    pub fn wire_takes_xdp(&self) {
+        for host in 0..self.hosts.len() {
+            self.wire.run(|| Link::named(&port(host)).offload("rx-gro", true)).expect("the wire's port has GRO");
+        }
+    }
+
+    /// A station of its own on the wire, beside the hypervisors.
+    pub fn on_wire(&self, station: Endpoint) -> Result<KernelGuest> {
+        const MTU: u32 = 1500;
+        let ns = NetNs::new("outside")?;
+        ns.run(|| wire_end(&Link::veth(NIC, "outside", &self.wire)?, MTU))?;
+        self.wire.run(|| -> Result<()> {
+            let end = Link::named("outside");
+            wire_end(&end, MTU)?;
+            end.enslave_to(&Link::named("lan"))
+        })?;
+        KernelGuest::new(ns, station, None, None)
+    }
+
     /// The MAC of a hypervisor's uplink, or of the bridge above it.
     pub fn uplink_mac(&self, host: usize) -> Mac {
         self.hosts[host].ns.run(|| Link::named(UPLINK).read_mac()).expect("the uplink exists")

@@ -13,6 +13,7 @@ mod interop;
 mod isolation;
 mod lifecycle;
 mod mutation;
+mod nat;
 mod refusals;
 mod scene;
 mod survival;

@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use netpath_common::{
     Mac,
-    maps::{Flow, FlowKey, Gateway, Network, Resolved, Segment, SegmentKey, Upstream, segment_flags},
+    maps::{
+        Flow, FlowKey, Gateway, Network, Resolved, Segment, SegmentKey, Tunnel, Upstream, segment_flags, upstream_flags,
+    },
 };
 use netpath_tests::packet::{Checksum, Endpoint, Outer, Packet, dissect, guest, verify_checksums};
 
 use crate::rig::{
     A, BLUE, BLUE_PUBLIC, C, GATEWAY, HERE, LINK, PUBLIC_VLAN, RED_PUBLIC, REDIRECT, ROUTER, Rig, SERVER, THERE,
-    THERE_MAC, XDP_PASS, XDP_REDIRECT, now, outward, received, slot,
+    THERE_MAC, TUNNEL, XDP_PASS, XDP_REDIRECT, now, outward, received, slot,
 };
 
 /// Protocols with a checksum of their own, and one without ports.
@@ -202,6 +204,20 @@ fn q1_priority_goes_from_one_tag_to_the_other() {
     let sent = rig.xdp(&back.udp(53, 40000).tag(0x8100, 0x5000 | PUBLIC_VLAN).build());
     let parts = dissect(sent.assert_sent(XDP_REDIRECT)).unwrap();
     assert_eq!((parts.tags, parts.dst_mac), (vec![(0x8100, 0x5000 | 100)], C.mac));
+}
+
+#[test]
+fn a_device_that_sends_nothing_for_xdp_is_left_to_tc() {
+    let mut rig = Rig::routed();
+    let packets = [outward(C).dont_fragment().udp(40000, 53)];
+    known_through_tunnel(&mut rig, &packets);
+    let (frame, back) = (tunnelled(&rig, &packets[0]), answer(&rig, 0, BLUE_PUBLIC).build());
+    sent(&mut rig, &frame);
+    sent(&mut rig, &back);
+    rig.change("UPSTREAMS", LINK, |row: &mut Upstream| row.flags = upstream_flags::NOT_FROM_XDP);
+    assert_eq!(rig.xdp(&frame).action, XDP_PASS);
+    rig.change("TUNNELS", TUNNEL, |row: &mut Tunnel| row.egress = 0);
+    assert_left_to_tc(&mut rig, &back);
 }
 
 #[test]

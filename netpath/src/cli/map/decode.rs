@@ -88,7 +88,10 @@ decode! {
     Network: |this, names| [
         "kind": segment(this).0,
         "segment": this.segment,
-        "flags": flags(this.flags.into(), &[(network_flags::ON_MISS_PASS.into(), "on_miss_pass")]),
+        "flags": flags(this.flags.into(), &[
+            (network_flags::ON_MISS_PASS.into(), "on_miss_pass"),
+            (network_flags::NOT_FROM_XDP.into(), "not_from_xdp"),
+        ]),
         "mtu": this.mtu,
         "uplink": names.device(this.uplink),
         "flood_count": this.flood_count,

@@ -84,7 +84,7 @@ impl Rig {
             vlan: PUBLIC_VLAN,
             mtu: 1500,
             mac: Mac(self.uplink_mac),
-            pad: [0; 2],
+            flags: 0,
         };
         self.array("UPSTREAMS", LINK, upstream);
         let segment =

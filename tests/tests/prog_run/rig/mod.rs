@@ -128,6 +128,7 @@ impl Rig {
             udp_port: 4789,
             ttl: 64,
             lookup: self.uplink,
+            egress: self.uplink,
             ..Tunnel::default()
         };
         self.array("TUNNELS", TUNNEL, tunnel);
