@@ -139,7 +139,11 @@ fn for_the_gateway(pkt: &mut TcPacket, handover: Handover, tuple: &Tuple) -> Res
         Handover { answer: Answer::ECHO_REPLY.word(), ..handover }.to(pkt, stage::ANSWER);
         return Err(DropReason::RoutedTooOften);
     }
-    answer(pkt, handover, handover.side, DropReason::GatewayClosed, Answer::PORT_UNREACHABLE)
+    let told = match Protocol(tuple.key.protocol) {
+        Protocol::TCP | Protocol::UDP => Answer::PORT_UNREACHABLE,
+        _ => Answer::PROTOCOL_UNREACHABLE,
+    };
+    answer(pkt, handover, handover.side, DropReason::GatewayClosed, told)
 }
 
 /// Counts a refusal and has its sender told.

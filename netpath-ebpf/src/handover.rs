@@ -46,6 +46,8 @@ impl Answer {
     pub const NET_UNREACHABLE: Self = Self::unreachable(0);
     /// Host unreachable (RFC 792).
     pub const HOST_UNREACHABLE: Self = Self::unreachable(1);
+    /// Protocol unreachable (RFC 792).
+    pub const PROTOCOL_UNREACHABLE: Self = Self::unreachable(2);
     /// Port unreachable (RFC 792).
     pub const PORT_UNREACHABLE: Self = Self::unreachable(3);
     /// Communication administratively prohibited (RFC 1812 §5.2.7.1).

@@ -42,7 +42,8 @@ pub fn list(list: RuleList, connection: &Connection, destination: [u8; 4], port:
         port,
         protocol: connection.key.protocol,
         icmp_type: connection.icmp_type,
-        icmp_code: 0,
+        // An answer has the code of its query, where that is not 0.
+        icmp_code: connection.tuple.icmp_code,
     };
     let mut walk = Walk { subject, start: list.start, judgement: Judgement::None as u32 };
     // SAFETY: the visitor takes the loop's counter and this walk, which outlives the loop.

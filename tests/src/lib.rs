@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod demo;
 pub mod guest;
+pub mod oracle;
 pub mod pace;
 pub mod packet;
 pub mod runner;

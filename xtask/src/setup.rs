@@ -18,14 +18,16 @@ pub(crate) enum Need {
     Build,
     /// The checks of `cargo xtask lint`.
     Lint,
-    /// Playing in a topology of namespaces; tests, demo and benchmark themselves call no other program.
+    /// Playing in a topology of namespaces; demo and benchmark themselves call no other program.
     Topology,
+    /// Comparing netpath with the kernel's own gateway. No other test calls another program than `netpath`.
+    Comparison,
     /// Booting Debian kernels.
     Vm,
 }
 
 /// Everything that any task needs.
-const ALL: [Need; 4] = [Need::Build, Need::Lint, Need::Topology, Need::Vm];
+const ALL: [Need; 5] = [Need::Build, Need::Lint, Need::Topology, Need::Comparison, Need::Vm];
 
 /// Installs whatever any task needs and says so when nothing was missing.
 pub(crate) fn run() -> Result<ExitCode> {

@@ -60,6 +60,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         match tier {
             Tier::Unit => rows.push(Row::measure(tier.name(), || unit(&args.filters))),
             Tier::ProgRun | Tier::Netns => rows.push(Row::measure(tier.name(), || {
+                if tier == Tier::Netns {
+                    setup::ensure(&[Need::Comparison])?;
+                }
                 let built = KernelTests::once(&mut binaries, &[Need::Build])?;
                 built.run(if tier == Tier::ProgRun { &built.prog_run } else { &built.netns }, &args.filters)
             })),

@@ -19,6 +19,14 @@ impl Random {
         Self(seed)
     }
 
+    /// The generator of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        // Neighbouring seeds differ in few bits at first.
+        (0..8).for_each(|_| _ = random.below(1));
+        random
+    }
+
     /// A number from 0 to `end`, which it does not reach.
     pub fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;

@@ -6,6 +6,7 @@
 mod antispoof;
 mod arp;
 mod coexistence;
+mod differential;
 mod flood;
 mod forwarding;
 mod gateway;

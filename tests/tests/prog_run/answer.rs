@@ -80,6 +80,16 @@ fn the_gateway_says_that_it_has_no_ports() {
 }
 
 #[test]
+fn the_gateway_says_that_it_has_no_protocols() {
+    // A packet of protocol 253 was told that a port is unreachable.
+    let mut rig = Rig::routed();
+    let packet = guest(A).to_mac(GATEWAY.0).to_ip(GATEWAY_IP).body(Body::Ip { protocol: 253, payload: vec![1; 16] });
+    let out = rig.from(BLUE, A, &packet);
+    out.assert_answered(3, 2);
+    assert_eq!(out.drops, [((BLUE, R::GatewayClosed), 1)]);
+}
+
+#[test]
 fn r2_no_error_tells_of_an_error_or_of_a_later_fragment() {
     let mut rig = Rig::routed();
     let lost = guest(A).to_ip(SERVER).udp(1, 2).build();
