@@ -147,6 +147,8 @@ fn uplink(host: &NetNs, wire: &NetNs, device: &str, port: &str, mtu: u32) -> Res
     wire.run(|| -> Result<()> {
         let end = Link::named(port);
         wire_end(&end, mtu)?;
+        // It takes frames that XDP redirects to the host's end, as a real wire takes all.
+        end.offload("rx-gro", true)?;
         end.enslave_to(&Link::named("lan"))
     })
 }
