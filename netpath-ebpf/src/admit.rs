@@ -58,7 +58,7 @@ fn note(tuple: &Tuple, network: u32, now: u32) -> Result<(), DropReason> {
     let FlowKey { side, source, destination, source_port, destination_port, .. } = connection.key;
     // Known in the other direction: it was begun here.
     let begun_here = side == network;
-    connection.flow.network = side;
+    connection.belongs_to(side);
     connection.flow.out = if begun_here { tuple.key.side } else { network };
     (connection.flow.source, connection.flow.source_port) = (source, source_port);
     (connection.flow.destination, connection.flow.destination_port) = (destination, destination_port);

@@ -2,7 +2,7 @@
 
 use netpath_common::{
     Address, DropReason, Frame, Mac, Packet as _, checksum,
-    frame::{self, EtherType, Protocol},
+    frame::{EtherType, Protocol},
     icmp::{self, ICMP_LEN},
     maps::{PUBLIC_SIDE, stage},
     stage::answer::{self as say, ADVERTISEMENT_LEN, Advertisement, ERRORS_PER_SECOND, LONGEST_QUOTE},
@@ -20,7 +20,7 @@ use crate::{
     packet::{Rewrite as _, TcPacket},
     redirect::Verdict,
     scratch::Scratch,
-    tuple,
+    tuple::{self, Routed},
     way_back::WayBack,
 };
 
@@ -30,16 +30,16 @@ use crate::{
 pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let handover = Handover::read(pkt);
     *owner = handover.owner;
-    let mut frame = frame::parse(pkt)?;
+    let frame = Routed::read_frame(pkt)?;
     if frame.is_tagged() || pkt.tag().is_some() {
         return Ok(Verdict::CONSUMED);
     }
-    let Some(back) = WayBack::find(pkt, &handover, &frame) else { return Ok(Verdict::CONSUMED) };
-    pkt.overwrite(0, &say::eth(back.mac, frame.source, &frame))?;
+    let Some(back) = WayBack::find(pkt, &handover, frame) else { return Ok(Verdict::CONSUMED) };
+    pkt.overwrite(0, &say::eth(back.mac, frame.source, frame))?;
     let made = if frame.ether_type == EtherType::IPV6 {
-        ipv6(pkt, &frame, handover.side, back.mac)?
+        ipv6(pkt, frame, handover.side, back.mac)?
     } else {
-        ipv4(pkt, &frame, &handover)?
+        ipv4(pkt, frame, &handover)?
     };
     if !made {
         return Ok(Verdict::CONSUMED);
@@ -49,7 +49,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
         handover.to(pkt, stage::GATEWAY);
         return Err(DropReason::RoutedTooOften);
     }
-    back.send(pkt, &frame, handover.side)
+    back.send(pkt, frame, handover.side)
 }
 
 /// Makes a packet of IPv4 its answer; `false` where there is none.

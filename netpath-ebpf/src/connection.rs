@@ -51,6 +51,17 @@ impl Connection {
         pad: [0; 3],
     };
 
+    /// Says whose it is. What it is judged by is read after this: the loader counts the epoch up when all of a change is in
+    /// place, so that what was judged by half of one is judged again.
+    #[inline(always)]
+    pub fn belongs_to(&mut self, network: u32) {
+        self.flow.network = network;
+        if let Some(gateway) = maps::GATEWAYS.get_ptr(network) {
+            // SAFETY: a word of a map's row; volatile, so that it is read here.
+            self.flow.epoch = unsafe { (&raw const (*gateway).epoch).read_volatile() };
+        }
+    }
+
     /// Whether it is a ping.
     #[inline(always)]
     pub fn asks_for_echo(&self) -> bool {
@@ -156,7 +167,6 @@ pub fn install(connection: &mut Connection, now: u32) -> Result<(), DropReason> 
     let network = connection.flow.network;
     let gateway = maps::GATEWAYS.get(network).ok_or(DropReason::NoRoute)?;
     let key = connection.key;
-    connection.flow.epoch = gateway.epoch;
     connection.flow.tag = key.tag();
     connection.flow.last_seen = now;
     let opposite = key.opposite(&connection.flow);

@@ -5,8 +5,8 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use netpath_common::{
     DropReason, Frame,
     maps::{
-        BindingKey, FlowKey, Forward, ForwardKey, PUBLIC_SIDE, PublicAddress, PublicKey, RuleList, flow_flags,
-        forward_flags, gateway_flags, public_flags,
+        BindingKey, FlowKey, Forward, ForwardKey, PUBLIC_SIDE, PublicAddress, RuleList, flow_flags, forward_flags,
+        gateway_flags, public_flags,
     },
     stage::martian,
 };
@@ -17,6 +17,7 @@ use crate::{
     judge::{self, Judgement},
     maps,
     packet::TcPacket,
+    public,
     redirect::Verdict,
 };
 
@@ -27,16 +28,14 @@ pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     if martian::source(key.source) {
         return Err(DropReason::MartianSource);
     }
-    // SAFETY: `side` tells whether the row is still the one that was asked for.
-    let address = unsafe { maps::PUBLIC_ADDRESS.get(PublicKey { side: key.side, address: key.destination }) };
-    let address = address.filter(|row| row.side == key.side).ok_or(DropReason::Unsolicited)?;
-    connection.flow.network = address.network;
+    let network = address(&key).ok_or(DropReason::Unsolicited)?.network;
+    connection.belongs_to(network);
     if connection.answers != 0 {
         return Err(DropReason::Unsolicited);
     }
     (connection.flow.source, connection.flow.source_port) = (key.source, key.source_port);
     connection.flow.flags |= flow_flags::INWARD;
-    find_guest(connection, address, now)?;
+    find_guest(connection, now)?;
     let network = connection.flow.network;
     let gateway = connection::routed(network)?;
     let (guest, port) = (connection.flow.destination, connection.flow.destination_port);
@@ -54,10 +53,18 @@ pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     connection::public(key.side, &key.source, &mut connection.back)
 }
 
+/// The public address that a connection is to.
+#[inline(always)]
+fn address(key: &FlowKey) -> Option<&'static PublicAddress> {
+    public::address(key.side & !PUBLIC_SIDE, key.destination)
+}
+
 /// Finds the guest that a public address and port stand for.
 #[inline(always)]
-fn find_guest(connection: &mut Connection, address: &PublicAddress, now: u32) -> Result<(), DropReason> {
+fn find_guest(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     let key = connection.key;
+    // Again: what it says counts only if it is read after the epoch.
+    let address = address(&key).ok_or(DropReason::Unsolicited)?;
     if address.flags & public_flags::STATIC != 0 {
         admit(connection, address)?;
         (connection.flow.destination, connection.flow.destination_port) = (address.inside, key.destination_port);
@@ -66,6 +73,11 @@ fn find_guest(connection: &mut Connection, address: &PublicAddress, now: u32) ->
     let mut forward = Forward::default();
     forwarded(&key, &mut forward);
     if forward.network != 0 && forward.flags & forward_flags::RESERVED == 0 {
+        if forward.network != connection.flow.network {
+            // Networks of one router may share an address.
+            connection.belongs_to(forward.network);
+            forwarded(&key, &mut forward);
+        }
         admit(connection, address)?;
         let sources = RuleList { start: forward.sources_start, count: forward.sources_count };
         if sources.count != 0
@@ -73,7 +85,6 @@ fn find_guest(connection: &mut Connection, address: &PublicAddress, now: u32) ->
         {
             return Err(DropReason::ForwardDenied);
         }
-        connection.flow.network = forward.network;
         connection.flow.destination = forward.address;
         connection.flow.destination_port = if forward.port == 0 { key.destination_port } else { forward.port };
         return Ok(());
@@ -126,7 +137,7 @@ fn bound(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     };
     let inside = bind::inside_of(&outside, now).ok_or(DropReason::Unsolicited)?;
     let gateway = connection::routed(inside.side)?;
-    connection.flow.network = inside.side;
+    connection.belongs_to(inside.side);
     if gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT == 0 {
         return Err(DropReason::UnsolicitedSource);
     }
@@ -139,9 +150,8 @@ fn bound(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
 #[inline(always)]
 pub fn unclaimed(pkt: &mut TcPacket, frame: &Frame, side: u32, reason: DropReason) -> Result<Verdict, DropReason> {
     let destination = crate::tuple::destination(pkt, frame);
-    // SAFETY: `side` tells whether the row is still the one that was asked for.
-    let address = unsafe { maps::PUBLIC_ADDRESS.get(PublicKey { side, address: destination }) };
-    if address.filter(|row| row.side == side && row.flags & public_flags::HOST != 0).is_none() {
+    let address = public::address(side & !PUBLIC_SIDE, destination);
+    if address.filter(|row| row.flags & public_flags::HOST != 0).is_none() {
         return Err(reason);
     }
     let link = maps::UPSTREAMS.get(side & !PUBLIC_SIDE).ok_or(reason)?;

@@ -18,7 +18,7 @@ use crate::{
 #[inline(always)]
 pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     let network = connection.key.side;
-    connection.flow.network = network;
+    connection.belongs_to(network);
     let gateway = connection::routed(network)?;
     is_sane(&connection.key, gateway)?;
     if connection.answers != 0 {

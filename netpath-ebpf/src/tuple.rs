@@ -105,17 +105,46 @@ impl Routed {
     /// As [`frame::parse`] and [`read`]; [`DropReason::Ipv6NotRouted`] for what is not IPv4.
     #[inline(always)]
     pub fn read<P: Packet>(pkt: &P, side: u32) -> Result<&'static mut Self, DropReason> {
+        let routed = Self::scratch()?;
+        routed.fill(pkt, side)?;
+        Ok(routed)
+    }
+
+    /// Reads the frame of a packet of any kind.
+    ///
+    /// # Errors
+    /// As [`frame::parse`].
+    #[inline(always)]
+    pub fn read_frame<P: Packet>(pkt: &P) -> Result<&'static mut Frame, DropReason> {
+        let routed = Self::scratch()?;
+        routed.fill_frame(pkt)?;
+        Ok(&mut routed.frame)
+    }
+
+    /// This processor's one. Programs do not preempt each other on a processor.
+    #[inline(always)]
+    fn scratch() -> Result<&'static mut Self, DropReason> {
         const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
         let row = maps::CONNECTION.get_ptr_mut(0).ok_or(DropReason::FlowTableFull)?;
-        // SAFETY: the row is large enough and aligned, any bytes are a value of integers, and programs do not preempt each
-        // other on a processor.
-        let routed: &'static mut Self = unsafe { &mut *row.cast() };
-        routed.frame = frame::parse(pkt)?;
-        if routed.frame.ether_type != EtherType::IPV4 {
+        // SAFETY: the row is large enough and aligned, and any bytes are a value of integers.
+        Ok(unsafe { &mut *row.cast() })
+    }
+
+    /// A function of its own: what its many paths have told the verifier is forgotten where it returns.
+    #[inline(never)]
+    fn fill<P: Packet>(&mut self, pkt: &P, side: u32) -> Result<(), DropReason> {
+        self.frame = frame::parse(pkt)?;
+        if self.frame.ether_type != EtherType::IPV4 {
             return Err(DropReason::Ipv6NotRouted);
         }
-        read(pkt, &routed.frame, side, &mut routed.tuple)?;
-        Ok(routed)
+        read(pkt, &self.frame, side, &mut self.tuple)
+    }
+
+    /// As above.
+    #[inline(never)]
+    fn fill_frame<P: Packet>(&mut self, pkt: &P) -> Result<(), DropReason> {
+        self.frame = frame::parse(pkt)?;
+        Ok(())
     }
 }
 

@@ -23,7 +23,10 @@ impl Rig {
     /// A rig with gateways in networks blue, green and red, as if just made.
     pub fn routed() -> Routed {
         let idle = IDLE.lock().unwrap().pop();
-        Routed(Some(idle.unwrap_or_else(|| Self::new().with_gateways())))
+        let mut rig = idle.unwrap_or_else(|| Self::new().with_gateways());
+        // It may have been idle for longer than a station on the public link counts as known.
+        rig.standard_gateways();
+        Routed(Some(rig))
     }
 
     /// The same with maps of other capacities, for this test only.
