@@ -21,12 +21,13 @@ pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     connection.belongs_to(network);
     let gateway = connection::routed(network)?;
     is_sane(&connection.key, gateway)?;
-    if connection.answers != 0 {
-        return Err(DropReason::Unsolicited);
-    }
     unchanged(connection);
     let mut route = Route { network: 0, via: [0; 4] };
     find_route(&connection.key, gateway, &mut route);
+    // To another tier its question may have been routed by the host of whoever asked.
+    if connection.answers != 0 && route.network == 0 {
+        return Err(DropReason::Unsolicited);
+    }
     if gateway.flags & gateway_flags::ACL != 0
         && judge::list(gateway.acl_egress, connection, connection.key.destination, connection.key.destination_port)
             == Judgement::Deny

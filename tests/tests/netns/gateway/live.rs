@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
@@ -108,6 +109,12 @@ fn changed(mut definitions: Value) -> Value {
     definitions
 }
 
+/// The folder of the pinned programs, which lies in that of the maps' version.
+fn pinned_programs(root: &Path) -> PathBuf {
+    let versions = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path().join("programs"));
+    versions.into_iter().find(|path| path.exists()).expect("programs are pinned")
+}
+
 #[test]
 fn x5_ten_thousand_connections_live_through_apply_and_reload() {
     let topology = raw_online(|definitions| definitions);
@@ -125,7 +132,7 @@ fn x5_ten_thousand_connections_live_through_apply_and_reload() {
     assert_eq!(all_out(a, &router, gateway, 0x18, &ports), publics, "after other rules");
     all_in(a, &router, hv, 0x18, &publics);
     // Other programs, as after an upgrade: loaded anew, and put in the old ones' places.
-    fs::remove_dir_all(host.netpath.root().join("programs")).unwrap();
+    fs::remove_dir_all(pinned_programs(host.netpath.root())).unwrap();
     host.netpath.apply(&file);
     assert_eq!(all_out(a, &router, gateway, 0x10, &ports), publics, "after a reload");
     all_in(a, &router, hv, 0x10, &publics);
