@@ -111,6 +111,9 @@ fn follow(
     }
     note_packet(pkt, frame, tuple, flow, gateway, now);
     if transit {
+        if tuple.fragment == fragment::FIRST {
+            tuple::note_first_fragment(tuple, u16::from_be_bytes(tuple.ip.id), now);
+        }
         return send::unchanged(pkt, frame, flow, &way);
     }
     let id = identification(tuple, flow, now);

@@ -61,14 +61,20 @@ pub fn tcp_both_ways(
         send(&mut stream, megabytes)?;
         Ok(peer)
     });
-    from.run(|| -> Result<()> {
+    let here = from.run(|| -> Result<()> {
         let mut stream = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("connecting {to}"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         send(&mut stream, megabytes).context("outwards")?;
         receive(&mut stream, megabytes).context("backwards")
-    })?;
-    echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    // What the listener has to say is why the other end failed, if both did.
+    let peer = echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    match (here, peer) {
+        (Err(here), Err(there)) => Err(there.context(format!("{here:#}"))),
+        (Err(here), Ok(_)) => Err(here),
+        (Ok(()), peer) => peer,
+    }
 }
 
 /// The next connection, with its deadlines set.

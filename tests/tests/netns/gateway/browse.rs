@@ -9,7 +9,7 @@ use netpath_tests::{
 };
 
 use super::{exchange, online, shared};
-use crate::scene::UPLINK_MODES;
+use crate::scene::{UPLINK_MODES, drops};
 
 #[test]
 fn i1_guests_of_both_tenants_ping_the_internet_and_the_public_link() {
@@ -54,14 +54,16 @@ fn u14_large_datagrams_pass_in_fragments_both_ways() {
 
 #[test]
 fn many_connections_at_once_keep_to_themselves() {
-    let topology = online("xdp");
+    let topology = &online("xdp");
     let internet = topology.internet().host.ns();
     std::thread::scope(|scope| {
         for (n, tenant) in TENANTS.into_iter().cycle().take(6).enumerate() {
             let guest = topology.kernel(tenant, [11, 12, 13][n % 3]);
             scope.spawn(move || {
                 let web = (INTERNET.ip, 8000 + n as u16).into();
-                tcp_both_ways(guest.ns(), internet, web, web, 4).unwrap();
+                let drops = || drops(&topology.hosts[0].netpath);
+                tcp_both_ways(guest.ns(), internet, web, web, 4)
+                    .unwrap_or_else(|e| panic!("{:?} of {tenant}: {e:#}: {:?}", guest.station().ip, drops()));
             });
         }
     });
