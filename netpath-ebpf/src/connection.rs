@@ -205,23 +205,26 @@ fn turn(connection: &mut Connection, key: &FlowKey, opposite: &FlowKey) {
 #[inline(never)]
 fn put(key: &FlowKey, flow: &mut Flow) -> Result<(), DropReason> {
     (flow.packets, flow.bytes, flow.acknowledged) = (0, 0, 0);
+    const NEW: u64 = 1;
+    // By reference: a row by value would be one more on the stack.
+    let insert = |flow: &Flow, flags| maps::FLOWS.insert(key, flow, flags);
+    match insert(flow, NEW) {
+        Ok(()) => {
+            sweep::added(flow.network);
+            return Ok(());
+        }
+        Err(EEXIST) => {}
+        Err(_) => return Err(DropReason::FlowTableFull),
+    }
     // SAFETY: `tag` tells whether the row is still the one that was asked for.
     let known = unsafe { maps::FLOWS.get(key) }.filter(|row| row.tag == flow.tag);
-    const NEW: u64 = 1;
     if let Some(row) = known {
         (flow.packets, flow.bytes, flow.acknowledged) = (row.packets, row.bytes, row.acknowledged);
         if row.network != flow.network {
             sweep::moved(row.network, flow.network);
         }
-        return maps::FLOWS.insert(key, &*flow, 0).map_err(|_| DropReason::FlowTableFull);
     }
-    match maps::FLOWS.insert(key, &*flow, NEW) {
-        Ok(()) => sweep::added(flow.network),
-        // Another processor was faster, with the same.
-        Err(EEXIST) => {}
-        Err(_) => return Err(DropReason::FlowTableFull),
-    }
-    Ok(())
+    insert(flow, 0).map_err(|_| DropReason::FlowTableFull)
 }
 
 /// `-EEXIST`.

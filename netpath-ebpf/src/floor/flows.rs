@@ -103,7 +103,7 @@ pub fn send_flows(ctx: XdpContext) -> u32 {
     let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
     let (position, connection, traffic) = next(traffic);
     let network = connection & (NETWORKS - 1);
-    let guest = connection / NETWORKS & (GUESTS - 1);
+    let guest = (connection / NETWORKS) & (GUESTS - 1);
     let port = 1024 + connection / NETWORKS / GUESTS + guest * PORT_STRIDE;
     let common = network + guest;
     // SAFETY: all of it lies in the LONG bytes that were compared.
