@@ -8,6 +8,7 @@ use netpath_tests::{
     topology::{
         Link,
         internet::{INTERNET, PUBLIC_UPLINK, ROUTER, STATION},
+        netns::sysctl,
     },
 };
 
@@ -55,11 +56,17 @@ fn a2_public_addresses_are_not_answered_inside() {
     a.expect_none_before(|f| is_reply(f, shared("green")), |f| is_reply(f, Ipv4Addr::new(10, 1, 1, 1)));
 }
 
-/// An upstream router that was replaced is found again: its new MAC address is taken from its own announcement or answer.
+/// An upstream router that was replaced announces itself, as routers do (RFC 5227 §3), and is followed at once.
 #[test]
 fn a_router_with_a_new_mac_address_is_found_again() {
     let topology = online("xdp");
     let internet = topology.internet();
-    internet.router.run(|| Link::named(NIC).mac([2, 0, 203, 0, 113, 0x77])).unwrap();
+    internet
+        .router
+        .run(|| -> anyhow::Result<()> {
+            sysctl(&format!("net/ipv4/conf/{NIC}/arp_notify"), "1")?;
+            Link::named(NIC).mac([2, 0, 203, 0, 113, 0x77])
+        })
+        .unwrap();
     topology.kernel("blue", 11).ping(INTERNET.ip).unwrap();
 }
