@@ -109,10 +109,13 @@ fn has_share(network: u32) -> bool {
     false
 }
 
-/// The address that errors come from: the gateway's, or the public one that the packet was sent to; zero for none.
+/// The address that errors come from: the gateway's, or the one that the packet was sent to where that is public, or has
+/// nobody who listens (it may be a sibling network's gateway's); zero for none.
 #[inline(always)]
 fn own_address(handover: &Handover, ip: &Ipv4Hdr) -> [u8; 4] {
-    if handover.side & PUBLIC_SIDE != 0 {
+    let says = handover.answer;
+    let closed = says == Answer::PORT_UNREACHABLE.word() || says == Answer::PROTOCOL_UNREACHABLE.word();
+    if closed || handover.side & PUBLIC_SIDE != 0 {
         return ip.dst_addr;
     }
     maps::NETWORKS.get(handover.side).map_or([0; 4], |network| network.gateway_ip4)

@@ -136,7 +136,9 @@ fn refused(
     let told = match reason {
         DropReason::NoPublicAddress | DropReason::NoRoute => Answer::NET_UNREACHABLE,
         DropReason::NeighbourUnresolved => Answer::HOST_UNREACHABLE,
-        DropReason::GatewayClosed => Answer::PORT_UNREACHABLE,
+        DropReason::GatewayClosed if connection.key.protocol != frame::Protocol::ICMP.0 => {
+            Answer::closed(connection.key.protocol)
+        }
         _ if wants_room => Answer::PROHIBITED,
         _ => return Err(reason),
     };

@@ -142,10 +142,7 @@ fn for_the_gateway(pkt: &mut TcPacket, handover: Handover, tuple: &Tuple) -> Res
         Handover { answer: Answer::ECHO_REPLY.word(), ..handover }.to(pkt, stage::ANSWER);
         return Err(DropReason::RoutedTooOften);
     }
-    let told = match Protocol(tuple.key.protocol) {
-        Protocol::TCP | Protocol::UDP => Answer::PORT_UNREACHABLE,
-        _ => Answer::PROTOCOL_UNREACHABLE,
-    };
+    let told = Answer::closed(tuple.key.protocol);
     answer(pkt, handover, handover.side, DropReason::GatewayClosed, told)
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 use aya_ebpf::{EbpfContext, bindings::__sk_buff};
+use netpath_common::frame::Protocol;
 
 use crate::{maps, packet::TcPacket};
 
@@ -55,6 +56,15 @@ impl Answer {
 
     const fn unreachable(code: u8) -> Self {
         Self { kind: 3, code, mtu: 0 }
+    }
+
+    /// There is nobody to talk to by this protocol, or by any port of it.
+    #[inline(always)]
+    pub const fn closed(protocol: u8) -> Self {
+        match Protocol(protocol) {
+            Protocol::TCP | Protocol::UDP => Self::PORT_UNREACHABLE,
+            _ => Self::PROTOCOL_UNREACHABLE,
+        }
     }
 
     /// Fragmentation needed and DF set (RFC 1191 §4).

@@ -1,6 +1,7 @@
 //! The firewall's egress rules: exceptions from the default.
 
 use netpath_common::{DropReason as R, maps::Rule};
+use netpath_tests::packet::Body;
 
 use crate::rig::{A, ACK, B, BLUE, D, DNS, OTHER_SERVER, Rig, SERVER, SYN, WEB, any, only_from, outward, ports};
 
@@ -33,6 +34,9 @@ fn rules_name_sources_destinations_and_icmp_types() {
     rig.tcp_out(BLUE, B, 5000, WEB, SYN).seen();
     rig.udp_out(BLUE, A, 5000, (OTHER_SERVER, 53)).seen();
     rig.ping_out(BLUE, A, 77, SERVER).seen();
+    // The code of a query was not looked at.
+    let odd = Body::Icmp { kind: 8, code: 3, rest: [0, 78, 0, 1], payload: Vec::new() };
+    rig.from(BLUE, A, &outward(A).body(odd)).assert_refused(BLUE, R::EgressDenied);
 }
 
 #[test]
