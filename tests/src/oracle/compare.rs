@@ -26,6 +26,19 @@ impl Tuple {
     }
 }
 
+/// What the ports of an address are a set of: a protocol, and of ICMP a kind of query.
+pub type Pool = (u8, u8);
+
+/// The pool of a packet by its protocol and ICMP type.
+pub fn pool(protocol: u8, kind: u8) -> Pool {
+    match (protocol, kind) {
+        (1, 0) => (1, 8),
+        (1, 14 | 16 | 18) => (1, kind - 1),
+        (1, kind) => (1, kind),
+        (protocol, _) => (protocol, 0),
+    }
+}
+
 /// A packet without what no two gateways have in common: checksums, which are verified, and the identification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -82,6 +95,10 @@ impl Seen {
         (self.protocol == 1).then(|| (self.rest[0], self.rest[1]))
     }
 
+    fn pool(&self) -> Pool {
+        pool(self.protocol, self.rest.first().copied().unwrap_or_default())
+    }
+
     /// Whether it is an ICMP error.
     pub fn is_error(&self) -> bool {
         self.quote.is_some()
@@ -108,7 +125,7 @@ fn cut(bytes: &[u8], without: Range<usize>) -> Vec<u8> {
 /// Which public port of the one system is which of the other, for each end that it talks to.
 #[derive(Debug, Default)]
 pub struct Ports {
-    known: [BTreeMap<(u8, End, End), End>; 2],
+    known: [BTreeMap<(Pool, End, End), End>; 2],
 }
 
 impl Ports {
@@ -128,18 +145,18 @@ impl Ports {
     pub fn other_name(
         &self,
         system: usize,
-        protocol: u8,
+        pool: Pool,
         port: (Ipv4Addr, u16),
         remote: (Ipv4Addr, u16),
     ) -> Option<(Ipv4Addr, u16)> {
-        self.known[system].get(&(protocol, port, remote)).copied()
+        self.known[system].get(&(pool, port, remote)).copied()
     }
 
     fn same(&mut self, site: &Site, case: &Case, at: Place, a: &Seen, b: &Seen) -> bool {
         let error = matches!(case.kind, Kind::Error(..));
         if let (Some(quote), Some(other), false) = (&a.quote, &b.quote, error) {
             // An error of the gateway's own: how much it quotes, and in what dress, is its affair.
-            let quoted = [(quote.protocol, quote.tuple.reversed()), (other.protocol, other.tuple.reversed())];
+            let quoted = [(quote.pool(), quote.tuple.reversed()), (other.pool(), other.tuple.reversed())];
             return (a.icmp(), a.tuple, quoted[0].0) == (b.icmp(), b.tuple, quoted[1].0)
                 && self.maps(site, quoted[0].0, quoted[0].1, quoted[1].1);
         }
@@ -154,18 +171,18 @@ impl Ports {
             }
             masked
         };
-        let quoted = a.quote.iter().zip(&b.quote).map(|(a, b)| (a.protocol, a.tuple.reversed(), b.tuple.reversed()));
-        let tuples: Vec<_> = quoted.chain([(a.protocol, a.tuple, b.tuple)]).collect();
-        masked(a) == masked(b) && tuples.into_iter().all(|(protocol, a, b)| self.maps(site, protocol, a, b))
+        let quoted = a.quote.iter().zip(&b.quote).map(|(a, b)| (a.pool(), a.tuple.reversed(), b.tuple.reversed()));
+        let tuples: Vec<_> = quoted.chain([(a.pool(), a.tuple, b.tuple)]).collect();
+        masked(a) == masked(b) && tuples.into_iter().all(|(pool, a, b)| self.maps(site, pool, a, b))
     }
 
     /// Whether the source ports are the same, or stand for each other as ever before.
-    fn maps(&mut self, site: &Site, protocol: u8, a: Tuple, b: Tuple) -> bool {
+    fn maps(&mut self, site: &Site, pool: Pool, a: Tuple, b: Tuple) -> bool {
         if !site.is_source_nat(a.src.0) || (a.src.0, a.dst) != (b.src.0, b.dst) {
             return a == b;
         }
         let pairs = [(a.src, b.src), (b.src, a.src)];
         let mut known = self.known.iter_mut().zip(pairs);
-        known.all(|(known, (from, to))| *known.entry((protocol, from, a.dst)).or_insert(to) == to)
+        known.all(|(known, (from, to))| *known.entry((pool, from, a.dst)).or_insert(to) == to)
     }
 }

@@ -165,12 +165,13 @@ fn forward(rules: &mut String, tiers: &[(usize, &Value)]) {
     *rules += "}\n";
 }
 
-/// A network's gateway answers ping, and says of everything else that there is nothing: the kernel itself of protocols.
+/// The gateways of a tenant's networks answer ping, and say of everything else that there is nothing: the kernel itself of protocols.
 fn input(rules: &mut String, tiers: &[(usize, &Value)]) {
     *rules += "chain input {\ntype filter hook input priority 0; policy drop;\n";
     *rules += "iifname \"out\" icmp type echo-request accept\n";
-    for (index, network) in tiers {
-        let to = format!("iifname \"in{index}\" ip daddr {}", text(&network["gateway"]));
+    let to_any = |index: &usize| tiers.iter().map(move |(_, to)| (*index, text(&to["gateway"]))).collect::<Vec<_>>();
+    for (index, gateway) in tiers.iter().flat_map(|(index, _)| to_any(index)) {
+        let to = format!("iifname \"in{index}\" ip daddr {gateway}");
         let _ = writeln!(rules, "{to} icmp type echo-request accept\n{to} meta l4proto icmp drop");
         let _ = writeln!(rules, "{to} meta l4proto != {{ tcp, udp }} accept");
         let _ = writeln!(rules, "{to} reject with icmp type port-unreachable");

@@ -24,10 +24,12 @@ pub mod tcp {
 }
 use tcp::{ACK, FIN, PSH, RST, SYN};
 
-const GUEST_PORTS: [u16; 7] = [53, 500, 1000, 1024, 5000, 40_000, 40_001];
+/// None of them is in [`PORTS`]: conntrack takes a packet from a public port to the same one for its own reply, and one that goes against
+/// a connection between two public ports for that one's.
+const GUEST_PORTS: [u16; 7] = [54, 500, 1007, 2000, 6000, 40_000, 40_001];
 const OUTSIDE_PORTS: [u16; 4] = [33_000, 33_001, 53, 443];
 /// Identifiers of ICMP queries with a code.
-const ODD_QUERIES: [u16; 2] = [5000, 33_001];
+const ODD_QUERIES: [u16; 2] = [6000, 33_001];
 /// The most connections that are kept in mind.
 const MOST_FLOWS: usize = 200;
 
@@ -204,7 +206,10 @@ impl Traffic {
                     self.site.guests.iter().filter(|other| other.tenant == guest.tenant && other.ip != guest.ip);
                 random.pick(&others.collect::<Vec<_>>()).ip
             }
-            92..96 => guest.gateway,
+            92..96 => {
+                let own = self.site.guests.iter().filter(|other| other.tenant == guest.tenant);
+                random.pick(&own.collect::<Vec<_>>()).gateway
+            }
             _ => Ipv4Addr::new(192, 168, 7, 7),
         };
         self.opened(random, Place::Guest(index), flags, guest.ip, dst)
@@ -329,6 +334,14 @@ impl Traffic {
         if let Kind::Continues(index, _) | Kind::Error(index, _) = case.kind {
             self.flows[index].stage = Stage::Over;
         }
+    }
+
+    /// A guest has the same remote end by two public names: its answers go to the later one.
+    pub fn supersede(&mut self, later: &Seen) {
+        let answers = later.tuple.reversed();
+        let earlier =
+            self.flows.iter_mut().filter(|flow| flow.protocol == later.protocol && flow.sends[1][0] == answers);
+        earlier.for_each(|flow| flow.stage = Stage::Over);
     }
 
     fn remember(&mut self, flow: Flow) {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use netpath_tests::{
     oracle::{
         Arrival, Place, Routers, Site, Subject, System,
-        compare::{Ports, Seen},
+        compare::{Ports, Seen, pool},
         draw::definitions,
         routers::has_nftables,
         subject::stay_on_one_processor,
@@ -39,6 +39,12 @@ enum Deviation {
     ForwardedPort,
     /// A public port is one guest's, whoever it talks to (RFC 4787 REQ-3); Linux gives it to several, for different remote ends.
     PortOverloading,
+    /// An ICMP connection is named by its identifier (RFC 5508 §3.1); for conntrack by the kind of query too, so that the same
+    /// identifier can be two guests', and an answer of the other kind is nobody's.
+    OtherQuery,
+    /// A remote end that talks to a guest's port by two public names, from one port of its own, is given another port for the second
+    /// by Linux. netpath changes no remote end's port; what the guest answers belongs to the later name.
+    SecondName,
     /// Conntrack does not begin a connection with a segment that none begins with, and calls some segments invalid in a state;
     /// netpath takes on what is in its middle, since it outlives migrations and restarts.
     ConntrackInvalid,
@@ -48,6 +54,11 @@ impl Deviation {
     /// The deviation that a difference is, by what must hold of it.
     fn of(scene: &mut Scene, case: &Case, arrived: &[Vec<Arrival>; 2]) -> Option<Self> {
         let [netpath, linux] = arrived;
+        if let ([ours], [theirs], Place::Wire) = (&netpath[..], &linux[..], case.from)
+            && is_renamed(case, &Seen::read(&ours.packet), &Seen::read(&theirs.packet))
+        {
+            return (ours.at == theirs.at).then_some(Self::SecondName);
+        }
         let public = case.tuples.map(|tuple| tuple.dst);
         if netpath.is_empty() && case.ttl < 64 && is_expiry(linux) {
             return Self::refused_anyway(scene, case);
@@ -57,17 +68,23 @@ impl Deviation {
             let translated = linux.iter().any(source_nat) || scene.site.is_source_nat(public[1].0);
             return translated.then_some(Self::NatProtocol);
         }
-        if netpath.is_empty() && case.from == Place::Wire {
+        let open = scene.site.is_endpoint_independent(public[0].0);
+        if case.from == Place::Wire {
             let forwarded = public.map(|port| scene.site.is_forwarded(case.protocol, port));
-            let taken = scene.ports.other_name(1, case.protocol, public[1], case.tuples[1].src);
-            return match (forwarded, taken) {
-                ([false, true], _) => Some(Self::ForwardedPort),
-                (_, Some(taken)) if taken != public[0] => Some(Self::PortOverloading),
-                _ => None,
-            };
+            let taken = scene.ports.other_name(1, pool(case.protocol, case.what), public[1], case.tuples[1].src);
+            match (forwarded, taken) {
+                ([false, true], _) if netpath.is_empty() || open => return Some(Self::ForwardedPort),
+                (_, Some(taken)) if taken != public[0] => return Some(Self::PortOverloading),
+                _ => {}
+            }
         }
-        if linux.is_empty() && case.from == Place::Wire && scene.site.is_endpoint_independent(public[0].0) {
+        if linux.is_empty() && case.from == Place::Wire && open {
             return Some(Self::EndpointIndependent);
+        }
+        if linux.is_empty() && case.protocol == 1 && case.from == Place::Wire {
+            let (one, other) = (pool(1, case.what), if pool(1, case.what).1 == 8 { (1, 13) } else { (1, 8) });
+            let talks = |pool| scene.ports.other_name(0, pool, public[0], case.tuples[0].src).is_some();
+            return (!talks(one) && talks(other)).then_some(Self::OtherQuery);
         }
         if linux.is_empty() && case.protocol == 6 && scene.routers.calls_invalid(case.from, &case.packets[1]) {
             return Some(Self::ConntrackInvalid);
@@ -85,6 +102,13 @@ impl Deviation {
         (same || arrived[0].is_empty() && Self::of(scene, &again, &arrived).is_some())
             .then_some(Self::RefusedBeforeExpiry)
     }
+}
+
+/// Whether all that differs is that Linux has given the remote end another port.
+fn is_renamed(case: &Case, ours: &Seen, theirs: &Seen) -> bool {
+    let mut same = theirs.clone();
+    same.tuple.src.1 = ours.tuple.src.1;
+    same == *ours && ours.tuple.src == case.tuples[0].src && theirs.tuple.src.1 != ours.tuple.src.1
 }
 
 /// Whether one packet came, which says that another has expired.
@@ -138,7 +162,12 @@ fn compare(seeds: impl Iterator<Item = u64>) {
             }
             traffic.forget(&case);
             match Deviation::of(&mut scene, &case, &arrived) {
-                Some(deviation) => *totals.entry(deviation).or_default() += 1,
+                Some(deviation) => {
+                    if deviation == Deviation::SecondName {
+                        traffic.supersede(&Seen::read(&arrived[0][0].packet));
+                    }
+                    *totals.entry(deviation).or_default() += 1;
+                }
                 None => failures.push(report(seed, number, &case, &arrived)),
             }
         }
