@@ -210,9 +210,17 @@ impl Router {
         let output = ns.run(|| Command::new("nft").arg("-f").arg(&rules).output()).context("running nft")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "nft refuses the ruleset of {tenant}: {said}");
-        // netpath does not look at windows, and conntrack is told not to, after its first rule has made it present here.
-        ns.run(|| sysctl("net/netfilter/nf_conntrack_tcp_be_liberal", "1"))?;
-        ns.run(|| sysctl("net/netfilter/nf_conntrack_tcp_ignore_invalid_rst", "1"))?;
+        // netpath does not look at windows, and conntrack is told not to, after its first rule has made it present here. What is
+        // short-lived there outlives a slow run.
+        let settings = [
+            ("tcp_be_liberal", "1"),
+            ("tcp_ignore_invalid_rst", "1"),
+            ("icmp_timeout", "600"),
+            ("udp_timeout", "600"),
+            ("tcp_timeout_close", "600"),
+        ];
+        let set = |(key, value)| sysctl(&format!("net/netfilter/nf_conntrack_{key}"), value);
+        ns.run(|| settings.into_iter().try_for_each(set))?;
         Ok(Self { tenant: tenant.to_owned(), inside, outside, address, mac, ns })
     }
 }
