@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::{
     Gateway, ratio,
-    site::{Direction, Load},
+    site::{Direction, FIRST_BATCH, Load, again},
 };
 use crate::bench::experiment::{Bound, Experiment, Variant};
 
@@ -16,15 +16,12 @@ const CONNECTIONS: u32 = 1 << 17;
 impl Gateway {
     /// New connections by UDP, with empty tables before each run.
     pub fn fresh(&self) -> Experiment<'_> {
-        let load = Load::new(Direction::Out, CONNECTIONS, CONNECTIONS);
-        let netpath = move || -> Result<Vec<f64>> {
-            self.netpath.forget()?;
-            rate(self.netpath.site.attempt(&load, false).with_context(|| self.netpath.drops())?)
+        let load = Load { batch: FIRST_BATCH, ..Load::new(Direction::Out, CONNECTIONS, CONNECTIONS) };
+        let netpath = move || {
+            let run = || self.netpath.forget().and_then(|()| self.netpath.site.attempt(&load, false));
+            rate(again(run).with_context(|| self.netpath.drops())?)
         };
-        let linux = move || -> Result<Vec<f64>> {
-            self.linux.forget()?;
-            rate(self.linux.site.attempt(&load, false)?)
-        };
+        let linux = move || rate(again(|| self.linux.forget().and_then(|()| self.linux.site.attempt(&load, false)))?);
         Experiment {
             name: NAME,
             metrics: &["ns/connection", "connections/s"],
