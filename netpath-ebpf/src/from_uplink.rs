@@ -88,12 +88,7 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
 /// Takes the outer headers off and leaves TC a note whose frame it is. `false` where the driver keeps none: then the whole
 /// packet is TC's.
 #[inline(always)]
-fn strip(
-    pkt: &mut XdpPacket,
-    packet: &Tunnelled,
-    outer: &vxlan::Arrival,
-    inner: &Inner,
-) -> Result<bool, DropReason> {
+fn strip(pkt: &mut XdpPacket, packet: &Tunnelled, outer: &vxlan::Arrival, inner: &Inner) -> Result<bool, DropReason> {
     // The note moves along with the head.
     let noted = pkt.note(Stripped::new(packet.segment.network, packet.tunnel));
     if noted {

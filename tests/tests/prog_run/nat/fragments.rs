@@ -140,14 +140,17 @@ fn u14a_lone_fragments_take_bounded_memory_and_harm_no_other_flow() {
     let mut rig = Rig::routed();
     let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
     let port = rig.ports[&(BLUE, 13)];
-    for id in 0..20_000u32 {
-        let body = Body::Ip { protocol: 17, payload: vec![0; 64] };
-        rig.tc_only("from_guest", port, &outward(B).body(body).id(id as u16).fragment(9, true).build());
-        if id % 4 == 0 {
-            let first = outward(B).udp(7000, 53).id(id as u16).fragment(0, true).build();
-            rig.tc_only("from_guest", port, &first);
+    let inside = &rig;
+    inside.ns.run(|| {
+        for id in 0..20_000u32 {
+            let body = Body::Ip { protocol: 17, payload: vec![0; 64] };
+            inside.tc_only("from_guest", port, &outward(B).body(body).id(id as u16).fragment(9, true).build());
+            if id % 4 == 0 {
+                let first = outward(B).udp(7000, 53).id(id as u16).fragment(0, true).build();
+                inside.tc_only("from_guest", port, &first);
+            }
         }
-    }
+    });
     let rows = rig.rows::<netpath_common::maps::FragmentKey, netpath_common::maps::Fragment>("FRAGMENTS").len();
     assert!(rows <= capacity::FRAGMENTS, "{rows}");
     rig.arrives(DNS, public, (A.ip, 5000));

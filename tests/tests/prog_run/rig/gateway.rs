@@ -97,6 +97,7 @@ impl Rig {
             asked: now(),
             ..Resolved::default()
         };
+        self.answered = now();
         self.array("UPSTREAM_MACS", LINK, resolved(ROUTER));
         self.put("ON_LINK", PublicKey { side: PUBLIC, address: NEIGHBOUR.ip.octets() }, resolved(NEIGHBOUR));
         for (pool, network) in [BLUE, GREEN, RED].into_iter().enumerate() {
@@ -104,6 +105,27 @@ impl Rig {
             self.array("GATEWAYS", network, gateway(self.uplink_mac, address, pool as u32));
             self.array("GATEWAY_STATE", network, GatewayState::default());
             self.public_address(network, address, 0, RuleList::default());
+        }
+    }
+
+    /// Has the stations on the public link answer again, as they would have when they were asked: a test may take longer
+    /// than they are known for. What a test has written of them stays.
+    pub(super) fn stations_answer(&mut self) {
+        let (answered, now) = (self.answered, now());
+        if now.wrapping_sub(answered) < 10 {
+            return;
+        }
+        self.answered = now;
+        let again = |row: &mut Resolved| {
+            if row.confirmed == answered {
+                row.confirmed = now;
+            }
+        };
+        self.change("UPSTREAM_MACS", LINK, again);
+        let key = PublicKey { side: PUBLIC, address: NEIGHBOUR.ip.octets() };
+        if let Some(mut row) = self.get("ON_LINK", key) {
+            again(&mut row);
+            self.put("ON_LINK", key, row);
         }
     }
 

@@ -78,6 +78,8 @@ pub struct Rig {
     pub far: NetNs,
     bpf: Ebpf,
     rules: u32,
+    /// When the stations on the public link answered last.
+    answered: u32,
     /// ifindex of the uplink.
     pub uplink: u32,
     /// The uplink's MAC address.
@@ -111,7 +113,7 @@ impl Rig {
             loader.map_max_entries(map, *rows);
         }
         let bpf = loader.load(netpath::datapath::object::bytes().unwrap()).unwrap();
-        let mut rig = Self { ns, far, bpf, rules: 0, uplink, uplink_mac, ports: BTreeMap::new() };
+        let mut rig = Self { ns, far, bpf, rules: 0, answered: 0, uplink, uplink_mac, ports: BTreeMap::new() };
         for network in [BLUE, GREEN, RED, PLAIN, TIER] {
             for station in [A, B] {
                 rig.device(network, station.ip.octets()[3]);

@@ -117,6 +117,7 @@ impl Rig {
 
     fn run(&mut self, program: &str, ctx: &[u8], frame: &[u8]) -> Outcome {
         self.load(program);
+        self.stations_answer();
         let (drops, counters) = (self.drops(), self.counters());
         let mut bytes = vec![0; frame.len() + 1024];
         let result = self.ns.run(|| self.run_only(program, ctx, frame, &mut bytes));

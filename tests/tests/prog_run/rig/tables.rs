@@ -88,7 +88,7 @@ impl Rig {
         map.get(&index, 0).unwrap()
     }
 
-    pub(super) fn drops(&self) -> BTreeMap<(u32, DropReason), u64> {
+    pub fn drops(&self) -> BTreeMap<(u32, DropReason), u64> {
         let map: PerCpuHashMap<&MapData, DropKey, u64> =
             PerCpuHashMap::try_from(self.bpf.map("DROPS").unwrap()).unwrap();
         map.iter()
