@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod address;
 pub mod checksum;
+pub mod clock;
 pub mod drop_reason;
 pub mod frame;
 pub mod icmp;

@@ -4,6 +4,7 @@
 
 use netpath_common::{
     DropReason, Frame, Packet as _,
+    clock::since,
     frame::Protocol,
     maps::{
         self as rows, Flow, FlowKey, Gateway, GatewayState, Network, PUBLIC_SIDE, flow_flags, flow_state,
@@ -85,7 +86,7 @@ pub fn established(key: &FlowKey, now: u32) -> Option<(&'static mut Flow, &'stat
 #[inline(always)]
 pub fn is_idle(flow: &Flow, protocol: u8, gateway: &Gateway, now: u32) -> bool {
     let answered = flow.flags & flow_flags::ANSWERED != 0;
-    now.wrapping_sub(flow.last_seen) > tcp::timeout(protocol, flow.state, answered, &gateway.timeouts)
+    since(now, flow.last_seen) > tcp::timeout(protocol, flow.state, answered, &gateway.timeouts)
 }
 
 /// Sends a packet of a known connection on its way.

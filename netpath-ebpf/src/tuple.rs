@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     DropReason, Frame, Packet, checksum,
+    clock::since,
     frame::{self, EtherType, Protocol},
     maps::{CONNECTION_WORDS, FRAGMENT_LIFETIME, FlowKey, Fragment, FragmentKey},
 };
@@ -255,7 +256,7 @@ fn later_fragment(tuple: &mut Tuple) -> Result<(), DropReason> {
     let key = fragment_key(tuple);
     // SAFETY: the row is copied at once, and `side` tells whether it is still the row that was asked for.
     let row = unsafe { maps::FRAGMENTS.get(key) }.copied().ok_or(DropReason::FragmentBeforeFirst)?;
-    if row.side != key.side || now().wrapping_sub(row.seen) > FRAGMENT_LIFETIME {
+    if row.side != key.side || since(now(), row.seen) > FRAGMENT_LIFETIME {
         return Err(DropReason::FragmentBeforeFirst);
     }
     (tuple.key.source_port, tuple.key.destination_port, tuple.id) = (row.source_port, row.destination_port, row.id);
@@ -267,7 +268,7 @@ fn later_fragment(tuple: &mut Tuple) -> Result<(), DropReason> {
 pub fn noted_identification(tuple: &Tuple, now: u32) -> u32 {
     // SAFETY: read at once, and `side` tells whether it is still the row that was asked for.
     match unsafe { maps::FRAGMENTS.get(fragment_key(tuple)) } {
-        Some(row) if row.side == tuple.key.side && now.wrapping_sub(row.seen) <= FRAGMENT_LIFETIME => row.id.into(),
+        Some(row) if row.side == tuple.key.side && since(now, row.seen) <= FRAGMENT_LIFETIME => row.id.into(),
         _ => 0,
     }
 }

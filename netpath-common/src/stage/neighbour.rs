@@ -5,7 +5,7 @@
 //!     └──PATIENCE s──► unreachable ──PATIENCE s──► asked
 //! ```
 
-use crate::maps::Resolved;
+use crate::{clock::since, maps::Resolved};
 
 /// An answer is taken for true for this many seconds, and then asked for again while it is used: Linux has 30 too
 /// (`base_reachable_time_ms`).
@@ -32,13 +32,13 @@ pub mod state {
 /// Whether the row may be used as it is.
 #[inline(always)]
 pub fn is_fresh(row: &Resolved, now: u32) -> bool {
-    row.mac & Resolved::KNOWN != 0 && now.wrapping_sub(row.confirmed) < FRESH
+    row.mac & Resolved::KNOWN != 0 && since(now, row.confirmed) < FRESH
 }
 
 /// Whether an answer is one that was asked for.
 #[inline(always)]
 pub fn is_awaited(row: &Resolved, now: u32) -> bool {
-    row.asked != 0 && now.wrapping_sub(row.asked) <= PATIENCE
+    row.asked != 0 && since(now, row.asked) <= PATIENCE
 }
 
 /// Notes an answer; `mac` as [`Resolved::word`] has it.
@@ -52,20 +52,20 @@ pub fn confirm(row: &mut Resolved, mac: u64, now: u32) {
 /// What becomes of a packet for a station whose row is not fresh; notes in the row what is done. Answers [`state`].
 #[inline(always)]
 pub fn advance(row: &mut Resolved, now: u32) -> u8 {
-    let nobody_asks = now.wrapping_sub(row.asked) > PATIENCE;
+    let nobody_asks = since(now, row.asked) > PATIENCE;
     if row.waiting_since == 0 || nobody_asks {
         row.waiting_since = now;
     }
     let asked_already = row.asked == now;
     let is_known = row.mac & Resolved::KNOWN != 0;
-    if is_known && now.wrapping_sub(row.waiting_since) > PATIENCE_KNOWN {
+    if is_known && since(now, row.waiting_since) > PATIENCE_KNOWN {
         row.mac = 0;
         row.waiting_since = now;
     } else if is_known {
         row.asked = now;
         return if asked_already { state::READY } else { state::REFRESH };
     }
-    if now.wrapping_sub(row.waiting_since) > PATIENCE {
+    if since(now, row.waiting_since) > PATIENCE {
         return state::UNREACHABLE;
     }
     row.asked = now;

@@ -281,3 +281,13 @@ fn a_station_on_the_link_is_reached_without_the_router() {
     let out = rig.from(BLUE, A, &outward(A).to_ip(NEWCOMER.ip).udp(1000, 53));
     assert_eq!(out.seen().macs, (rig.uplink_mac, NEWCOMER.mac));
 }
+
+/// The row was written by a processor whose clock had just gone on, or by somebody with a more precise one.
+#[test]
+fn a_router_that_answered_a_moment_ahead_of_the_clock_is_known() {
+    let mut rig = Rig::routed();
+    rig.change("UPSTREAM_MACS", LINK, |row: &mut Resolved| row.confirmed = now() + 2);
+    let out = rig.from(BLUE, A, &outward(A).udp(40000, 53));
+    out.assert_sent(REDIRECT);
+    assert_eq!(out.seen().source.0, BLUE_PUBLIC);
+}
