@@ -79,7 +79,9 @@ fn find_route(key: &FlowKey, gateway: &Gateway, route: &mut Route) {
         route.network = key.side;
         return;
     }
-    self::route(key.side, &key.destination, route);
+    if gateway.flags & gateway_flags::NO_ROUTES == 0 {
+        self::route(key.side, &key.destination, route);
+    }
 }
 
 /// To a station of a network of the same router.
@@ -118,7 +120,9 @@ fn back_to_guest(connection: &mut Connection) -> Result<(), DropReason> {
 #[inline(never)]
 pub fn station(network: u32, address: &[u8; 4], place: &mut Place) -> Result<(), DropReason> {
     let mut via = *address;
-    if let Some(found) = maps::ROUTES.get(&route_key(network, address))
+    let has_routes = maps::GATEWAYS.get(network).is_none_or(|row| row.flags & gateway_flags::NO_ROUTES == 0);
+    if has_routes
+        && let Some(found) = maps::ROUTES.get(&route_key(network, address))
         && found.network == network
     {
         via = found.via;
@@ -138,9 +142,7 @@ pub fn route(network: u32, address: &[u8; 4], route: &mut Route) {
 #[inline(always)]
 fn to_outside(connection: &mut Connection, gateway: &Gateway, now: u32) -> Result<(), DropReason> {
     let key = connection.key;
-    // SAFETY: the row is read at once, and `network` tells whether it is still the row that was asked for.
-    let own = unsafe { maps::STATIC_NAT.get(StaticKey { network: key.side, address: key.source }) }
-        .filter(|row| row.network == key.side);
+    let own = static_nat(&connection.key, gateway);
     let (place, target, mac) = match own {
         Some(row) => (row.place, row.target, row.mac),
         None => (gateway.nat_place, gateway.nat_target, gateway.nat_mac),
@@ -181,6 +183,17 @@ fn to_outside(connection: &mut Connection, gateway: &Gateway, now: u32) -> Resul
     connection::public(side, &destination, &mut way)?;
     way.put(&mut connection.flow);
     back_to_guest(connection)
+}
+
+/// The public address that is a guest's own.
+#[inline(never)]
+fn static_nat(key: &FlowKey, gateway: &Gateway) -> Option<&'static StaticNat> {
+    if gateway.flags & gateway_flags::NO_STATIC_NAT != 0 {
+        return None;
+    }
+    // SAFETY: the row is read at once, and `network` tells whether it is still the row that was asked for.
+    unsafe { maps::STATIC_NAT.get(StaticKey { network: key.side, address: key.source }) }
+        .filter(|row| row.network == key.side)
 }
 
 /// The guest's own public address; ports stay.

@@ -61,6 +61,10 @@ pub mod gateway_flags {
     /// Some network of its router has an ACL: a connection that another host has routed here is noted, so that its replies
     /// are known for what they are.
     pub const TIER: u32 = 32;
+    /// ROUTES has no row of the network: none is looked for.
+    pub const NO_ROUTES: u32 = 64;
+    /// STATIC_NAT has no row of the network: none is looked for.
+    pub const NO_STATIC_NAT: u32 = 128;
     /// The loader is changing what belongs to the gateway, and counts the epoch up when it has. A killed apply leaves it set,
     /// and the next one counts. The data path does not look at it.
     pub const CHANGING: u32 = 1 << 31;

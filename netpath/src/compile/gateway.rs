@@ -62,9 +62,14 @@ impl<'z> Compiler<'z, '_> {
         if place.place == nat_place::HERE {
             self.pool(network, &mut row, routed.links);
         }
-        self.compiled.rows.gateways.insert(index, row.into());
         self.static_nat(index, network, underlay, routed.links);
-        self.routes(index, network, routed.indices);
+        if network.static_nat.is_empty() {
+            row.flags |= gateway_flags::NO_STATIC_NAT;
+        }
+        if !self.routes(index, network, routed.indices) {
+            row.flags |= gateway_flags::NO_ROUTES;
+        }
+        self.compiled.rows.gateways.insert(index, row.into());
     }
 
     /// Rules, flags, limits and times.
@@ -159,8 +164,10 @@ impl<'z> Compiler<'z, '_> {
     }
 
     /// ROUTES from a network: static routes of its router's networks, its own before others', and these networks themselves.
-    fn routes(&mut self, index: u32, network: &'z Network, indices: &HashMap<&'z str, u32>) {
+    /// Answers whether there may be any.
+    fn routes(&mut self, index: u32, network: &'z Network, indices: &HashMap<&'z str, u32>) -> bool {
         let others = self.zone.tiers(network).filter(|tier| !std::ptr::eq(*tier, network)).collect::<Vec<_>>();
+        let has_any = !others.is_empty() || !network.static_routes.is_empty();
         // Of two routes to one prefix the last counts.
         for tier in others.iter().rev().copied().chain([network]) {
             for route in &tier.static_routes {
@@ -175,6 +182,7 @@ impl<'z> Compiler<'z, '_> {
             let Some((into, cidr)) = indices.get(tier.name.as_str()).zip(tier.cidr.as_ref()) else { continue };
             self.route(index, **cidr, Route { network: *into, via: [0; 4] });
         }
+        has_any
     }
 
     fn route(&mut self, from: u32, to: Ipv4Net, route: Route) {

@@ -130,7 +130,7 @@ fn static_nat_is_done_where_the_guest_is_or_where_the_uplink_is() {
 #[test]
 fn times_flags_and_limits_are_the_definitions_or_the_defaults() {
     let row = gateway(&rows(GATEWAY, "kvm1"), "acme-web");
-    assert_eq!(row.flags, gateway_flags::ROUTES | gateway_flags::INBOUND_REFRESH);
+    assert_eq!(row.flags, gateway_flags::ROUTES | gateway_flags::INBOUND_REFRESH | gateway_flags::NO_ROUTES);
     let defaults =
         Timeouts { udp: 300, udp_one_way: 120, tcp_established: 7440, tcp_opening: 240, tcp_closing: 240, icmp: 60 };
     assert_eq!(row.timeouts, defaults);
@@ -140,13 +140,14 @@ fn times_flags_and_limits_are_the_definitions_or_the_defaults() {
                   timeouts: {udp: 400, tcp_closing: 5}\n    offering: open";
     let text = GATEWAY.replacen("    offering: closed", fields, 1);
     let row = gateway(&rows(&text, "kvm1"), "acme-web");
-    let flags = [gateway_flags::ROUTES, gateway_flags::ENDPOINT_INDEPENDENT, gateway_flags::EGRESS_ALLOW];
-    assert_eq!(row.flags, flags.into_iter().sum::<u32>());
+    let flags = gateway_flags::ROUTES | gateway_flags::ENDPOINT_INDEPENDENT | gateway_flags::EGRESS_ALLOW;
+    assert_eq!(row.flags, flags | gateway_flags::NO_ROUTES);
     assert_eq!((row.flow_limit, row.timeouts), (2000, Timeouts { udp: 400, tcp_closing: 5, ..defaults }));
     let text = GATEWAY.replacen("public: eth3}}", "public: eth3}, capacities: {flows: 1024}}", 1);
     assert_eq!(gateway(&rows(&text, "kvm1"), "acme-web").flow_limit, 512);
-    let acl = gateway(&rows(GATEWAY, "kvm1"), "initech-back").flags & gateway_flags::ACL;
-    assert_eq!(acl, gateway_flags::ACL);
+    let tier = gateway(&rows(GATEWAY, "kvm1"), "initech-back").flags;
+    let told = gateway_flags::ACL | gateway_flags::TIER | gateway_flags::NO_ROUTES | gateway_flags::NO_STATIC_NAT;
+    assert_eq!(tier & told, gateway_flags::ACL | gateway_flags::TIER | gateway_flags::NO_STATIC_NAT);
 }
 
 #[test]

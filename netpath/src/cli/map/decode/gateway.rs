@@ -22,6 +22,8 @@ decode! {
             (gateway_flags::ACL, "acl"),
             (gateway_flags::INBOUND_REFRESH, "inbound_refresh"),
             (gateway_flags::TIER, "tier"),
+            (gateway_flags::NO_ROUTES, "no_routes"),
+            (gateway_flags::NO_STATIC_NAT, "no_static_nat"),
             (gateway_flags::CHANGING, "changing"),
         ]),
         "egress": list(this.egress),
