@@ -92,7 +92,7 @@ pub fn is_due(now: u32) -> bool {
     // Row 0 is no network's: it says when this was done last.
     let Some(state) = gateway::state(0) else { return false };
     // SAFETY: in a map's value.
-    let last = unsafe { Word::at(&raw mut (*state).connections) };
+    let last = unsafe { Word::at(&raw mut (*state).swept) };
     let before = last.load();
     before != u64::from(now) && last.replace(before, now.into()) == before
 }

@@ -257,8 +257,8 @@ pub struct GatewayState {
     pub bindings: u64,
     /// ICMP errors in a second: the second in the high half, their number in the low one.
     pub errors: u64,
-    /// New connections in a second, likewise.
-    pub connections: u64,
+    /// Row 0, which is no network's: when room was last made in the tables, in seconds of the monotonic clock. 0 elsewhere.
+    pub swept: u64,
     /// The identification of the next packet that gets one (RFC 6864 §5.2).
     pub identification: u64,
 }

@@ -50,8 +50,7 @@ decode! {
         "bindings": this.bindings,
         "errors_second": this.errors >> 32,
         "errors": this.errors as u32,
-        "connections_second": this.connections >> 32,
-        "connections": this.connections as u32,
+        "swept": this.swept,
         "identification": this.identification,
     ];
     Rule: |this, _names| [
