@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{KernelGuest, PATIENCE, raw::wait_readable};
+use super::{KernelGuest, PATIENCE, bind_when_free, raw::wait_readable};
 use crate::{pace::paced, topology::NetNs};
 
 const BLOCK: usize = 1 << 20;
@@ -25,7 +25,7 @@ impl KernelGuest {
 
 /// One TCP connection from a namespace to an address of another: every block is compared on arrival.
 pub fn tcp(from: &NetNs, to: &NetNs, address: IpAddr, port: u16, megabytes: usize) -> Result<()> {
-    let listener = to.run(|| TcpListener::bind((address, port))).context("listening")?;
+    let listener = to.run(|| bind_when_free(|| TcpListener::bind((address, port)))).context("listening")?;
     let target = listener.local_addr()?;
     let receiver = to.spawn(move || -> Result<()> {
         let (mut stream, _) = accept(&listener)?;
@@ -54,7 +54,8 @@ pub fn tcp_both_ways(
     megabytes: usize,
 ) -> Result<SocketAddr> {
     let megabytes = paced(megabytes);
-    let listener = there.run(|| TcpListener::bind(at)).with_context(|| format!("listening at {at}"))?;
+    let listener =
+        there.run(|| bind_when_free(|| TcpListener::bind(at))).with_context(|| format!("listening at {at}"))?;
     let echo = there.spawn(move || -> Result<SocketAddr> {
         let (mut stream, peer) = accept(&listener)?;
         receive(&mut stream, megabytes)?;

@@ -11,7 +11,22 @@ pub use packet_socket::PacketSocket;
 pub use raw::RawGuest;
 pub use relay::Relay;
 
-use std::time::Duration;
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
 
 /// How long a test waits for what must happen; emulated machines are slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Binds a socket to an address that another one may have had until now: while a test beside this one starts a program, the
+/// new process holds a copy of every descriptor, closed here or not.
+pub fn bind_when_free<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => thread::yield_now(),
+            bound => return bound,
+        }
+    }
+}

@@ -41,8 +41,8 @@ fn r1_r3_r5_a_packet_whose_hops_are_used_up_is_answered() {
 #[test]
 fn r1_two_hops_become_one_and_the_checksum_is_right_at_its_edges() {
     let mut rig = Rig::routed();
-    for id in 0..2000u16 {
-        let got = rig.from(BLUE, A, &outward(A).udp(5000, 53).ttl(2).id(id.wrapping_mul(33))).seen();
+    for id in 0..500u16 {
+        let got = rig.from(BLUE, A, &outward(A).udp(5000, 53).ttl(2).id(id.wrapping_mul(131))).seen();
         assert_eq!(got.ttl, 1);
     }
 }

@@ -24,6 +24,7 @@ use crate::{
         report::Report,
         site::{Outside, Site},
     },
+    guest::bind_when_free,
     topology::NetNs,
 };
 
@@ -118,7 +119,8 @@ struct Pair {
 impl Pair {
     /// Opens a connection to `to`, which leads to `at`.
     fn open(from: &NetNs, to: SocketAddr, there: &NetNs, at: SocketAddr) -> Result<Self> {
-        let listener = there.run(|| TcpListener::bind(at)).with_context(|| format!("listening at {at}"))?;
+        let listener =
+            there.run(|| bind_when_free(|| TcpListener::bind(at))).with_context(|| format!("listening at {at}"))?;
         let client = from.run(|| connect(to))?;
         Ok(Self { client, server: accept(&listener)? })
     }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    guest::{PATIENCE, raw::wait_readable},
+    guest::{PATIENCE, bind_when_free, raw::wait_readable},
     topology::NetNs,
 };
 
@@ -46,8 +46,10 @@ impl Visit {
 
 /// Fetches a page from `to`, which leads to the server, and compares all of its bytes.
 pub(super) fn visit(from: &NetNs, to: SocketAddr, server: &Server<'_>) -> Result<Visit> {
-    let listener =
-        server.ns.run(|| TcpListener::bind(server.at)).with_context(|| format!("listening at {}", server.at))?;
+    let listener = server
+        .ns
+        .run(|| bind_when_free(|| TcpListener::bind(server.at)))
+        .with_context(|| format!("listening at {}", server.at))?;
     thread::scope(|scope| {
         let served = scope.spawn(|| serve(&listener, &server.name));
         let page = from.run(|| fetch(to)).with_context(|| format!("fetching a page from {to}"));

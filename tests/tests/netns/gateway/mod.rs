@@ -16,7 +16,7 @@ mod tiers;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use netpath_tests::{
-    guest::{KernelGuest, PATIENCE},
+    guest::{KernelGuest, PATIENCE, bind_when_free},
     topology::{
         Link, NetNs, TwoHypervisors,
         internet::{INTERNET, PUBLIC_UPLINK},
@@ -71,7 +71,7 @@ fn raw_online(definitions: impl FnOnce(Value) -> Value) -> TwoHypervisors {
 /// One datagram from a namespace to `to`, which leads to a socket at `at` in another, and one back. Gives where it came from.
 #[track_caller]
 fn exchange(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr, payload: &[u8]) -> SocketAddr {
-    let server = there.run(|| UdpSocket::bind(at)).unwrap();
+    let server = there.run(|| bind_when_free(|| UdpSocket::bind(at))).unwrap();
     let client = from.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use netpath_tests::{
-    guest::{KernelGuest, PATIENCE, bulk::accept},
+    guest::{KernelGuest, PATIENCE, bind_when_free, bulk::accept},
     topology::{NetNs, TwoHypervisors, internet::INTERNET},
 };
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::scene::{drops, in_mode};
 
 /// Opens a connection to `to`, which leads to `at`.
 fn connect(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr) -> (TcpStream, TcpStream) {
-    let listener = there.run(|| TcpListener::bind(at)).unwrap();
+    let listener = there.run(|| bind_when_free(|| TcpListener::bind(at))).unwrap();
     let client = from.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap_or_else(|e| panic!("{to}: {e}"));
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     (client, accept(&listener).unwrap().0)
@@ -25,7 +25,7 @@ fn connect(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr) -> (TcpS
 
 /// Whether a connection can be opened within a second.
 fn opens(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr) -> bool {
-    let _listener = there.run(|| TcpListener::bind(at)).unwrap();
+    let _listener = there.run(|| bind_when_free(|| TcpListener::bind(at))).unwrap();
     from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(1))).is_ok()
 }
 

@@ -142,7 +142,7 @@ fn u14a_lone_fragments_take_bounded_memory_and_harm_no_other_flow() {
     let port = rig.ports[&(BLUE, 13)];
     let inside = &rig;
     inside.ns.run(|| {
-        for id in 0..20_000u32 {
+        for id in 0..10_000u32 {
             let body = Body::Ip { protocol: 17, payload: vec![0; 64] };
             inside.tc_only("from_guest", port, &outward(B).body(body).id(id as u16).fragment(9, true).build());
             if id % 4 == 0 {

@@ -104,7 +104,7 @@ fn a_syn_flood_of_one_tenant_leaves_the_others_alone() {
     let port = rig.ports[&(BLUE, 11)];
     let inside = &rig;
     inside.ns.run(|| {
-        for n in 0..20_000u32 {
+        for n in 0..10_000u32 {
             let to = (std::net::Ipv4Addr::from_bits(0xc633_6401 + n % 200), 1 + (n / 7) as u16);
             let frame = crate::rig::outward(A).to_ip(to.0).tcp(1024 + (n % 60_000) as u16, to.1, SYN).build();
             inside.tc_only("from_guest", port, &frame);

@@ -134,7 +134,7 @@ fn a_udp_checksum_of_zero_stays_zero() {
 #[test]
 fn checksums_are_right_whatever_the_bytes() {
     let mut rig = Rig::routed();
-    for n in 0..600u16 {
+    for n in 0..300u16 {
         let payload = [n.to_be_bytes(), (n.wrapping_mul(40503)).to_be_bytes()].concat();
         let packet = outward(A).udp(5000, 53).id(n).payload(&payload[..2 + usize::from(n % 3)]);
         let got = rig.from(BLUE, A, &packet).seen();
@@ -144,15 +144,10 @@ fn checksums_are_right_whatever_the_bytes() {
 }
 
 #[test]
-fn ip_options_do_not_hide_the_ports() {
+fn r8_ip_options_do_not_hide_the_ports() {
     let mut rig = Rig::routed();
     for options in [&[1u8, 1, 1, 1][..], &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0], &[1; 40]] {
         let out = rig.from(BLUE, A, &outward(A).udp(5000, 53).options(options));
-        // R8: translated behind the options, or refused with a reason; never read at a fixed 20.
-        if out.drops.is_empty() {
-            assert_eq!(out.seen().source, (BLUE_PUBLIC, 5000));
-        } else {
-            assert_eq!((out.drops.len(), out.counters.len()), (1, 0), "{out:?}");
-        }
+        assert_eq!(out.seen().source, (BLUE_PUBLIC, 5000));
     }
 }

@@ -146,12 +146,14 @@ fn a_port_of_the_host_or_a_forwarded_one_is_never_given_out() {
 }
 
 #[test]
-fn c11a_without_a_free_port_newcomers_are_refused_and_old_flows_live() {
+fn c11a_c11b_i8_without_a_free_port_newcomers_are_refused_and_old_flows_live() {
     let mut rig = Rig::routed();
     occupy(&mut rig, |port| port != 5000 && port != 5001);
     let public = [5000, 5001].map(|port| rig.udp_out(BLUE, A, port, DNS).seen().source);
     let out = rig.udp_out(BLUE, B, 5000, DNS);
     out.assert_refused(BLUE, netpath_common::DropReason::PortsExhausted);
+    // I8: the sender is told.
+    out.assert_answered(3, 13);
     for (end, port) in public.into_iter().zip([5000, 5001]) {
         rig.arrives(DNS, end, (A.ip, port));
     }

@@ -4,8 +4,6 @@
 //! stations: A and B on this host, C on the other. Networks 1 (blue, VNI 5001), 2 (green, VNI 5002, same addresses),
 //! 3 (red, VLAN 100), 4 (plain, untagged). [`Rig::routed`] has gateways and a public link besides.
 
-#![allow(dead_code, unused_imports, reason = "what the gateway's own tests use")]
-
 mod gateway;
 mod policy;
 mod pool;

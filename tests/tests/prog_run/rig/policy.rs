@@ -2,12 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use netpath_common::{
-    Mac,
-    maps::{
-        Destination, FdbKey, Forward, ForwardKey, Gateway, PublicAddress, PublicKey, Route, RouteKey, Rule, RuleList,
-        StaticKey, StaticNat, gateway_flags, nat_place, public_flags,
-    },
+use netpath_common::maps::{
+    Forward, ForwardKey, Gateway, PublicAddress, PublicKey, Route, RouteKey, Rule, RuleList, StaticKey, StaticNat,
+    gateway_flags, nat_place, public_flags,
 };
 use netpath_tests::packet::Endpoint;
 
@@ -123,11 +120,6 @@ impl Rig {
     pub fn route(&mut self, from: u32, prefix: Ipv4Addr, bits: u32, to: u32, via: Ipv4Addr) {
         let key = RouteKey { network: from.to_be_bytes(), address: prefix.octets() };
         self.put_prefix("ROUTES", 32 + bits, key, Route { network: to, via: via.octets() });
-    }
-
-    /// Where a station is, for networks of one's own.
-    pub fn destination(&mut self, network: u32, mac: Mac, place: Destination) {
-        self.put("FDB", FdbKey::new(network, mac), place);
     }
 
     /// A gateway's row.
