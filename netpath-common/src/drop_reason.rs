@@ -135,6 +135,14 @@ drop_reasons! {
     ForwardDenied = 50 => "forward_denied",
     /// Another station of a public link claims a public address of this host; it was not believed.
     AddressConflict = 51 => "address_conflict",
+    /// The NIC's rate is used up.
+    NicRate = 52 => "nic_rate",
+    /// The rate that the NICs of the network share is used up.
+    NetworkRate = 53 => "network_rate",
+    /// The rate that the NICs of the account share is used up.
+    AccountRate = 54 => "account_rate",
+    /// The rate of the public address is used up.
+    AddressRate = 55 => "address_rate",
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use aya_ebpf::{
 };
 use netpath_common::maps::{
     AddressKey, Binding, BindingKey, CONNECTION_WORDS, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey,
-    FloodKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, NO_PREALLOC,
-    Name, NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route,
-    RouteKey, Rule, SCRATCH_WORDS, Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream,
-    capacity, stage,
+    FloodKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, Limit, Meter,
+    MeterEvents, NO_PREALLOC, Name, NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, PortMeters,
+    PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule, SCRATCH_WORDS, Segment, SegmentKey, Shares, StaticKey,
+    StaticNat, Tunnel, Uplink, UplinkKey, Upstream, capacity, stage,
 };
 
 /// See [`netpath_common::maps::shape::PORTS`].
@@ -71,6 +71,38 @@ pub static COUNTERS: PerCpuArray<Counters, { capacity::PORTS }> = PerCpuArray::n
 /// See [`netpath_common::maps::shape::RETIRED`].
 #[btf_map]
 pub static RETIRED: Array<Counters, { capacity::NETWORKS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::RETIRED_ACCOUNT`].
+#[btf_map]
+pub static RETIRED_ACCOUNT: Array<Counters, { capacity::ACCOUNTS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::PUBLIC_COUNTERS`].
+#[btf_map]
+pub static PUBLIC_COUNTERS: PerCpuArray<Counters, { capacity::PUBLIC_ADDRESSES }> = PerCpuArray::new();
+
+/// See [`netpath_common::maps::shape::PUBLIC_METERS`].
+#[btf_map]
+pub static PUBLIC_METERS: Array<u32, { capacity::PUBLIC_ADDRESSES }> = Array::new();
+
+/// See [`netpath_common::maps::shape::PORT_METERS`].
+#[btf_map]
+pub static PORT_METERS: Array<PortMeters, { capacity::PORTS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::LIMITS`].
+#[btf_map]
+pub static LIMITS: Array<Limit, { capacity::METERS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::METERS`].
+#[btf_map]
+pub static METERS: Array<Meter, { capacity::METERS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::METER_EVENTS`].
+#[btf_map]
+pub static METER_EVENTS: Array<MeterEvents, { capacity::METERS }> = Array::new();
+
+/// See [`netpath_common::maps::shape::SHARES`].
+#[btf_map]
+pub static SHARES: Array<Shares, { capacity::PORTS }> = Array::new();
 
 /// See [`netpath_common::maps::shape::DROPS`].
 #[btf_map]

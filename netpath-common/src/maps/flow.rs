@@ -78,8 +78,8 @@ pub struct Flow {
     pub state: u8,
     /// The type of the ICMP query that the connection began with.
     pub icmp_type: u8,
-    /// Zero.
-    pub pad: [u8; 2],
+    /// [`super::PublicAddress::index`] of the public address that the connection goes through; 0: none that is counted.
+    pub address: u16,
 }
 
 /// Where packets of a flow go: [`Flow::hop`]. The first ones are [`super::destination_kind`]'s.

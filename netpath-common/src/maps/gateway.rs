@@ -199,6 +199,10 @@ pub struct PublicAddress {
     pub inside: [u8; 4],
     /// [`public_flags`].
     pub flags: u32,
+    /// Its row of PUBLIC_COUNTERS and PUBLIC_METERS; 0: it is not counted.
+    pub index: u16,
+    /// Zero.
+    pub pad: [u8; 6],
 }
 
 /// Bits of [`PublicAddress::flags`].
@@ -305,6 +309,8 @@ pub struct Upstream {
 pub mod upstream_flags {
     /// The uplink's device sends nothing that XDP hands it.
     pub const NOT_FROM_XDP: u16 = 1;
+    /// The uplink's device keeps packets until their time of departure: its queueing discipline is fq.
+    pub const PACED: u16 = 2;
 }
 
 /// Who has an address on a public link, as the data path has learned. Row of UPSTREAM_MACS (the router, by the link's

@@ -9,6 +9,7 @@
 
 mod flow;
 mod gateway;
+mod meter;
 mod shapes;
 
 use bytemuck::{Pod, Zeroable};
@@ -16,13 +17,14 @@ use bytemuck::{Pod, Zeroable};
 pub use self::{
     flow::*,
     gateway::*,
+    meter::*,
     shapes::{ALL, MapKind, MapShape, NO_PREALLOC, capacity, shape},
 };
 
 use crate::{Address, Mac};
 
 /// Version of every layout in this file and of the programs' contract; part of every pin path.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// A guest port. Key of PORTS: its ifindex.
 #[repr(C)]
@@ -88,6 +90,8 @@ pub mod network_flags {
     pub const ON_MISS_PASS: u8 = 1;
     /// The uplink's device sends nothing that XDP hands it.
     pub const NOT_FROM_XDP: u8 = 2;
+    /// The uplink's device keeps packets until their time of departure: its queueing discipline is fq.
+    pub const PACED: u8 = 4;
 }
 
 /// A network. Key of NETWORKS: the network index; row 0 is never used and stands for "no network" in DROPS.
@@ -329,6 +333,8 @@ pub struct Tunnel {
 pub mod tunnel_flags {
     /// `remote` is a multicast group.
     pub const GROUP: u8 = 1;
+    /// The device that leads there keeps packets until their time of departure: its queueing discipline is fq.
+    pub const PACED: u8 = 2;
 }
 
 /// The underlay next hop of a tunnel, on one CPU.
@@ -375,6 +381,14 @@ pub mod name_kind {
     pub const PUBLIC_LINK: u32 = 6;
     /// A public address that ports are given out of, by its index in PORT_BLOCKS: `address`.
     pub const PORT_POOL: u32 = 7;
+    /// A meter, by its number: `nic network/instance/mac`, `network name`, `account name`, `address link/address`.
+    pub const METER: u32 = 8;
+    /// An account with networks on this host, by its index in RETIRED_ACCOUNT.
+    pub const ACCOUNT: u32 = 9;
+    /// The account that a network belongs to, by network index.
+    pub const OWNER: u32 = 10;
+    /// A public address that is counted, by its index: `link/address`.
+    pub const PUBLIC_ADDRESS: u32 = 11;
 }
 
 /// Key of NAMES.
@@ -469,5 +483,10 @@ mod user {
         Forward,
         Upstream,
         Resolved,
+        Limit,
+        Meter,
+        MeterEvents,
+        PortMeters,
+        Shares,
     );
 }

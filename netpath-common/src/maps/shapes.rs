@@ -91,6 +91,10 @@ pub mod capacity {
     pub const PUBLIC_ADDRESSES: usize = 4096;
     /// Forwarded ports; a range takes up to 30 rows.
     pub const FORWARDS: usize = 16384;
+    /// Rows of meters: two for each NIC, network, account and public address with a limit.
+    pub const METERS: usize = 16384;
+    /// Accounts with networks on this host.
+    pub const ACCOUNTS: usize = 4096;
     /// Public links of this host.
     pub const UPSTREAMS: usize = 64;
     /// Stations on public links.
@@ -148,6 +152,22 @@ shapes! {
     COUNTERS: PerCpuArray<u32, Counters>, 0, capacity::PORTS, "ports";
     /// Packets and bytes of a network's ports that are no more, by network index. Written and read by the loader.
     RETIRED: Array<u32, Counters>, 0, capacity::NETWORKS, "networks";
+    /// The same of an account's networks that are no more, by account index. Written and read by the loader.
+    RETIRED_ACCOUNT: Array<u32, Counters>, 0, capacity::ACCOUNTS, "accounts";
+    /// Packets and bytes of a public address, by its index. Written by the gateway's programs.
+    PUBLIC_COUNTERS: PerCpuArray<u32, Counters>, 0, capacity::PUBLIC_ADDRESSES, "public_addresses";
+    /// The meter of a public address, by its index. Written by the loader.
+    PUBLIC_METERS: Array<u32, u32>, 0, capacity::PUBLIC_ADDRESSES, "public_addresses";
+    /// The meters of a port, by slot. Written by the loader, read for every frame of a guest.
+    PORT_METERS: Array<u32, PortMeters>, 0, capacity::PORTS, "ports";
+    /// Limits, by meter and direction. Written by the loader.
+    LIMITS: Array<u32, Limit>, 0, capacity::METERS, "meters";
+    /// What the limits have let pass, by meter and direction. Written by the data path.
+    METERS: Array<u32, Meter>, 0, capacity::METERS, "meters";
+    /// What became of packets because of limits, by meter and direction. Written by the data path.
+    METER_EVENTS: Array<u32, MeterEvents>, 0, capacity::METERS, "meters";
+    /// What a port has had of its aggregates of late, by slot. Written by the data path.
+    SHARES: Array<u32, Shares>, 0, capacity::PORTS, "ports";
     /// Refused packets. Written by every program.
     DROPS: PerCpuHash<DropKey, u64>, NO_PREALLOC, capacity::DROPS, "drops";
     /// Gateways, by network index. Written by the loader, read for every routed packet.

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod antispoof;
 pub mod arp;
 pub mod martian;
+pub mod meter;
 pub mod neighbour;
 pub mod policy;
 pub mod ports;

@@ -114,6 +114,7 @@ impl<'z> Compiler<'z, '_> {
             network,
             inside: local.inside.map_or([0; 4], |inside| inside.octets()),
             flags: flags.into_iter().fold(0, |flags, (is_set, flag)| if is_set { flags | flag } else { flags }),
+            ..PublicAddress::default()
         };
         self.compiled.rows.public_address.insert(PublicKey { side, address: local.address.octets() }, row);
     }

@@ -131,7 +131,7 @@ impl Rig {
 
     /// Gives a network a public address of this host.
     pub fn public_address(&mut self, network: u32, address: Ipv4Addr, flags: u32, ingress: RuleList) {
-        let row = PublicAddress { ingress, side: PUBLIC, network, inside: [0; 4], flags };
+        let row = PublicAddress { ingress, side: PUBLIC, network, inside: [0; 4], flags, ..PublicAddress::default() };
         self.put("PUBLIC_ADDRESS", PublicKey { side: PUBLIC, address: address.octets() }, row);
     }
 

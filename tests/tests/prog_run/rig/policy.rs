@@ -104,7 +104,14 @@ impl Rig {
     pub fn static_nat(&mut self, network: u32, address: Ipv4Addr, guest: Endpoint) {
         let ingress = self.rules(&[any(true)]);
         let inside = guest.ip.octets();
-        let row = PublicAddress { ingress, side: PUBLIC, network, inside, flags: public_flags::STATIC };
+        let row = PublicAddress {
+            ingress,
+            side: PUBLIC,
+            network,
+            inside,
+            flags: public_flags::STATIC,
+            ..PublicAddress::default()
+        };
         self.put("PUBLIC_ADDRESS", PublicKey { side: PUBLIC, address: address.octets() }, row);
         let row = StaticNat {
             network,

@@ -1,0 +1,194 @@
+//! Rates: may a packet pass, when, and what does it cost.
+//!
+//! A limit is a clock that says when all that has passed is paid for. It never stands further back than the burst, and each
+//! packet moves it on by what its bytes take at the rate. While it is behind the present there is credit, and a packet passes
+//! whole, also where that makes a debt: so a super-packet of 64 KiB passes a limit of 1 Mbit/s, and the next one waits.
+//!
+//! ```text
+//!            now - burst      now - burst / 2         now              now + horizon
+//!   ─────────────┼──────────────────┼──────────────────┼─────────────────────┼──────►  time of the meter
+//!    moved up to it     passes         passes, marked      waits, or is dropped   dropped
+//!                                  where it is policed       where it is paced
+//! ```
+//!
+//! Times are in [`TICKS`] of a nanosecond, so that a byte at 100 Gbit/s is not rounded away.
+
+use crate::maps::Limit;
+
+/// Ticks in a nanosecond.
+pub const TICKS: u64 = 16;
+/// Bits behind the point of [`Limit::byte_time`].
+const FRACTION: u32 = 16;
+/// Ticks in a second.
+pub const SECOND: u64 = 1_000_000_000 * TICKS;
+
+/// The least burst in bytes: twenty packets of Ethernet's MTU, which is what TCP needs to find its rate by losing some.
+pub const LEAST_BURST: u64 = 30_000;
+
+/// The burst of a limit that names none, in bytes: what passes in 100 ms, and never less than [`LEAST_BURST`].
+#[must_use]
+pub const fn default_burst(bits_per_second: u64) -> u64 {
+    let bytes = bits_per_second / 80;
+    if bytes < LEAST_BURST { LEAST_BURST } else { bytes }
+}
+
+/// The longest that a packet waits for its departure, in ticks.
+pub const HORIZON: u64 = SECOND / 20;
+
+/// The limit of a rate in bits per second and a burst in bytes; a rate of 0 is no limit.
+#[must_use]
+pub const fn limit(bits_per_second: u64, burst: u64) -> Limit {
+    if bits_per_second == 0 {
+        return Limit { byte_time: 0, burst: 0, horizon: 0 };
+    }
+    let second = (8 * SECOND as u128) << FRACTION;
+    let byte_time = (second + bits_per_second as u128 / 2) / bits_per_second as u128;
+    // A rate of a bit per second still fits.
+    let burst = (burst as u128 * byte_time) >> FRACTION;
+    Limit { byte_time: byte_time as u64, burst: burst as u64, horizon: HORIZON }
+}
+
+/// The rate of a limit in bits per second, as [`limit`] was asked for it; 0 for no limit.
+#[must_use]
+pub const fn bits_per_second(limit: &Limit) -> u64 {
+    if limit.byte_time == 0 {
+        return 0;
+    }
+    let second = (8 * SECOND as u128) << FRACTION;
+    ((second + limit.byte_time as u128 / 2) / limit.byte_time as u128) as u64
+}
+
+/// The burst of a limit in bytes.
+#[must_use]
+pub const fn burst_bytes(limit: &Limit) -> u64 {
+    if limit.byte_time == 0 {
+        return 0;
+    }
+    (((limit.burst as u128) << FRACTION) / limit.byte_time as u128) as u64
+}
+
+/// What a packet of `len` bytes costs, in ticks.
+#[inline(always)]
+#[must_use]
+pub const fn cost(limit: &Limit, len: u64) -> u64 {
+    (len * limit.byte_time) >> FRACTION
+}
+
+/// What a limit says to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// It may not pass.
+    pub drops: bool,
+    /// It passes; if it can say so, it says that there is congestion.
+    pub marks: bool,
+    /// It passes, this many ticks from now.
+    pub wait: u64,
+}
+
+impl Judgement {
+    /// It passes, and more could.
+    pub const CLEAR: Self = Self { drops: false, marks: false, wait: 0 };
+}
+
+/// Whether less than half of the credit is left: then whoever has had more than a fair share of an aggregate has to wait.
+#[inline(always)]
+#[must_use]
+pub const fn is_scarce(limit: &Limit, time: u64, now: u64) -> bool {
+    time + limit.burst / 2 > now
+}
+
+/// What a limit whose clock stands at `time` says. `is_greedy`: the sender has had its share of an aggregate.
+#[inline(always)]
+#[must_use]
+pub const fn judge(limit: &Limit, time: u64, now: u64, is_paced: bool, is_greedy: bool) -> Judgement {
+    if !is_scarce(limit, time, now) {
+        return Judgement::CLEAR;
+    }
+    let wait = time.saturating_sub(now);
+    if is_paced {
+        let most = if is_greedy { limit.horizon / 2 } else { limit.horizon };
+        return Judgement { drops: wait > most, marks: wait > limit.horizon / 8, wait };
+    }
+    Judgement { drops: wait > 0 || is_greedy, marks: true, wait: 0 }
+}
+
+/// How long shares of an aggregate are counted, in ticks: 2³¹ of them are 134 ms.
+pub const INTERVAL: u64 = 1 << 31;
+
+/// The number of the interval of a time.
+#[inline(always)]
+#[must_use]
+pub const fn interval(now: u64) -> u32 {
+    (now / INTERVAL) as u32
+}
+
+/// How many senders an aggregate has: the number of the interval (32 bits), how many there were in the one before (16), and
+/// how many have come in this one (16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Members(pub u64);
+
+impl Members {
+    /// With one more, who has not sent in this interval before.
+    #[inline(always)]
+    #[must_use]
+    pub const fn joined(self, interval: u32) -> Self {
+        let here = (self.0 >> 32) as u32;
+        let current = self.0 & 0xffff;
+        if here == interval {
+            let more = if current < 0xffff { 1 } else { 0 };
+            return Self(self.0 + more);
+        }
+        let last = if here.wrapping_add(1) == interval { current } else { 0 };
+        Self((interval as u64) << 32 | last << 16 | 1)
+    }
+
+    /// How many share the aggregate: as many as in the last interval, or as many as have come already.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(self, interval: u32) -> u64 {
+        let (here, last, current) = ((self.0 >> 32) as u32, self.0 >> 16 & 0xffff, self.0 & 0xffff);
+        let most = match interval.wrapping_sub(here) {
+            0 if last > current => last,
+            0 | 1 => current,
+            _ => 0,
+        };
+        if most == 0 { 1 } else { most }
+    }
+}
+
+/// What a sender has had of an aggregate: the number of the interval (32 bits), and what it cost in it, in units of 256 ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share(pub u64);
+
+impl Share {
+    const UNIT: u64 = 256;
+
+    /// The word of a sender whose first packet in an interval costs `cost` ticks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn begun(interval: u32, cost: u64) -> Self {
+        Self((interval as u64) << 32 | Self::units(cost))
+    }
+
+    /// Whether it is about this interval.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_of(self, interval: u32) -> bool {
+        (self.0 >> 32) as u32 == interval
+    }
+
+    /// `cost` in what is added to the word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn units(cost: u64) -> u64 {
+        let units = cost / Self::UNIT;
+        if units > 0x00ff_ffff { 0x00ff_ffff } else { units }
+    }
+
+    /// Whether the sender has had its part of an aggregate that `members` share.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_used_up(self, interval: u32, members: u64) -> bool {
+        self.is_of(interval) && (self.0 & 0xffff_ffff) * members > INTERVAL / Self::UNIT
+    }
+}
