@@ -222,7 +222,7 @@ fn rates_mtu_and_choices_are_read_strictly() {
     refused(&[("gateway_mode: external", "gateway_mode: extern")], &[("extern", "did you mean `external`?")]);
     refused(&[("gateway_mode: external", "on_miss: forward")], &[("forward", "use one of drop, pass")]);
     for rate in ["1Gbps", "0", "-1", "200", "512kbps", "10 Gbps"] {
-        assert_eq!(findings(&ZONE.replacen("200Mbps", rate, 1)), [""; 0], "{rate}");
+        assert_eq!(findings(&ZONE.replacen("200Mbps, network_burst: 2MB", rate, 1)), [""; 0], "{rate}");
     }
 }
 
@@ -240,7 +240,7 @@ fn a_missing_field_is_named_with_its_object() {
 fn the_parts_that_are_not_in_force_are_named() {
     let zone = parse("zone.yaml", ZONE).unwrap();
     let parts = not_in_force(&zone);
-    for part in ["network_rate of offerings: standard", "routing of IPv6 (the gateway answers"] {
+    for part in ["routing of IPv6 (the gateway answers"] {
         assert!(parts.iter().any(|said| said.starts_with(part)), "{part} in {parts:#?}");
     }
     assert!(!parts.iter().any(|said| said.contains("nat") || said.contains("firewall")), "{parts:#?}");
@@ -344,4 +344,82 @@ fn json_is_yaml() {
 	{"name": "n", "physical_network": "p", "segment": 7, "nics": [{"instance": "i", "mac": "02:00:00:00:00:01"}]}],
 	"physical_networks": [{"name": "p", "isolation": "vlan", "vlans": "7"}]}"#;
     assert_eq!(findings(text), [""; 0]);
+}
+
+#[test]
+fn a_burst_stands_beside_a_rate_and_is_one() {
+    let burst = |to| [("network_burst: 2MB", to)];
+    refused(&burst("network_burst: 2Mb/s"), &[("2Mb/s", "not a burst; write it in bytes, like 30000, 64KiB or 1MB")]);
+    refused(&burst("network_burst: 1513"), &[("1513", "a burst smaller than a frame; use 1514 bytes or more")]);
+    refused(&burst("network_burst: 2GB"), &[("2GB", "not a burst")]);
+    refused(&burst("network_burst: 2000MB"), &[("2000MB", "a burst beyond any use; use at most 1024MiB")]);
+    refused(
+        &[("network_rate: 200Mbps, network_burst: 2MB", "network_burst: 2MB")],
+        &[("2MB", "a burst without a rate; add `network_rate` beside it")],
+    );
+    refused(
+        &[("network_rate: 200Mbps", "network_rate: -1")],
+        &[("2MB", "the burst of an unlimited rate; leave the burst out")],
+    );
+    refused(
+        &[("network_rate: 200Mbps", "network_rate: 64kbps")],
+        &[("2MB", "a burst of more than 60 s at its rate of 64kbps; use at most 480000 bytes")],
+    );
+    refused(&[("    aggregate_rate: 400Mbps\n", "")], &[("1000000", "add `aggregate_rate` beside it")]);
+    refused(&[("aggregate_rate: 1Gbps, ", "")], &[("4MiB", "add `aggregate_rate` beside it")]);
+    refused(&[("network_rate: 0}", "network_burst: 64KiB}")], &[("64KiB", "add `network_rate` beside it")]);
+}
+
+#[test]
+fn a_public_rate_is_of_an_address_of_its_network_once() {
+    let address = |to| [("public_rates: [{public: 203.0.113.10", to)];
+    refused(
+        &address("public_rates: [{public: 203.0.113.12"),
+        &[("203.0.113.12", "an address that network acme-web has not; name an address of its source_nat")],
+    );
+    let twice = "public_rates: [{public: 203.0.113.11, rate: 10Mbps}, {public: 203.0.113.11";
+    refused(&address(twice), &[("203.0.113.11", "a second rate of this public address, first in line")]);
+    let of_another = "    public_rates: [{public: 203.0.113.10, rate: 1Mbps}]\n    segment: 5002";
+    refused(
+        &[("    segment: 5002", of_another)],
+        &[
+            ("203.0.113.10", "a second rate of this public address"),
+            ("203.0.113.10", "an address of network acme-web, not of network globex-web"),
+        ],
+    );
+    refused(&[("rate: 100Mbps, burst", "burst")], &[("{public", "missing in a public rate; add `rate:`")]);
+}
+
+#[test]
+fn an_account_is_listed_once_and_as_networks_write_it() {
+    refused(&[("name: initech}", "name: acme}")], &[("acme", "a second account of this name")]);
+    refused(&[("name: initech}", "name: Globex}")], &[("Globex", "the account of no network; did you mean `globex`?")]);
+    let numbered = ZONE.replacen("name: initech}", "name: globe}", 1);
+    assert_eq!(findings(&numbered), [""; 0], "another account that has no network yet");
+}
+
+#[test]
+fn the_rate_that_is_nearest_to_a_nic_holds_with_the_burst_beside_it() {
+    let zone = parse("zone.yaml", ZONE).unwrap();
+    let limit = |network: usize, nic: usize| {
+        let network = &zone.networks[network];
+        let limit = zone.nic_limit(network, zone.offering_of(network), &network.nics[nic]);
+        limit.map(|limit| (limit.bits_per_second, limit.burst))
+    };
+    assert_eq!(limit(0, 0), Some((200_000_000, 2_000_000)), "the offering's");
+    assert_eq!(limit(0, 1), None, "the NIC's own, which is 0");
+    assert_eq!(limit(1, 0), Some((1_000_000_000, 12_500_000)), "the zone's, with the burst of 100 ms");
+    let own = ZONE.replacen("network_rate: 0}", "network_rate: 1Mbps}", 1);
+    let own = parse("zone.yaml", &own).unwrap();
+    let network = &own.networks[0];
+    let limit = own.nic_limit(network, own.offering_of(network), &network.nics[1]).unwrap();
+    assert_eq!((limit.bits_per_second, limit.burst), (1_000_000, 30_000), "the offering's burst is for another rate");
+    let of_network = zone.network_limit(&zone.networks[0], zone.offering_of(&zone.networks[0])).unwrap();
+    assert_eq!((of_network.bits_per_second, of_network.burst), (400_000_000, 1_000_000));
+    assert_eq!(zone.network_limit(&zone.networks[1], None), None);
+    assert_eq!(zone.account_limit("acme").map(|limit| limit.burst), Some(4 << 20));
+    assert_eq!(zone.account_limit("initech"), None);
+    let address = |last| zone.address_limit(&zone.networks[0], std::net::Ipv4Addr::new(203, 0, 113, last));
+    assert_eq!(address(10).map(|limit| limit.burst), Some(65_536));
+    assert_eq!(address(11), None);
 }

@@ -2,7 +2,7 @@
 
 use super::{
     model::{Network, Zone},
-    values::{GatewayMode, Rate},
+    values::GatewayMode,
 };
 
 /// One sentence for each part of the document that is not in force, for `apply` to say plainly.
@@ -17,16 +17,6 @@ pub fn not_in_force(zone: &Zone) -> Vec<String> {
         zone.networks.iter().filter(|network| has(network)).map(|network| network.name.as_str()).collect::<Vec<_>>()
     };
 
-    let limited = |rate: &Rate| *rate != Rate::Unlimited;
-    if limited(&zone.default_rate) {
-        say(vec![&zone.zone], "default_rate of the zone");
-    }
-    let offerings = zone.offerings.iter().filter(|offering| offering.network_rate.as_deref().is_some_and(limited));
-    say(offerings.map(|offering| offering.name.as_str()).collect(), "network_rate of offerings");
-    say(
-        having(|network| network.nics.iter().any(|nic| nic.network_rate.is_some())),
-        "network_rate of NICs in networks",
-    );
     say(
         having(|network| *network.gateway_mode == GatewayMode::Netpath && network.gateway6.is_some()),
         "routing of IPv6 (the gateway answers neighbour discovery, and routes nothing) of networks",

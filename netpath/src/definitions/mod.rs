@@ -15,6 +15,7 @@ mod model;
 mod node;
 mod per_network;
 mod placement;
+mod rates;
 mod schema;
 mod values;
 
@@ -28,6 +29,7 @@ pub use self::{
     model::*,
     per_network::{ByNetwork, PerNetwork},
     placement::wire_mac,
+    rates::RateLimit,
     schema::schema,
     values::*,
 };

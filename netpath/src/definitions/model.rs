@@ -10,8 +10,8 @@ use super::{
     decode::{At, Several, object},
     per_network::{ByNetwork, PerNetwork},
     values::{
-        Action, DeviceName, Direction, EgressDefault, Filtering, GatewayMode, Ids, Int, Isolation, Name, OnMiss, Ports,
-        Protocol, Rate, Replication, Segment, Traffic, UplinkMode,
+        Action, Burst, DeviceName, Direction, EgressDefault, Filtering, GatewayMode, Ids, Int, Isolation, Name, OnMiss,
+        Pacing, Ports, Protocol, Rate, Replication, Segment, Traffic, UplinkMode,
     },
 };
 
@@ -35,7 +35,7 @@ object! {
     pub struct Zone {
         /// The zone's name.
         pub zone: At<Name>,
-        /// The rate of a NIC whose offering names none: 200Mbps, 1Gbps, a number in Mbit/s; 0 or -1 is unlimited.
+        /// The rate of a NIC whose network and offering name none: 200Mbps, 1Gbps, a number in Mbit/s; 0 or -1 is unlimited.
         pub default_rate: At<Rate> = At::default_of(Rate::Unlimited),
         /// The UDP port of VXLAN on physical networks that name none. CloudStack's multicast mode uses 8472.
         pub vxlan_port: At<Port> = VXLAN_PORT,
@@ -45,6 +45,8 @@ object! {
         pub hosts: Vec<Host>,
         /// What networks are offered with.
         pub offerings: Vec<Offering>,
+        /// What the networks of an account may have together; an account without a limit need not be here.
+        pub accounts: Vec<Account>,
         /// The public addresses of the zone.
         pub public_ranges: Vec<PublicRange>,
         /// The tenants' networks.
@@ -85,6 +87,9 @@ object! {
         pub uplinks: ByNetwork<DeviceName>,
         /// Where frames from its uplinks are taken: auto (default), xdp or tc; or a map from physical network to one.
         pub uplink_mode: PerNetwork<UplinkMode>,
+        /// Whether packets towards the wire that are above a rate wait in the uplink's fq: auto (default) where there is one,
+        /// fq has one installed, off never.
+        pub pacing: At<Pacing> = At::default_of(Pacing::Auto),
         /// How many entries its maps have room for, where the defaults do not do.
         pub capacities: Capacities,
     }
@@ -98,8 +103,27 @@ object! {
         pub name: At<Name>,
         /// The rate of each NIC and direction: 200Mbps, 1Gbps, a number in Mbit/s; 0 or -1 is unlimited.
         pub network_rate: Option<At<Rate>>,
+        /// How many bytes a NIC may send or get at once beyond its rate: 64KiB, 1MB, a number of bytes.
+        pub network_burst: Option<At<Burst>>,
+        /// The rate of all NICs of a network on a host together, in each direction.
+        pub aggregate_rate: Option<At<Rate>>,
+        /// The burst of that rate.
+        pub aggregate_burst: Option<At<Burst>>,
         /// What becomes of a new outbound flow that no egress rule names: allow or deny. Egress rules invert it.
         pub egress_default: At<EgressDefault> = At::default_of(EgressDefault::Deny),
+    }
+}
+
+object! {
+    #[what = "an account"]
+    /// An account, as far as its networks have a limit in common.
+    pub struct Account {
+        /// The name that networks refer to.
+        pub name: At<Name>,
+        /// The rate of all NICs of its networks on a host together, in each direction; 0 or -1 is unlimited.
+        pub aggregate_rate: Option<At<Rate>>,
+        /// The burst of that rate.
+        pub aggregate_burst: Option<At<Burst>>,
     }
 }
 
@@ -148,6 +172,16 @@ object! {
         pub on_miss: At<OnMiss> = At::default_of(OnMiss::Drop),
         /// The offering that it is made from.
         pub offering: Option<At<Name>>,
+        /// The rate of each of its NICs in each direction, where it is not the offering's.
+        pub network_rate: Option<At<Rate>>,
+        /// The burst of that rate.
+        pub network_burst: Option<At<Burst>>,
+        /// The rate of all its NICs on a host together, in each direction, where it is not the offering's.
+        pub aggregate_rate: Option<At<Rate>>,
+        /// The burst of that rate.
+        pub aggregate_burst: Option<At<Burst>>,
+        /// Rates of its public addresses.
+        pub public_rates: Vec<PublicRate>,
         /// The networks with the same router are routed to each other; they belong to one account.
         pub router: Option<At<Name>>,
         /// The host that does its NAT, and that of the networks of its router. Absent: one of those with an uplink to its
@@ -198,8 +232,23 @@ object! {
         pub device: Option<At<DeviceName>>,
         /// Whether the guest may send from any address: a virtual router, keepalived.
         pub trusted: At<bool> = At::default_of(false),
-        /// Its rate in each direction, where it is not the offering's.
+        /// Its rate in each direction, where it is not its network's.
         pub network_rate: Option<At<Rate>>,
+        /// The burst of that rate.
+        pub network_burst: Option<At<Burst>>,
+    }
+}
+
+object! {
+    #[what = "a public rate"]
+    /// The rate of a public address, in each direction, on the host where it lives.
+    pub struct PublicRate {
+        /// The public address, one that the network uses.
+        pub public: At<Ipv4Addr>,
+        /// Its rate; 0 or -1 is unlimited.
+        pub rate: At<Rate>,
+        /// The burst of that rate.
+        pub burst: Option<At<Burst>>,
     }
 }
 

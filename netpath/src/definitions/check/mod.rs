@@ -7,6 +7,7 @@ mod networks;
 mod nics;
 mod policy;
 mod public;
+mod rates;
 
 use std::collections::{HashMap, hash_map::Entry};
 use std::{fmt::Display, hash::Hash};
@@ -14,7 +15,7 @@ use std::{fmt::Display, hash::Hash};
 use super::{
     decode::{At, nearest},
     findings::{Findings, Pos},
-    model::{Host, Network, Offering, PhysicalNetwork, Zone},
+    model::{Account, Host, Network, Offering, PhysicalNetwork, Zone},
     values::Name,
 };
 
@@ -26,6 +27,7 @@ pub(super) fn check(zone: &Zone, findings: &mut Findings) {
     nics::check(zone, &names, findings);
     public::check(zone, &names, findings);
     policy::check(zone, findings);
+    rates::check(zone, findings);
 }
 
 /// The objects that others refer to by name.
@@ -38,6 +40,7 @@ struct Names<'z> {
 impl<'z> Names<'z> {
     /// The first object of each name; a second one is a finding.
     fn of(zone: &'z Zone, findings: &mut Findings) -> Self {
+        unique("account", zone.accounts.iter().map(|account: &Account| (&account.name, account)), findings);
         unique("network", zone.networks.iter().map(|network: &Network| (&network.name, network)), findings);
         Self {
             physical_networks: unique(

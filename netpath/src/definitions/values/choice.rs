@@ -87,6 +87,15 @@ choice! {
         /// TC.
         Tc = "tc",
     }
+    /// What becomes of packets towards the wire that are above a rate.
+    Pacing {
+        /// They wait for their time where the uplink's queueing discipline is fq, and are dropped elsewhere.
+        Auto = "auto",
+        /// The same, and fq is installed on uplinks that have the kernel's default.
+        Fq = "fq",
+        /// They are dropped.
+        Off = "off",
+    }
     /// What becomes of a guest's frame that no definition covers.
     OnMiss {
         /// It is dropped and counted.

@@ -3,6 +3,7 @@
 mod address;
 mod choice;
 mod number;
+mod rate;
 
 use std::{fmt, ops::Deref};
 
@@ -10,10 +11,11 @@ use serde_json::{Value, json};
 
 pub use self::{
     choice::{
-        Action, Direction, EgressDefault, Filtering, GatewayMode, Isolation, OnMiss, Protocol, Replication, Traffic,
-        UplinkMode,
+        Action, Direction, EgressDefault, Filtering, GatewayMode, Isolation, OnMiss, Pacing, Protocol, Replication,
+        Traffic, UplinkMode,
     },
-    number::{Ids, Int, Ports, Rate, Segment},
+    number::{Ids, Int, Ports, Segment},
+    rate::{Burst, Rate},
 };
 use super::decode::Scalar;
 

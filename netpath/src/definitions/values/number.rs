@@ -1,4 +1,4 @@
-//! Numbers: bounded integers, id ranges, segments, ports, rates.
+//! Numbers: bounded integers, id ranges, segments, ports.
 
 use std::fmt;
 
@@ -210,57 +210,5 @@ impl Scalar for Ports {
 
     fn schema() -> Value {
         json!({"type": ["integer", "string"], "minimum": 0, "maximum": 65535, "pattern": "^[0-9]+(-[0-9]+)?$"})
-    }
-}
-
-/// A rate limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Rate {
-    /// No limit: written 0 or -1.
-    Unlimited,
-    /// Bits per second, counted over frames with their Ethernet headers.
-    BitsPerSecond(u64),
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unlimited => f.write_str("unlimited"),
-            Self::BitsPerSecond(rate) if rate % 1_000_000_000 == 0 => write!(f, "{}Gbps", rate / 1_000_000_000),
-            Self::BitsPerSecond(rate) if rate % 1_000_000 == 0 => write!(f, "{}Mbps", rate / 1_000_000),
-            Self::BitsPerSecond(rate) => write!(f, "{}kbps", rate / 1000),
-        }
-    }
-}
-
-/// The units a rate may have, in bits per second. Without one it is Mbit/s, CloudStack's unit.
-const RATE_UNITS: [(&str, u64); 4] = [("kbps", 1000), ("Mbps", 1_000_000), ("Gbps", 1_000_000_000), ("", 1_000_000)];
-/// Far above any device: 100 Tbit/s.
-const RATE_MAX: u64 = 100_000_000_000_000;
-
-impl Scalar for Rate {
-    const STAND_IN: Self = Self::Unlimited;
-
-    fn parse(text: &str) -> Result<Self, Problem> {
-        if text == "-1" {
-            return Ok(Self::Unlimited);
-        }
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let unit = unit.trim_start();
-        let factor = RATE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, factor)| factor);
-        match (number.parse::<u64>(), factor) {
-            (Ok(0), Some(_)) => Ok(Self::Unlimited),
-            (Ok(number), Some(factor)) => match number.checked_mul(*factor).filter(|rate| *rate <= RATE_MAX) {
-                Some(rate) => Ok(Self::BitsPerSecond(rate)),
-                None => problem("a rate beyond any device", "use at most 100000Gbps, or 0 for no limit"),
-            },
-            _ => problem("not a rate", "write it like 200Mbps, 1Gbps or 500kbps, or 0 for no limit"),
-        }
-    }
-
-    fn schema() -> Value {
-        let pattern = "^(-1|[0-9]+ *([kK]|[mM]|[gG])[bB][pP][sS])$|^[0-9]+$";
-        json!({"type": ["string", "integer"], "minimum": -1, "pattern": pattern})
     }
 }
