@@ -150,6 +150,8 @@ pub mod uplink_flags {
     pub const RESTORE_RXVLAN: u32 = 2;
     /// The device is netpath's own tunnel device, made by it and deleted on detach.
     pub const TUNNEL_DEVICE: u32 = 4;
+    /// netpath gave the device its queueing discipline, and takes it off on detach.
+    pub const RESTORE_QDISC: u32 = 8;
 }
 
 /// Key of SEGMENTS.

@@ -14,6 +14,7 @@
 mod announce;
 mod attachments;
 mod connections;
+mod counts;
 mod epochs;
 mod expedited;
 mod listeners;

@@ -5,23 +5,21 @@ use std::collections::HashSet;
 
 use netpath_common::maps::name_kind;
 
-use super::connections::{self, Gone};
+use super::{
+    connections::{self, Gone},
+    counts,
+};
 use crate::{
     compile::{Row, Rows},
-    datapath::{DatapathError, Tables, add},
+    datapath::{DatapathError, Tables},
     reconcile::Edit,
 };
 
-/// Adds the counters of ports whose names are removed to their networks', and forgets what was counted and learned in
-/// networks and on public links whose names are removed, and which ports were given out of public addresses. Call it after
+/// Keeps what was counted of what goes, and forgets what was counted and learned in networks and on public links whose names
+/// are removed, what limits have let pass that are no more, and which ports were given out of public addresses. Call it after
 /// everything else of them is gone, and before the names are.
 pub(super) fn retire(tables: &mut Tables, existing: &Rows, edits: &[Edit]) -> Result<(), DatapathError> {
-    for (slot, name) in gone(edits, name_kind::PORT) {
-        let network = name.split('/').next().unwrap_or(name);
-        let mut networks = existing.names.iter().filter(|(key, _)| key.kind == name_kind::NETWORK);
-        let network = networks.find(|(_, found)| found.as_str() == network).map(|(key, _)| key.index);
-        retire_port(tables, slot, network)?;
-    }
+    counts::keep(tables, existing, edits)?;
     let indices = |kind| gone(edits, kind).map(|(index, _)| index).collect::<HashSet<u32>>();
     let networks = indices(name_kind::NETWORK);
     if !networks.is_empty() {
@@ -33,26 +31,14 @@ pub(super) fn retire(tables: &mut Tables, existing: &Rows, edits: &[Edit]) -> Re
 }
 
 /// What goes of a kind, by its name.
-fn gone(edits: &[Edit], kind: u32) -> impl Iterator<Item = (u32, &str)> {
+pub(super) fn gone(edits: &[Edit], kind: u32) -> impl Iterator<Item = (u32, &str)> {
     edits.iter().filter_map(move |edit| match (&edit.before, &edit.after) {
         (Some(Row::Names(key, name)), None) if key.kind == kind => Some((key.index, name.as_str())),
         _ => None,
     })
 }
 
-fn retire_port(tables: &mut Tables, slot: u32, network: Option<u32>) -> Result<(), DatapathError> {
-    let counters = tables.counters.sum(slot)?;
-    if let Some(network) = network {
-        let sum = add(&tables.retired.get(network)?.unwrap_or_default(), &counters);
-        tables.retired.put(network, &sum)?;
-    }
-    tables.counters.clear(slot)
-}
-
 fn retire_networks(tables: &mut Tables, networks: &HashSet<u32>) -> Result<(), DatapathError> {
-    for index in networks {
-        tables.retired.put(*index, &Default::default())?;
-    }
     for (key, _) in tables.drops.rows()? {
         if networks.contains(&key.network) {
             tables.drops.delete(&key)?;

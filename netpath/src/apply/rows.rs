@@ -17,6 +17,9 @@ pub(super) fn read(tables: &Tables) -> Result<Rows, DatapathError> {
     let names = tables.names.rows()?;
     Ok(Rows {
         names: names.into_iter().map(|(key, name)| (key, name_text(&name))).collect(),
+        limits: used(tables.limits.rows()?).collect(),
+        port_meters: used(tables.port_meters.rows()?).collect(),
+        public_meters: used(tables.public_meters.rows()?).collect(),
         tunnels: used(tables.tunnels.rows()?).collect(),
         endpoints: tables.endpoints.rows()?.into_iter().collect(),
         networks: used(tables.networks.rows()?).collect(),
@@ -49,6 +52,9 @@ pub(super) fn make(tables: &mut Tables, edit: &Edit) -> Result<(), DatapathError
 fn put(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {
     match row {
         Row::Names(key, name) => tables.names.put(key, &name_row(name)),
+        Row::Limits(index, row) => tables.limits.put(*index, row),
+        Row::PortMeters(slot, row) => tables.port_meters.put(*slot, row),
+        Row::PublicMeters(index, meter) => tables.public_meters.put(*index, meter),
         Row::Tunnels(index, row) => tables.tunnels.put(*index, row),
         Row::Endpoints(key, row) => tables.endpoints.put(key, row),
         Row::Networks(index, row) => tables.networks.put(*index, row),
@@ -73,6 +79,9 @@ fn put(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {
 fn delete(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {
     match row {
         Row::Names(key, _) => tables.names.delete(key),
+        Row::Limits(index, _) => tables.limits.put(*index, &Default::default()),
+        Row::PortMeters(slot, _) => tables.port_meters.put(*slot, &Default::default()),
+        Row::PublicMeters(index, _) => tables.public_meters.put(*index, &Default::default()),
         Row::Tunnels(index, _) => tables.tunnels.put(*index, &Default::default()),
         Row::Endpoints(key, _) => tables.endpoints.delete(key),
         Row::Networks(index, _) => tables.networks.put(*index, &Default::default()),

@@ -88,6 +88,21 @@ impl Names {
         self.named(name_kind::PORT_POOL, index)
     }
 
+    /// A limit: `nic network/instance/mac`, `network name`, `account name`, `address link/address`.
+    pub(super) fn meter(&self, index: u32) -> String {
+        if index == 0 { "-".to_owned() } else { self.named(name_kind::METER, index) }
+    }
+
+    /// An account.
+    pub(super) fn account(&self, index: u32) -> String {
+        self.named(name_kind::ACCOUNT, index)
+    }
+
+    /// A public address that is counted, `link/address`.
+    pub(super) fn public_address(&self, index: u32) -> String {
+        if index == 0 { "-".to_owned() } else { self.named(name_kind::PUBLIC_ADDRESS, index) }
+    }
+
     /// A device; one that is gone is its index.
     pub(super) fn device(&self, index: u32) -> String {
         match (index, self.devices.get(&index)) {
@@ -119,6 +134,10 @@ impl Names {
             name_kind::PHYSICAL_NETWORK => "physical_network",
             name_kind::PUBLIC_LINK => "public_link",
             name_kind::PORT_POOL => "port_pool",
+            name_kind::METER => "meter",
+            name_kind::ACCOUNT => "account",
+            name_kind::OWNER => "owner",
+            name_kind::PUBLIC_ADDRESS => "public_address",
             _ => "unknown",
         }
     }

@@ -54,11 +54,13 @@ pub(super) struct AllIndices {
     pub(super) physical_networks: Indices,
     pub(super) public_links: Indices,
     pub(super) port_pools: Indices,
+    pub(super) meters: Indices,
+    pub(super) accounts: Indices,
+    pub(super) public_addresses: Indices,
 }
 
 impl AllIndices {
-    /// Network 0 is none, and so are tunnel 0, physical network 0 and public link 0; slots of COUNTERS and pools of
-    /// PORT_BLOCKS count from 0.
+    /// Network 0 is none, and so are the others that count from 1; slots of COUNTERS and pools of PORT_BLOCKS count from 0.
     pub(super) fn of(existing: &Rows) -> Self {
         Self {
             networks: Indices::of(name_kind::NETWORK, 1, existing),
@@ -67,6 +69,9 @@ impl AllIndices {
             physical_networks: Indices::of(name_kind::PHYSICAL_NETWORK, 1, existing),
             public_links: Indices::of(name_kind::PUBLIC_LINK, 1, existing),
             port_pools: Indices::of(name_kind::PORT_POOL, 0, existing),
+            meters: Indices::of(name_kind::METER, 1, existing),
+            accounts: Indices::of(name_kind::ACCOUNT, 1, existing),
+            public_addresses: Indices::of(name_kind::PUBLIC_ADDRESS, 1, existing),
         }
     }
 }

@@ -15,6 +15,7 @@ mod error;
 mod gateway;
 mod indices;
 mod inventory;
+mod meters;
 mod network;
 mod port_prefixes;
 mod presence;
@@ -152,6 +153,7 @@ pub fn compile(zone: &Zone, host: &str, surroundings: Surroundings<'_>) -> Resul
     };
     compiler.compiled.rows.names.insert(NameKey { kind: name_kind::HOST, index: 0 }, host.name.to_string());
     let places = compiler.places()?;
+    compiler.meters();
     let underlays = compiler.underlays();
     let mut indices = HashMap::new();
     let networks: Vec<_> = compiler.presence.networks(zone).collect();
@@ -168,6 +170,7 @@ pub fn compile(zone: &Zone, host: &str, surroundings: Surroundings<'_>) -> Resul
         }
     }
     compiler.public_addresses(&routed);
+    compiler.owners(&indices);
     epoch::set(surroundings.existing, &mut compiler.compiled.rows);
     compiler.finish()
 }
@@ -286,11 +289,17 @@ impl<'z, 's> Compiler<'z, 's> {
             let shape = table.shape();
             self.fits(shape, self.compiled.rows.needed(*table))?;
         }
-        let pools =
-            NameKey { kind: name_kind::PORT_POOL, index: 0 }..NameKey { kind: name_kind::PORT_POOL + 1, index: 0 };
-        let pools = self.compiled.rows.names.range(pools).map(|(key, _)| key.index as usize + 1).max().unwrap_or(0);
+        let pools = self.named(name_kind::PORT_POOL);
         self.fits(&shape::PORT_BLOCKS, pools * (POOL_PROTOCOLS * BLOCKS) as usize)?;
+        self.fits(&shape::PUBLIC_COUNTERS, self.named(name_kind::PUBLIC_ADDRESS))?;
+        self.fits(&shape::RETIRED_ACCOUNT, self.named(name_kind::ACCOUNT))?;
         Ok(self.compiled)
+    }
+
+    /// How many rows an array takes that is indexed by what has names of a kind.
+    fn named(&self, kind: u32) -> usize {
+        let keys = NameKey { kind, index: 0 }..=NameKey { kind, index: u32::MAX };
+        self.compiled.rows.names.range(keys).next_back().map_or(0, |(key, _)| key.index as usize + 1)
     }
 
     fn fits(&self, shape: &MapShape, needed: usize) -> Result<(), CompileError> {

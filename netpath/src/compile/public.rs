@@ -108,7 +108,10 @@ impl<'z> Compiler<'z, '_> {
             (self.surroundings.host_addresses.contains(&local.address), public_flags::HOST),
             (has_acl, public_flags::ACL),
         ];
+        let index = self.counted(local.address).unwrap_or_default();
         let row = PublicAddress {
+            // Beyond what the field holds, an address is not counted.
+            index: u16::try_from(index).unwrap_or_default(),
             ingress: self.lists.list(&rules, &mut self.compiled.rows),
             side,
             network,

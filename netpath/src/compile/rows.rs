@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use netpath_common::maps::{
-    AddressKey, Destination, Endpoint, EndpointKey, FdbKey, FloodKey, Forward, ForwardKey, Gateway, MapShape, NameKey,
-    Neighbour, NeighbourKey, Network, Port, PublicAddress, PublicKey, Route, RouteKey, Rule, Segment, SegmentKey,
-    StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, shape,
+    AddressKey, Destination, Endpoint, EndpointKey, FdbKey, FloodKey, Forward, ForwardKey, Gateway, Limit, MapShape,
+    NameKey, Neighbour, NeighbourKey, Network, Port, PortMeters, PublicAddress, PublicKey, Route, RouteKey, Rule,
+    Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, shape,
 };
 
 /// Key of a trie: how many bits of the data count, and the data, zero beyond them.
@@ -94,12 +94,21 @@ macro_rules! tables {
     (@needed GATEWAYS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
     (@needed RULES $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
     (@needed UPSTREAMS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
+    (@needed LIMITS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
+    (@needed PORT_METERS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
+    (@needed PUBLIC_METERS $rows:expr) => { $rows.last_key_value().map_or(0, |(index, _)| *index as usize + 1) };
     (@needed $shape:ident $rows:expr) => { $rows.len() };
 }
 
 tables! {
     /// What things are called; here as text.
     names, Names, NAMES: NameKey => String;
+    /// Limits, by meter and direction.
+    limits, Limits, LIMITS: u32 => Limit;
+    /// The meters of a port, by slot.
+    port_meters, PortMeters, PORT_METERS: u32 => PortMeters;
+    /// The meter of a public address, by its index.
+    public_meters, PublicMeters, PUBLIC_METERS: u32 => u32;
     /// Tunnel headers, by tunnel index.
     tunnels, Tunnels, TUNNELS: u32 => Tunnel;
     /// Hosts from which tunnel packets are accepted.

@@ -13,9 +13,10 @@ use aya::{
 };
 use netpath_common::maps::{
     self, AddressKey, Binding, BindingKey, Counters, Destination, DropKey, Endpoint, EndpointKey, FdbKey, FloodKey,
-    Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, MapShape, Name, NameKey,
-    Neighbour, NeighbourKey, Network, NextHop, Port, PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule,
-    Segment, SegmentKey, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey, Upstream, shape,
+    Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, Limit, MapShape, Meter,
+    MeterEvents, Name, NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, PortMeters, PublicAddress, PublicKey,
+    Resolved, Route, RouteKey, Rule, Segment, SegmentKey, Shares, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey,
+    Upstream, shape,
 };
 
 use super::{DatapathError, Root, error::errno};
@@ -71,6 +72,14 @@ pub struct Tables {
     pub names: HashTable<NameKey, Name>,
     pub counters: PerCpuArrayTable<Counters>,
     pub retired: ArrayTable<Counters>,
+    pub retired_account: ArrayTable<Counters>,
+    pub public_counters: PerCpuArrayTable<Counters>,
+    pub public_meters: ArrayTable<u32>,
+    pub port_meters: ArrayTable<PortMeters>,
+    pub limits: ArrayTable<Limit>,
+    pub meters: ArrayTable<Meter>,
+    pub meter_events: ArrayTable<MeterEvents>,
+    pub shares: ArrayTable<Shares>,
     pub drops: PerCpuHashTable<DropKey, u64>,
     pub gateways: ArrayTable<Gateway>,
     pub gateway_state: ArrayTable<GatewayState>,
@@ -111,6 +120,14 @@ impl Tables {
             names: HashTable::open(root, &shape::NAMES)?,
             counters: PerCpuArrayTable::open(root, &shape::COUNTERS)?,
             retired: ArrayTable::open(root, &shape::RETIRED)?,
+            retired_account: ArrayTable::open(root, &shape::RETIRED_ACCOUNT)?,
+            public_counters: PerCpuArrayTable::open(root, &shape::PUBLIC_COUNTERS)?,
+            public_meters: ArrayTable::open(root, &shape::PUBLIC_METERS)?,
+            port_meters: ArrayTable::open(root, &shape::PORT_METERS)?,
+            limits: ArrayTable::open(root, &shape::LIMITS)?,
+            meters: ArrayTable::open(root, &shape::METERS)?,
+            meter_events: ArrayTable::open(root, &shape::METER_EVENTS)?,
+            shares: ArrayTable::open(root, &shape::SHARES)?,
             drops: PerCpuHashTable::open(root, &shape::DROPS)?,
             gateways: ArrayTable::open(root, &shape::GATEWAYS)?,
             gateway_state: ArrayTable::open(root, &shape::GATEWAY_STATE)?,

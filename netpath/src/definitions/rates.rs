@@ -1,8 +1,8 @@
 //! Which rate holds for what.
 
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr};
 
-use netpath_common::stage::meter;
+use netpath_common::{maps::Limit, stage::meter};
 
 use super::{
     decode::At,
@@ -20,6 +20,27 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    /// The row of LIMITS that it is.
+    pub fn row(self) -> Limit {
+        meter::limit(self.bits_per_second, self.burst)
+    }
+
+    /// The limit that a row is; `None` for none. A row has the time of a byte, in which many rates are one: of those it is the
+    /// roundest.
+    pub fn of_row(row: &Limit) -> Option<Self> {
+        if row.byte_time == 0 {
+            return None;
+        }
+        let bits = meter::bits_per_second(row);
+        let tens = (0..15).rev().map(|zeros| 10_u64.pow(zeros));
+        let rounded = tens.map(|ten| (bits + ten / 2) / ten * ten).filter(|bits| *bits > 0);
+        let is_row = |bits: &u64| meter::limit(*bits, 0).byte_time == row.byte_time;
+        let bits_per_second = rounded.into_iter().find(is_row).unwrap_or(bits);
+        let least = meter::burst_bytes(row);
+        let burst = (least..least + 2).find(|burst| meter::limit(bits_per_second, *burst).burst == row.burst);
+        Some(Self { bits_per_second, burst: burst.unwrap_or(least) })
+    }
+
     /// The limit of a rate and of the burst that stands beside it; `None`: unlimited.
     pub(super) fn of(rate: Rate, burst: Option<Burst>) -> Option<Self> {
         match rate {
@@ -29,6 +50,17 @@ impl RateLimit {
                 Some(Self { bits_per_second, burst })
             }
         }
+    }
+}
+
+impl fmt::Display for RateLimit {
+    /// The rate, and the burst where it is not the one that the rate makes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Rate::BitsPerSecond(self.bits_per_second).fmt(f)?;
+        if self.burst != meter::default_burst(self.bits_per_second) {
+            write!(f, ", burst {}", Burst::from(self.burst))?;
+        }
+        Ok(())
     }
 }
 
@@ -77,5 +109,28 @@ impl Zone {
         let rates = self.tiers(network).flat_map(|tier| &tier.public_rates);
         let rate = rates.into_iter().find(|rate| *rate.public == address)?;
         first([(Some(rate.rate), rate.burst)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_tells_the_rate_and_the_burst_that_it_was_made_of() {
+        for bits_per_second in [1_000, 64_000, 1_234_000, 10_000_000, 200_000_000, 5_000_000_000, 100_000_000_000] {
+            for burst in [1514, 30_000, 65_536, 2_500_000, 1 << 30] {
+                let limit = RateLimit { bits_per_second, burst };
+                assert_eq!(RateLimit::of_row(&limit.row()), Some(limit));
+            }
+        }
+        assert_eq!(RateLimit::of_row(&Limit::default()), None);
+    }
+
+    #[test]
+    fn a_burst_is_told_where_the_rate_does_not_make_it() {
+        let text = |bits_per_second, burst| RateLimit { bits_per_second, burst }.to_string();
+        assert_eq!(text(200_000_000, 2_500_000), "200Mbps");
+        assert_eq!(text(5_000_000_000, 1 << 20), "5Gbps, burst 1MiB");
     }
 }

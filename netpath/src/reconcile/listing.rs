@@ -7,8 +7,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Edit, Object, object::Reader};
-use crate::compile::{Rows, Table};
+use super::{
+    Edit, Object,
+    object::{Reader, rate},
+};
+use crate::compile::{Row, Rows, Table};
 
 /// What happens to one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -17,6 +20,9 @@ pub struct Group {
     pub sign: char,
     /// The object.
     pub object: String,
+    /// What becomes of it in a word or two, where that can be said: of a limit, `200Mbps → 500Mbps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
     /// Its edits, in the order in which they are made.
     pub edits: Vec<Line>,
 }
@@ -40,6 +46,7 @@ pub fn group(edits: &[Edit], actual: &Rows, desired: &Rows, devices: &HashMap<u3
     let (old, new) = (Reader::of(actual, devices), Reader::of(desired, devices));
     let mut groups: BTreeMap<Object, Vec<Line>> = BTreeMap::new();
     let mut rules: BTreeMap<Object, Rules> = BTreeMap::new();
+    let mut summaries: HashMap<Object, String> = HashMap::new();
     for edit in edits {
         let (reader, row) = match (&edit.before, &edit.after) {
             (_, Some(row)) => (&new, row),
@@ -53,13 +60,32 @@ pub fn group(edits: &[Edit], actual: &Rows, desired: &Rows, devices: &HashMap<u3
         let text = reader.describe(row);
         let before = edit.before.as_ref().filter(|_| edit.after.is_some());
         let was = before.map(|row| old.describe(row)).filter(|was| *was != text);
+        if let Some(summary) = summary(edit) {
+            summaries.insert(reader.owner(row), summary);
+        }
         let line = Line { sign: edit.sign(), map: row.table().shape().name, row: text, was };
         groups.entry(reader.owner(row)).or_default().push(line);
     }
     for (object, rules) in rules {
         groups.entry(object).or_default().push(rules.line());
     }
-    groups.into_iter().map(|(object, edits)| Group { sign: sign(&edits), object: object.to_string(), edits }).collect()
+    let group = |(object, edits): (Object, Vec<Line>)| {
+        let summary = summaries.remove(&object);
+        Group { sign: sign(&edits), object: object.to_string(), summary, edits }
+    };
+    groups.into_iter().map(group).collect()
+}
+
+/// What becomes of a limit: its rate, or both where it changes.
+fn summary(edit: &Edit) -> Option<String> {
+    let text = |row: &Option<Row>| match row {
+        Some(Row::Limits(_, limit)) => Some(rate(limit)),
+        _ => None,
+    };
+    match (text(&edit.before), text(&edit.after)) {
+        (Some(before), Some(after)) => Some(format!("{before} → {after}")),
+        (before, after) => after.or(before),
+    }
 }
 
 /// Rules of one object: a list has thousands of rows, and is one line.
@@ -99,7 +125,8 @@ fn sign(edits: &[Line]) -> char {
 pub fn render(groups: &[Group], rows: bool) -> String {
     let mut text = String::new();
     for group in groups {
-        let _ = writeln!(text, "{} {}", group.sign, group.object);
+        let summary = group.summary.as_ref().map_or_else(String::new, |summary| format!(" {summary}"));
+        let _ = writeln!(text, "{} {}{summary}", group.sign, group.object);
         if rows {
             for Line { sign, map, row, was } in &group.edits {
                 let was = was.as_ref().map_or_else(String::new, |was| format!(" (was: {was})"));

@@ -1,7 +1,7 @@
 //! Desired rows minus actual rows: the edits that lead from one to the other, in make-before-break order. Pure.
 //!
 //! ```text
-//! adds and changes   NAMES → TUNNELS → ENDPOINTS → NETWORKS → NEIGHBOURS → FDB → FLOODS → ADDRESSES → PORTS → UPSTREAMS → RULES
+//! adds and changes   NAMES → LIMITS → PORT_METERS → PUBLIC_METERS → TUNNELS → ENDPOINTS → NETWORKS → NEIGHBOURS → FDB → FLOODS → ADDRESSES → PORTS → UPSTREAMS → RULES
 //!                    → STATIC_NAT → FORWARDS → ROUTES → PUBLIC_ADDRESS → GATEWAYS → UPLINKS → SEGMENTS
 //! removals           SEGMENTS → UPLINKS → … → TUNNELS → NAMES
 //! ```

@@ -9,12 +9,15 @@ use std::{
 use netpath_common::{
     Address, Mac,
     maps::{
-        Destination, NameKey, PUBLIC_SIDE, destination_kind, forward_flags, name_kind, nat_place, segment_flags,
-        segment_kind,
+        Destination, FROM_GUEST, Limit, NameKey, PUBLIC_SIDE, PortMeters, destination_kind, forward_flags, name_kind,
+        nat_place, segment_flags, segment_kind,
     },
 };
 
-use crate::compile::{PLANNED_DEVICE, Row, Rows};
+use crate::{
+    compile::{PLANNED_DEVICE, Row, Rows},
+    definitions::RateLimit,
+};
 
 /// What a row belongs to. The order is that of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +34,8 @@ pub enum Object {
     PublicLink(String),
     /// Rules that no list has.
     Rules,
+    /// An account.
+    Account(String),
     /// A network.
     Network(String),
     /// A station of a network: a NIC here or elsewhere.
@@ -42,6 +47,8 @@ pub enum Object {
         /// Its instance, where it is a NIC of this host.
         instance: Option<String>,
     },
+    /// A limit: `nic network/instance`, `network name`, `account name`, `address link/address`.
+    Limit(String),
 }
 
 impl fmt::Display for Object {
@@ -53,6 +60,8 @@ impl fmt::Display for Object {
             Self::Tunnel(name) => write!(f, "tunnel {name}"),
             Self::PublicLink(name) => write!(f, "public link {name}"),
             Self::Rules => f.write_str("rules"),
+            Self::Account(name) => write!(f, "account {name}"),
+            Self::Limit(name) => write!(f, "limit {name}"),
             Self::Network(name) => write!(f, "network {name}"),
             Self::Station { network, mac, instance: Some(instance) } => write!(f, "nic {network}/{instance} {mac}"),
             Self::Station { network, mac, instance: None } => write!(f, "station {network} {mac}"),
@@ -119,6 +128,26 @@ impl<'r> Reader<'r> {
         Object::Station { network, mac, instance }
     }
 
+    fn limit(&self, meter: u32) -> Object {
+        Object::Limit(limit(&self.name(name_kind::METER, meter)))
+    }
+
+    /// The network of a public address, by the address's index.
+    fn counted(&self, index: u32) -> Object {
+        let mut rows = self.rows.public_address.values();
+        match rows.find(|row| u32::from(row.index) == index) {
+            Some(row) => self.network(row.network),
+            None => Object::PublicLink(self.name(name_kind::PUBLIC_ADDRESS, index)),
+        }
+    }
+
+    /// The limits that a port is under, or none.
+    fn limits(&self, row: &PortMeters) -> String {
+        let meters = [row.port, row.network, row.account].into_iter().filter(|meter| *meter != 0);
+        let names: Vec<String> = meters.map(|meter| limit(&self.name(name_kind::METER, meter))).collect();
+        format!("is under the limits of {}", names.join(", "))
+    }
+
     fn slot(&self, slot: u32) -> Object {
         match self.slots.get(&slot) {
             Some((network, instance, mac)) => {
@@ -138,8 +167,15 @@ impl<'r> Reader<'r> {
                 name_kind::PORT => self.slot(key.index),
                 name_kind::PUBLIC_LINK => Object::PublicLink(name.clone()),
                 name_kind::PORT_POOL => Object::Host(format!("ports of {name}")),
+                name_kind::METER => Object::Limit(limit(name)),
+                name_kind::ACCOUNT => Object::Account(name.clone()),
+                name_kind::OWNER => self.network(key.index),
+                name_kind::PUBLIC_ADDRESS => self.counted(key.index),
                 _ => Object::Host(name.clone()),
             },
+            Row::Limits(row, _) => self.limit(row / 2),
+            Row::PortMeters(slot, _) => self.slot(*slot),
+            Row::PublicMeters(index, _) => self.counted(*index),
             Row::Tunnels(index, _) => Object::Tunnel(self.name(name_kind::TUNNEL, *index)),
             Row::Endpoints(_, endpoint) => Object::Tunnel(self.name(name_kind::TUNNEL, endpoint.tunnel)),
             Row::Networks(index, _) => self.network(*index),
@@ -222,7 +258,18 @@ impl<'r> Reader<'r> {
     pub(super) fn describe(&self, row: &Row) -> String {
         let ip = |bytes: [u8; 4]| IpAddr::from(bytes);
         match row {
+            Row::Names(key, name) if key.kind == name_kind::OWNER => format!("belongs to account {name}"),
             Row::Names(key, name) => format!("{name} has index {}", key.index),
+            Row::Limits(row, limit) => {
+                let direction = if row % 2 == FROM_GUEST { "from" } else { "to" };
+                format!("{direction} the guest: {}", rate(limit))
+            }
+            Row::PortMeters(_, row) => self.limits(row),
+            Row::PublicMeters(index, meter) => {
+                let (address, limit) =
+                    (self.name(name_kind::PUBLIC_ADDRESS, *index), self.name(name_kind::METER, *meter));
+                format!("{address} is under the limit of {limit}")
+            }
             Row::Tunnels(_, row) => {
                 format!("{} to {}, UDP {}, TTL {}", ip(row.local), ip(row.remote), row.udp_port, row.ttl)
             }
@@ -252,6 +299,17 @@ impl<'r> Reader<'r> {
             row => self.describe_gateway(row),
         }
     }
+}
+
+/// A limit's row in words.
+pub(super) fn rate(row: &Limit) -> String {
+    RateLimit::of_row(row).map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
+}
+
+/// A meter's name without the MAC address of a NIC, which its instance tells as well.
+fn limit(name: &str) -> String {
+    let short = name.strip_prefix("nic ").and_then(|nic| nic.rsplit_once('/')).map(|(nic, _)| format!("nic {nic}"));
+    short.unwrap_or_else(|| name.to_owned())
 }
 
 /// Where lists of rules stand, and of which network they are.

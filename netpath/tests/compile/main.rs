@@ -3,6 +3,7 @@
 mod epochs;
 mod gateway;
 mod host;
+mod limits;
 mod policy;
 mod public;
 mod random;

@@ -61,6 +61,9 @@ impl Random {
                 if host < 3 { ", p: eth2" } else { "" }
             );
         }
+        if self.is_owned() {
+            let _ = writeln!(text, "accounts: [{{name: a, aggregate_rate: {}}}]", self.devices % 7);
+        }
         text.push_str("networks:\n");
         for (n, nics) in &self.networks {
             let physical = if *n < 4 { "v" } else { "t" };
@@ -85,6 +88,11 @@ impl Random {
         text
     }
 
+    /// Whether all networks are an account's: the tiers of a router are of one.
+    fn is_owned(&self) -> bool {
+        self.devices & 1 != 0
+    }
+
     /// What a network has of a gateway; returns the first three octets of its prefix, which tenants have in common.
     fn gateway(&self, n: u8, nics: &Nics, text: &mut String) -> String {
         let has = |bit: u32| self.gateways.rotate_right(u32::from(n) * 8) & (1 << bit) != 0;
@@ -98,6 +106,7 @@ impl Random {
         }
         if has(2) {
             let _ = writeln!(text, "    source_nat: [203.0.113.{}, 203.0.113.{}]", n + 10, n + 20);
+            let _ = writeln!(text, "    public_rates: [{{public: 203.0.113.{}, rate: {}}}]", n + 10, self.devices % 3);
         }
         let mut guests = nics.keys();
         if let Some(mac) = guests.next().filter(|_| has(3)) {
@@ -116,6 +125,12 @@ impl Random {
             let rules: Vec<String> = (0..ports).map(|port| format!("{{protocol: tcp, ports: {}}}", port + 1)).collect();
             let ingress = format!("{{public: 203.0.113.{}, protocol: udp}}", n + 40);
             let _ = writeln!(text, "    firewall: {{ingress: [{ingress}], egress: [{}]}}", rules.join(", "));
+        }
+        if has(7) {
+            let _ = writeln!(text, "    network_rate: {}\n    aggregate_rate: {}", self.devices % 5, self.devices % 4);
+        }
+        if self.is_owned() {
+            text.push_str("    account: a\n");
         }
         if has(6) {
             let port = u32::from(n % 2) + self.devices % 5;
@@ -157,6 +172,14 @@ fn is_closed(rows: &Rows, row: &Row) -> Result<(), TestCaseError> {
     };
     let holds = match row {
         Row::Names(..) => true,
+        Row::Limits(row, _) => named(name_kind::METER, row / 2),
+        Row::PortMeters(slot, row) => {
+            let limited = |meter: u32| meter == 0 || rows.limits.contains_key(&(meter * 2));
+            named(name_kind::PORT, *slot) && [row.port, row.network, row.account].into_iter().all(limited)
+        }
+        Row::PublicMeters(index, meter) => {
+            named(name_kind::PUBLIC_ADDRESS, *index) && rows.limits.contains_key(&(meter * 2))
+        }
         Row::Tunnels(index, _) => named(name_kind::TUNNEL, *index),
         Row::Endpoints(_, row) => rows.tunnels.contains_key(&row.tunnel),
         Row::Networks(index, row) => {
@@ -184,7 +207,8 @@ fn is_closed(rows: &Rows, row: &Row) -> Result<(), TestCaseError> {
         Row::Routes(_, row) => rows.networks.contains_key(&row.network),
         Row::PublicAddress(key, row) => {
             let is_linked = rows.upstreams.contains_key(&(key.side & !PUBLIC_SIDE)) && key.side == row.side;
-            rows.networks.contains_key(&row.network) && is_linked && listed(row.ingress)
+            let is_counted = named(name_kind::PUBLIC_ADDRESS, row.index.into());
+            rows.networks.contains_key(&row.network) && is_linked && is_counted && listed(row.ingress)
         }
         Row::Gateways(index, row) => {
             let pool = &row.pool[..row.pool_count as usize];
@@ -257,7 +281,8 @@ proptest! {
     fn a_name_keeps_its_index_and_a_member_its_position(first in random(), second in random()) {
         let before = first.rows(&Rows::default());
         let after = second.rows(&before);
-        for (key, name) in &before.names {
+        // An owner is called as its account, for each of its networks.
+        for (key, name) in before.names.iter().filter(|(key, _)| key.kind != name_kind::OWNER) {
             let now = after.names.iter().find(|(other, known)| other.kind == key.kind && *known == name);
             prop_assert!(now.is_none_or(|(now, _)| now == key), "{name}");
             prop_assert!(after.names.get(key).is_none_or(|now| now == name), "index {key:?} changed hands");

@@ -72,7 +72,12 @@ fn a_nic_that_leaves_takes_its_rows_along_and_moves_nobody() {
             "    - FDB        02:00:0a:01:01:0b is behind device vnet0",
             "    - NEIGHBOURS 2001:db8:1::11 is at 02:00:0a:01:01:0b",
             "    - NEIGHBOURS 10.1.1.11 is at 02:00:0a:01:01:0b",
+            "    - PORT_METERS is under the limits of nic acme-web/web-1",
             "    - NAMES      acme-web/web-1/02:00:0a:01:01:0b has index 0",
+            "- limit nic acme-web/web-1 200Mbps",
+            "    - LIMITS     to the guest: 200Mbps",
+            "    - LIMITS     from the guest: 200Mbps",
+            "    - NAMES      nic acme-web/web-1/02:00:0a:01:01:0b has index 1",
         ]
     );
 }

@@ -66,8 +66,12 @@ macro_rules! decode {
 
 mod flow;
 mod gateway;
+mod meter;
 
-pub(super) use self::flow::{Block, Claimed, ProgramId, Stage};
+pub(super) use self::{
+    flow::{Block, Claimed, ProgramId, Stage},
+    meter::{LimitRow, MeterName},
+};
 
 decode! {
     u64: |this, _names| ["packets": this];
@@ -91,6 +95,7 @@ decode! {
         "flags": flags(this.flags.into(), &[
             (network_flags::ON_MISS_PASS.into(), "on_miss_pass"),
             (network_flags::NOT_FROM_XDP.into(), "not_from_xdp"),
+            (network_flags::PACED.into(), "paced"),
         ]),
         "mtu": this.mtu,
         "uplink": names.device(this.uplink),
@@ -107,6 +112,7 @@ decode! {
             (uplink_flags::OWNS_PORT, "owns_port"),
             (uplink_flags::RESTORE_RXVLAN, "restore_rxvlan"),
             (uplink_flags::TUNNEL_DEVICE, "tunnel_device"),
+            (uplink_flags::RESTORE_QDISC, "restore_qdisc"),
         ]),
     ];
     SegmentKey: |this, names| ["device": names.device(this.ifindex), "udp_port": this.udp_port, "id": this.id];
@@ -151,7 +157,7 @@ decode! {
         "local": ip4(this.local),
         "udp_port": this.udp_port,
         "ttl": this.ttl,
-        "flags": flags(this.flags.into(), &[(tunnel_flags::GROUP.into(), "group")]),
+        "flags": flags(this.flags.into(), &[(tunnel_flags::GROUP.into(), "group"), (tunnel_flags::PACED.into(), "paced")]),
         "device": names.device(this.device),
         "lookup": names.device(this.lookup),
         "egress": names.device(this.egress),
@@ -196,6 +202,10 @@ pub(super) const PORT: u8 = 3;
 pub(super) const TUNNEL: u8 = 4;
 /// A public link's.
 pub(super) const LINK: u8 = 5;
+/// An account's.
+pub(super) const ACCOUNT: u8 = 6;
+/// A public address's, where it is counted.
+pub(super) const PUBLIC: u8 = 7;
 /// A plain number: the value of ADDRESSES.
 pub(super) const NUMBER: u8 = 0;
 
@@ -206,6 +216,8 @@ impl<const KIND: u8> Decode for Index<KIND> {
             NETWORK => vec![("network", names.network(self.0).into())],
             PORT => vec![("port", names.port(self.0).into())],
             TUNNEL => vec![("tunnel", names.tunnel(self.0).into())],
+            ACCOUNT => vec![("account", names.account(self.0).into())],
+            PUBLIC => vec![("address", names.public_address(self.0).into())],
             LINK => vec![("link", names.public_link(self.0).into())],
             _ => vec![("value", self.0.into())],
         }

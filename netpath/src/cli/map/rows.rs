@@ -6,7 +6,10 @@ use netpath_common::maps::{MapShape, stage};
 
 use super::{
     Row,
-    decode::{Block, Claimed, DEVICE, Decode, Index, LINK, NETWORK, NUMBER, PORT, ProgramId, Stage, TUNNEL},
+    decode::{
+        ACCOUNT, Block, Claimed, DEVICE, Decode, Index, LINK, LimitRow, MeterName, NETWORK, NUMBER, PORT, PUBLIC,
+        ProgramId, Stage, TUNNEL,
+    },
 };
 use crate::{
     cli::applied::{Applied, Names},
@@ -36,6 +39,17 @@ pub(super) fn visit(applied: &Applied, shape: &MapShape, sink: Sink<'_>) -> Resu
         "NAMES" => hash(&tables.names, |k| k, |v| v, names, sink),
         "COUNTERS" => per_cpu(tables.counters.capacity(), |i| tables.counters.get(i), Index::<PORT>, names, sink),
         "RETIRED" => array(&tables.retired, Index::<NETWORK>, |v| v, names, sink),
+        "RETIRED_ACCOUNT" => array(&tables.retired_account, Index::<ACCOUNT>, |v| v, names, sink),
+        "PUBLIC_COUNTERS" => {
+            let table = &tables.public_counters;
+            per_cpu(table.capacity(), |i| table.get(i), Index::<PUBLIC>, names, sink)
+        }
+        "PUBLIC_METERS" => array(&tables.public_meters, Index::<PUBLIC>, MeterName, names, sink),
+        "PORT_METERS" => array(&tables.port_meters, Index::<PORT>, |v| v, names, sink),
+        "LIMITS" => array(&tables.limits, LimitRow, |v| v, names, sink),
+        "METERS" => array(&tables.meters, LimitRow, |v| v, names, sink),
+        "METER_EVENTS" => array(&tables.meter_events, LimitRow, |v| v, names, sink),
+        "SHARES" => array(&tables.shares, Index::<PORT>, |v| v, names, sink),
         "DROPS" => each(tables.drops.rows_by_cpu()?, |(key, values)| Row::new(key, values, names), sink),
         "GATEWAYS" => array(&tables.gateways, Index::<NETWORK>, |v| v, names, sink),
         "GATEWAY_STATE" => array(&tables.gateway_state, Index::<NETWORK>, |v| v, names, sink),

@@ -81,6 +81,7 @@ decode! {
             (public_flags::ACL, "acl"),
         ]),
         "ingress": list(this.ingress),
+        "counted_as": names.public_address(this.index.into()),
     ];
     Route: |this, names| ["network": names.network(this.network), "via": ip4(this.via)];
     Forward: |this, names| [

@@ -1,0 +1,198 @@
+//! Meters: who is under which limit, and what a change of a rate touches.
+
+use netpath::{
+    compile::{CompileError, Row, Rows, Table},
+    definitions::RateLimit,
+    reconcile::{Edit, group, reconcile, render},
+};
+use netpath_common::maps::{FROM_GUEST, NameKey, PortMeters, TO_GUEST, meter_row, name_kind};
+
+use crate::host::{compiled, devices, index, try_compile, zone};
+
+const LIMITS: &str = include_str!("../../../examples/limits.yaml");
+
+fn after(text: &str, existing: &Rows) -> Rows {
+    compiled(&zone(text), "kvm1", &devices(), existing).rows
+}
+
+fn first() -> Rows {
+    after(LIMITS, &Rows::default())
+}
+
+/// What a second document changes, and as a plan says it.
+fn changed(from: &str, to: &str) -> (Vec<Edit>, String) {
+    assert!(LIMITS.contains(from), "the document has no {from:?}");
+    let rows = first();
+    let desired = after(&LIMITS.replacen(from, to, 1), &rows);
+    let edits = reconcile(&rows, &desired);
+    let devices = devices().iter().map(|device| (device.index, device.name.clone())).collect();
+    let text = render(&group(&edits, &rows, &desired, &devices), false);
+    (edits, text)
+}
+
+fn meter(rows: &Rows, name: &str) -> u32 {
+    index(rows, name_kind::METER, name)
+}
+
+/// The limit of a meter, the same in both directions.
+fn limit(rows: &Rows, name: &str) -> Option<RateLimit> {
+    let meter = meter(rows, name);
+    let [from, to] = [FROM_GUEST, TO_GUEST].map(|direction| rows.limits[&meter_row(meter, direction)]);
+    assert_eq!(from, to, "{name}");
+    RateLimit::of_row(&from)
+}
+
+fn rate(rows: &Rows, name: &str) -> u64 {
+    limit(rows, name).unwrap().bits_per_second
+}
+
+const WEB_1: &str = "nic acme-web/web-1/02:00:0a:01:01:0b";
+const WEB_3: &str = "nic acme-web/web-3/02:00:0a:01:01:0d";
+
+#[test]
+fn a_nic_is_under_its_own_limit_its_networks_and_its_accounts() {
+    let rows = first();
+    assert_eq!(rate(&rows, WEB_1), 200_000_000);
+    assert_eq!(rate(&rows, "network acme-web"), 300_000_000);
+    assert_eq!(rate(&rows, "account acme"), 500_000_000);
+    assert_eq!(rate(&rows, "address public/untagged/203.0.113.10"), 100_000_000);
+    let slot = index(&rows, name_kind::PORT, "acme-web/web-1/02:00:0a:01:01:0b");
+    let (network, account) = (meter(&rows, "network acme-web"), meter(&rows, "account acme"));
+    assert_eq!(rows.port_meters[&slot], PortMeters { port: meter(&rows, WEB_1), network, account, pad: 0 });
+    let slot = index(&rows, name_kind::PORT, "acme-web/web-3/02:00:0a:01:01:0d");
+    assert_eq!(rows.port_meters[&slot], PortMeters { port: meter(&rows, WEB_3), network, account, pad: 0 });
+    let unlimited = index(&rows, name_kind::PORT, "globex-web/web-1/02:00:0a:01:01:0b");
+    assert!(!rows.port_meters.contains_key(&unlimited), "rate 0 is no limit");
+    assert_eq!(rows.limits.len(), 2 * 5, "two NICs, a network, an account, an address");
+    assert!(!rows.limits.contains_key(&0) && !rows.limits.contains_key(&1), "meter 0 is nobody's");
+}
+
+#[test]
+fn every_public_address_of_the_host_is_counted_and_only_some_are_limited() {
+    let text = LIMITS.replacen("source_nat: 203.0.113.10", "source_nat: [203.0.113.10, 203.0.113.12]", 1);
+    let rows = after(&text, &Rows::default());
+    let of = |address: [u8; 4]| {
+        let (_, row) = rows.public_address.iter().find(|(key, _)| key.address == address).unwrap();
+        u32::from(row.index)
+    };
+    let (limited, free) = (of([203, 0, 113, 10]), of([203, 0, 113, 12]));
+    assert_eq!(limited, index(&rows, name_kind::PUBLIC_ADDRESS, "public/untagged/203.0.113.10"));
+    assert_eq!(free, index(&rows, name_kind::PUBLIC_ADDRESS, "public/untagged/203.0.113.12"));
+    assert!(limited != free && limited > 0 && free > 0);
+    let meter = meter(&rows, "address public/untagged/203.0.113.10");
+    assert_eq!(rows.public_meters, [(limited, meter)].into());
+    let elsewhere = compiled(&zone(&text), "kvm2", &devices(), &Rows::default()).rows;
+    assert!(elsewhere.public_meters.is_empty(), "the addresses live on kvm1");
+}
+
+#[test]
+fn a_changed_offering_is_its_rows_of_limits_and_nothing_else() {
+    let (edits, text) = changed("network_rate: 200Mbps", "network_rate: 500Mbps");
+    assert_eq!(edits.len(), 2 * 2, "two directions of the two NICs that have the offering's rate");
+    for edit in &edits {
+        assert!(matches!((&edit.before, &edit.after), (Some(Row::Limits(..)), Some(Row::Limits(..)))), "{edit:?}");
+    }
+    assert_eq!(text, "~ limit nic acme-web/web-1 200Mbps → 500Mbps\n~ limit nic acme-web/web-3 200Mbps → 500Mbps\n");
+}
+
+#[test]
+fn a_changed_aggregate_or_address_rate_is_two_rows() {
+    for (from, to, says) in [
+        ("aggregate_rate: 300Mbps", "aggregate_rate: 64kbps", "~ limit network acme-web 300Mbps → 64kbps\n"),
+        ("aggregate_rate: 500Mbps", "aggregate_rate: 1Gbps", "~ limit account acme 500Mbps → 1Gbps\n"),
+        (
+            "rate: 100Mbps}\n",
+            "rate: 100Mbps, burst: 1MiB}\n",
+            "~ limit address public/untagged/203.0.113.10 100Mbps → 100Mbps, burst 1MiB\n",
+        ),
+    ] {
+        let (edits, text) = changed(from, to);
+        assert_eq!(edits.iter().filter(|edit| matches!(edit.after, Some(Row::Limits(..)))).count(), 2, "{edits:?}");
+        assert_eq!((edits.len(), text.as_str()), (2, says));
+    }
+}
+
+#[test]
+fn a_limit_that_ends_frees_its_meter_after_nobody_is_under_it() {
+    let (edits, text) = changed("aggregate_rate: 300Mbps, ", "");
+    assert!(text.ends_with("- limit network acme-web 300Mbps\n"), "{text}");
+    let places: Vec<_> =
+        edits.iter().map(|edit| (edit.sign(), edit.after.as_ref().or(edit.before.as_ref()).unwrap().table())).collect();
+    assert_eq!(
+        places,
+        [
+            ('~', Table::PortMeters),
+            ('~', Table::PortMeters),
+            ('-', Table::Limits),
+            ('-', Table::Limits),
+            ('-', Table::Names)
+        ]
+    );
+}
+
+#[test]
+fn meters_keep_their_numbers_through_applies_and_free_ones_are_given_again_later() {
+    let rows = first();
+    let without: String =
+        LIMITS.lines().filter(|line| !line.contains("web-1")).map(|line| format!("{line}\n")).collect();
+    let fewer = after(&without, &rows);
+    for name in [WEB_3, "network acme-web", "account acme", "address public/untagged/203.0.113.10"] {
+        assert_eq!(meter(&fewer, name), meter(&rows, name), "{name}");
+    }
+    let free = meter(&rows, WEB_1);
+    assert!(!fewer.names.contains_key(&NameKey { kind: name_kind::METER, index: free }));
+    // Another NIC that comes while web-1 goes does not get its meter yet.
+    let other = LIMITS.replacen("web-1, mac: 02:00:0a:01:01:0b", "web-9, mac: 02:00:0a:01:01:0e", 1);
+    let web_9 = "nic acme-web/web-9/02:00:0a:01:01:0e";
+    assert_ne!(meter(&after(&other, &rows), web_9), free);
+    assert_eq!(meter(&after(&other, &fewer), web_9), free);
+}
+
+#[test]
+fn a_nic_that_waits_for_its_device_is_under_its_limits_already() {
+    let mut devices = devices();
+    devices.retain(|device| device.name != "vnet0");
+    let rows = compiled(&zone(LIMITS), "kvm1", &devices, &Rows::default()).rows;
+    let slot = index(&rows, name_kind::PORT, "acme-web/web-1/02:00:0a:01:01:0b");
+    assert_eq!(rows.port_meters[&slot].port, meter(&rows, WEB_1));
+}
+
+#[test]
+fn networks_have_owners_and_an_account_that_was_here_keeps_its_index_while_the_zone_has_it() {
+    let rows = first();
+    let network = index(&rows, name_kind::NETWORK, "acme-web");
+    assert_eq!(rows.names[&NameKey { kind: name_kind::OWNER, index: network }], "acme");
+    let acme = index(&rows, name_kind::ACCOUNT, "acme");
+    // All NICs of acme move to kvm2, and its NAT.
+    let (acme_web, globex) = LIMITS.split_once("  - name: globex-web").unwrap();
+    let elsewhere = format!(
+        "{}  - name: globex-web{globex}",
+        acme_web.replace("host: kvm1", "host: kvm2").replace("nat_host: kvm1", "nat_host: kvm2")
+    );
+    let elsewhere = elsewhere.replace(
+        "web-1, mac: 02:00:0a:01:01:0b, ip: 10.1.1.11, host: kvm2, device: vnet0",
+        "web-1, mac: 02:00:0a:01:01:0b, ip: 10.1.1.11, host: kvm2, device: vnet5",
+    );
+    let moved = after(&elsewhere, &rows);
+    assert!(!moved.names.values().any(|name| name == "acme-web"));
+    assert_eq!(index(&moved, name_kind::ACCOUNT, "acme"), acme);
+    let (head, _) = elsewhere.split_once("  - name: acme-web").unwrap();
+    let gone = format!(
+        "{}  - name: globex-web{globex}",
+        head.replace("- {name: acme, aggregate_rate: 500Mbps}", "- {name: initech}")
+    );
+    assert!(!after(&gone, &moved).names.values().any(|name| name == "acme"));
+}
+
+#[test]
+fn more_meters_than_there_is_room_for_are_refused() {
+    let text = LIMITS.replacen(
+        "uplinks: {guest: eth1, public: eth2}}",
+        "uplinks: {guest: eth1, public: eth2}, capacities: {meters: 11}}",
+        1,
+    );
+    match try_compile(&zone(&text), "kvm1", &devices(), &Rows::default()) {
+        Err(CompileError::Capacity { name: "LIMITS", needed: 12, capacity: 11, field: "meters", .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
