@@ -31,6 +31,22 @@ pub fn to_guest(slot: u32, len: usize) {
     }
 }
 
+/// A packet that goes through a public address: out of it, or in to it.
+#[inline(always)]
+pub fn public(address: u16, is_inward: bool, len: usize) {
+    if let Some(row) = maps::PUBLIC_COUNTERS.get_ptr_mut(u32::from(address)) {
+        // SAFETY: a per-CPU row, and programs do not preempt each other on a CPU.
+        let row = unsafe { &mut *row };
+        if is_inward {
+            row.to_guest_packets += 1;
+            row.to_guest_bytes += len as u64;
+        } else {
+            row.from_guest_packets += 1;
+            row.from_guest_bytes += len as u64;
+        }
+    }
+}
+
 /// A refused packet.
 #[inline(never)]
 pub fn dropped(network: u32, reason: DropReason) {

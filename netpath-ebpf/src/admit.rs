@@ -4,16 +4,16 @@
 //! for replies: rules about new connections do not stop them.
 
 use netpath_common::{
-    DropReason, Mac, Packet as _,
+    DropReason, Mac,
     maps::{FlowKey, Route, destination_kind, gateway_flags},
 };
 
 use crate::{
-    account, connect,
+    connect,
     connection::{self, Connection, Place},
     gateway,
     handover::Handover,
-    learn, maps, outward,
+    learn, maps, meter, outward,
     packet::TcPacket,
     redirect::Verdict,
     tuple::{self, Routed, Tuple},
@@ -45,7 +45,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     }
     let guest = learn::find(handover.side, frame.destination).filter(|row| row.kind == destination_kind::LOCAL);
     let guest = guest.ok_or(DropReason::NotOnThisHost)?;
-    account::to_guest(guest.slot, pkt.len());
+    meter::to_guest(pkt, guest.slot)?;
     Ok(Verdict::redirect(guest.target))
 }
 

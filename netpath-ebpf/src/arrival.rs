@@ -162,6 +162,12 @@ pub fn mark_congestion<P: Rewrite>(pkt: &mut P, arrival: &Arrival, inner: &Inner
     rewrite_ecn(pkt, inner, ecn)
 }
 
+/// Marks an ECN-capable packet as having met congestion (RFC 3168 §5); `false` where it is not capable.
+#[inline(always)]
+pub fn mark_ce<P: Rewrite>(pkt: &mut P, inner: &Inner) -> bool {
+    inner.is_ip() && inner.tos & 3 != 0 && rewrite_ecn(pkt, inner, 3).is_ok()
+}
+
 #[inline(never)]
 fn rewrite_ecn<P: Rewrite>(pkt: &mut P, inner: &Inner, ecn: u8) -> Result<(), DropReason> {
     if inner.ether_type == EtherType::IPV6 {

@@ -3,7 +3,10 @@
 use netpath_common::{
     DropReason, Mac,
     frame::Protocol,
-    maps::{CONNECTION_WORDS, Flow, FlowKey, NeighbourKey, PUBLIC_SIDE, PublicKey, destination_kind, flow_flags, hop},
+    maps::{
+        CONNECTION_WORDS, Flow, FlowKey, NeighbourKey, PUBLIC_SIDE, PublicKey, connection_row, destination_kind,
+        flow_flags, hop,
+    },
 };
 
 use crate::{
@@ -72,7 +75,7 @@ impl Connection {
     #[inline(always)]
     pub fn scratch() -> Option<&'static mut Self> {
         const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
-        let row: *mut Self = maps::CONNECTION.get_ptr_mut(1)?.cast();
+        let row: *mut Self = maps::CONNECTION.get_ptr_mut(connection_row::JUDGED)?.cast();
         // SAFETY: the row is large enough and aligned, and any bytes are a value of integers.
         let connection = unsafe { &mut *row };
         *connection = Self::ZERO;
@@ -169,6 +172,7 @@ pub fn install(connection: &mut Connection, now: u32) -> Result<(), DropReason> 
     let key = connection.key;
     connection.flow.tag = key.tag();
     connection.flow.last_seen = now;
+    connection.flow.address = counted_address(&key, &connection.flow);
     let opposite = key.opposite(&connection.flow);
     let transit = connection.flow.flags & flow_flags::TRANSIT != 0;
     if connection.known != 0 && connection.known_opposite != opposite && !transit {
@@ -187,6 +191,19 @@ pub fn install(connection: &mut Connection, now: u32) -> Result<(), DropReason> 
         sweep::forget_one(&key);
     }
     back
+}
+
+/// The index of the public address that a connection goes through: where it comes in, or from which it goes out.
+#[inline(never)]
+fn counted_address(key: &FlowKey, flow: &Flow) -> u16 {
+    let public = if key.side & PUBLIC_SIDE != 0 {
+        PublicKey { side: key.side, address: key.destination }
+    } else {
+        PublicKey { side: flow.out, address: flow.source }
+    };
+    // SAFETY: one number is read, and `side` tells whether it is still the row that was asked for.
+    let row = unsafe { maps::PUBLIC_ADDRESS.get(public) }.filter(|row| row.side == public.side);
+    row.map_or(0, |row| row.index)
 }
 
 /// Makes the row of the first direction that of the other one.

@@ -11,13 +11,15 @@ use core::ffi::c_void;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
-    DropReason, Frame, Packet as _,
+    DropReason, Frame, Packet as _, frame,
     maps::{Destination, FloodKey, Network, destination_kind},
     vxlan::Outer,
 };
 
 use crate::{
-    account, maps, next_hop,
+    account,
+    handover::Handover,
+    maps, meter, next_hop,
     packet::TcPacket,
     redirect::{self, Verdict},
     tunnel, vlan,
@@ -68,20 +70,21 @@ impl Walk {
     }
 }
 
-/// Sends a frame from a guest to all other members.
-#[inline(never)]
-pub fn from_guest(
-    pkt: &mut TcPacket,
-    frame: &Frame,
-    network: &Network,
-    index: u32,
-    tag: u16,
-) -> Result<Verdict, DropReason> {
+/// Sends a frame from a guest to all other members. `owner` becomes the network that refusals are counted for.
+///
+/// A program of its own: copies are charged to the ports that they go to, which takes more stack than `from_guest` has left.
+#[inline(always)]
+pub fn from_guest(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
+    let Handover { side: index, slot, answer: priority, .. } = Handover::read(pkt);
+    *owner = index;
+    let network = maps::NETWORKS.get(index).ok_or(DropReason::UnknownPort)?;
+    let frame = &frame::parse(pkt)?;
+    meter::from_guest(pkt, slot, false)?;
     let source = pkt.ifindex();
     let mut walk = Walk::new(pkt, frame, network, index, source);
     walk.each(to_local_or_device);
     if walk.uplink != 0 {
-        vlan::push(pkt, network, tag)?;
+        vlan::push(pkt, network, priority as u16)?;
         return Ok(Verdict::redirect(walk.uplink));
     }
     if walk.tunnels != 0 || walk.unresolved != 0 {
@@ -116,8 +119,11 @@ pub fn from_wire(pkt: &mut TcPacket, frame: &Frame, network: &Network, index: u3
 
 #[inline(always)]
 fn copy_to_port(walk: &Walk, member: &Destination) {
-    redirect::clone_to(&mut TcPacket::from_raw(walk.skb), member.target);
-    account::to_guest(member.slot, walk.len as usize);
+    let pkt = &mut TcPacket::from_raw(walk.skb);
+    match meter::to_guest(pkt, member.slot) {
+        Ok(()) => redirect::clone_to(pkt, member.target),
+        Err(reason) => account::dropped(walk.index, reason),
+    }
 }
 
 /// Visits a member with a frame from the wire.

@@ -14,7 +14,7 @@ mod send;
 
 use netpath_common::{
     DropReason, Mac, Packet as _,
-    maps::{CONNECTION_WORDS, PUBLIC_SIDE},
+    maps::{CONNECTION_WORDS, PUBLIC_SIDE, connection_row},
 };
 use network_types::eth::EthHdr;
 
@@ -66,7 +66,7 @@ impl Plan {
     #[inline(always)]
     fn scratch() -> Option<&'static mut Self> {
         const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
-        let row = maps::CONNECTION.get_ptr_mut(0)?;
+        let row = maps::CONNECTION.get_ptr_mut(connection_row::PACKET)?;
         // SAFETY: the row is large enough and aligned, any bytes are a value of integers, and programs do not preempt each
         // other on a processor.
         Some(unsafe { &mut *row.cast() })
@@ -136,7 +136,6 @@ pub fn along(pkt: &mut XdpPacket, l3: usize, side: u32, carry: Carry) -> Result<
             0 => Err(DropReason::EncapsulationRefused),
             ifindex => Ok(Some(Verdict::redirect(ifindex))),
         },
-        // The one reason that there is.
-        _ => Err(DropReason::CongestionNotEcn),
+        code => Err(DropReason::from_code(code).unwrap_or(DropReason::CongestionNotEcn)),
     }
 }

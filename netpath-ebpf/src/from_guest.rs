@@ -3,13 +3,16 @@
 use netpath_common::{
     Address, DropReason, Frame, Packet as _,
     frame::{self, EtherType, Protocol},
-    maps::{AddressKey, Destination, Network, Port, destination_kind, network_flags, port_flags, segment_kind, stage},
+    maps::{
+        AddressKey, Destination, Network, Port, destination_kind, network_flags, port_flags, segment_kind, stage,
+        tunnel_flags,
+    },
     stage::{answer, antispoof},
     vxlan,
 };
 
 use crate::{
-    account, flood, handover::Handover, learn, maps, next_hop, packet::TcPacket, redirect::Verdict, respond, tunnel,
+    account, handover::Handover, learn, maps, meter, next_hop, packet::TcPacket, redirect::Verdict, respond, tunnel,
     vlan,
 };
 
@@ -33,13 +36,13 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     if frame.destination.is_link_local_group() {
         return Err(DropReason::LinkLocalGroup);
     }
-    account::from_guest(port.slot, pkt.len());
     if port.flags & port_flags::TRUSTED != 0 && frame.source != port.mac {
         learn::note(frame.source, &here(port));
     }
     if frame.ether_type == EtherType::ARP
         && let Some(verdict) = respond::arp(pkt, &frame, port, network)?
     {
+        account::from_guest(port.slot, pkt.len());
         return Ok(verdict);
     }
     if frame.protocol == Protocol::ICMPV6 && frame.destination.is_group() && solicits_gateway(pkt, &frame, network) {
@@ -82,12 +85,14 @@ fn miss(
     priority: u16,
 ) -> Result<Verdict, DropReason> {
     if network.flags & network_flags::ON_MISS_PASS != 0 {
+        meter::from_guest(pkt, port.slot, false)?;
         return Ok(Verdict::PASS);
     }
     if pkt.wire_len(frame) > usize::from(network.mtu) {
         return Err(DropReason::PacketTooBig);
     }
-    flood::from_guest(pkt, frame, network, port.network, priority)
+    Handover { answer: u32::from(priority), ..Handover::from_port(port) }.to(pkt, stage::FLOOD);
+    Err(DropReason::NoRoute)
 }
 
 /// A frame for one station.
@@ -107,7 +112,8 @@ fn forward(
     match destination.kind {
         destination_kind::LOCAL if destination.target == port.ifindex => Err(DropReason::SamePort),
         destination_kind::LOCAL => {
-            account::to_guest(destination.slot, pkt.len());
+            meter::from_guest(pkt, port.slot, false)?;
+            meter::to_guest(pkt, destination.slot)?;
             Ok(Verdict::redirect(destination.target))
         }
         destination_kind::TUNNEL => {
@@ -118,9 +124,11 @@ fn forward(
             if len > fits {
                 return respond::too_big(pkt, frame, network, port, fits as u16);
             }
+            meter::from_guest(pkt, port.slot, row.flags & tunnel_flags::PACED != 0)?;
             tunnel::send(pkt, frame, network, row, way)
         }
         destination_kind::UPLINK => {
+            meter::from_guest(pkt, port.slot, network.flags & network_flags::PACED != 0)?;
             vlan::push(pkt, network, priority)?;
             Ok(Verdict::redirect(destination.target))
         }
@@ -137,7 +145,11 @@ fn solicits_gateway(pkt: &TcPacket, frame: &Frame, network: &Network) -> bool {
 /// A frame for the gateway: another program routes it, or answers it.
 #[inline(always)]
 fn to_gateway(pkt: &mut TcPacket, frame: &Frame, port: &Port) -> Result<Verdict, DropReason> {
-    let next = if frame.ether_type == EtherType::IPV6 { stage::ANSWER } else { stage::GATEWAY };
-    Handover::new(port.network, port.ifindex, port.network).to(pkt, next);
+    let mut next = stage::GATEWAY;
+    if frame.ether_type == EtherType::IPV6 {
+        meter::from_guest(pkt, port.slot, false)?;
+        next = stage::ANSWER;
+    }
+    Handover::from_port(port).to(pkt, next);
     Err(DropReason::NoRoute)
 }

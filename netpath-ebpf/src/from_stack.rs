@@ -13,11 +13,11 @@ use netpath_common::{
 use network_types::eth::EthHdr;
 
 use crate::{
-    account, admit,
+    admit,
     arrival::{self, Inner},
     flood,
     handover::Handover,
-    learn, maps,
+    learn, maps, meter,
     packet::{Rewrite as _, TcPacket},
     public,
     redirect::Verdict,
@@ -226,7 +226,7 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
             if admit::is_routed(network, frame.source) && frame.ether_type == EtherType::IPV4 {
                 Handover::new(network, 0, network).to(pkt, stage::ADMIT);
             }
-            account::to_guest(guest.slot, pkt.len());
+            meter::to_guest(pkt, guest.slot)?;
             Ok(Verdict::redirect(guest.target))
         }
         Some(place) if place.kind == destination_kind::GATEWAY => {

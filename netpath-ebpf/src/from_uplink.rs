@@ -19,10 +19,10 @@ use netpath_common::{
 use network_types::{eth::EthHdr, vlan::VlanHdr};
 
 use crate::{
-    account, admit,
+    admit,
     arrival::{self, Inner, Tunnelled},
     forward::{self, Carry},
-    learn, maps,
+    learn, maps, meter,
     packet::{Rewrite as _, Stripped, XdpPacket},
     redirect::Verdict,
     vlan as tag,
@@ -69,7 +69,7 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
         Who::Guest => {
             arrival::mark_congestion(pkt, &outer, &inner)?;
             pkt.shrink_head(outer.inner())?;
-            account::to_guest(next.slot, pkt.len());
+            meter::to_guest_early(pkt, next.slot)?;
             Ok(Verdict::redirect(next.target))
         }
         Who::Gateway | Who::Stack => {
@@ -150,7 +150,7 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     }
     pkt.write(VlanHdr::LEN, &inner.eth())?;
     pkt.shrink_head(VlanHdr::LEN)?;
-    account::to_guest(next.slot, pkt.len());
+    meter::to_guest_early(pkt, next.slot)?;
     Ok(Verdict::redirect(next.target))
 }
 

@@ -17,7 +17,7 @@ use crate::{
     account,
     atomic::Word,
     handover::{Answer, Handover},
-    maps,
+    maps, meter,
     packet::TcPacket,
     redirect::Verdict,
     rewrite, send,
@@ -42,6 +42,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
         return for_the_gateway(pkt, handover, tuple);
     }
     if frame.protocol == Protocol::ICMP && tuple.is_icmp_error() {
+        charge_sender(pkt, &handover)?;
         handover.to(pkt, stage::ICMP_ERROR);
         return Err(DropReason::RoutedTooOften);
     }
@@ -110,6 +111,7 @@ fn follow(
     if pkt.wire_len(frame) > usize::from(way.mtu) {
         return answer(pkt, handover, flow.network, DropReason::PacketTooBig, Answer::too_big(way.mtu));
     }
+    charge(pkt, &handover, tuple, flow, way.is_paced)?;
     note_packet(pkt, frame, tuple, flow, gateway, now);
     if transit {
         if tuple.fragment == fragment::FIRST {
@@ -126,6 +128,36 @@ fn follow(
     send::along(pkt, frame, flow, &way)
 }
 
+/// Charges a packet that no connection carries to the guest that sent it here, and counts it.
+#[inline(always)]
+fn charge_sender(pkt: &mut TcPacket, handover: &Handover) -> Result<(), DropReason> {
+    if handover.port == 0 { Ok(()) } else { meter::from_guest(pkt, handover.slot, false) }
+}
+
+/// Charges a packet to the meters of the guest that sent it here and of the public address that it goes through, and counts it
+/// for both.
+#[inline(always)]
+fn charge(
+    pkt: &mut TcPacket,
+    handover: &Handover,
+    tuple: &Tuple,
+    flow: &Flow,
+    is_paced: bool,
+) -> Result<(), DropReason> {
+    let sent_here = handover.port != 0;
+    let inward = tuple.key.side & PUBLIC_SIDE != 0;
+    let meters = if sent_here { meter::of_port(handover.slot) } else { &meter::NONE };
+    let how = if inward { meter::How::TO_GUEST } else { meter::How::from_guest(is_paced) };
+    meter::charge_skb(pkt, meters, handover.slot, how.through(flow.address))?;
+    if sent_here {
+        account::from_guest(handover.slot, pkt.len());
+    }
+    if flow.address != 0 {
+        account::public(flow.address, inward, pkt.len());
+    }
+    Ok(())
+}
+
 /// Notes a packet of a connection: what it tells of its state, how long it is, and that it lives.
 #[inline(always)]
 pub fn note_packet(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, now: u32) {
@@ -136,6 +168,7 @@ pub fn note_packet(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow
 /// A packet to the gateway itself: it answers ping, and says that there is nothing else.
 #[inline(always)]
 fn for_the_gateway(pkt: &mut TcPacket, handover: Handover, tuple: &Tuple) -> Result<Verdict, DropReason> {
+    charge_sender(pkt, &handover)?;
     if tuple.key.protocol == Protocol::ICMP.0 {
         if tuple.icmp_type != icmp::ECHO || tuple.fragment != fragment::WHOLE {
             return Err(DropReason::GatewayClosed);

@@ -5,10 +5,11 @@
 //!                                            │  ▲  │
 //!                       no connection yet    ▼  │  └──► icmp_error ──► (sent)
 //!                                          connect ──► answer ──► (sent back)
+//!   from_guest ──► flood ──► (copies sent)
 //! ```
 
 use aya_ebpf::{EbpfContext, bindings::__sk_buff};
-use netpath_common::frame::Protocol;
+use netpath_common::{frame::Protocol, maps::Port};
 
 use crate::{maps, packet::TcPacket};
 
@@ -21,7 +22,9 @@ pub struct Handover {
     pub port: u32,
     /// How many programs it has been through.
     pub rounds: u32,
-    /// For `stage::ANSWER`: what is to be answered, see [`Answer`].
+    /// Row of COUNTERS of the guest's port, if `port` names one.
+    pub slot: u32,
+    /// For `stage::ANSWER`: what is to be answered, see [`Answer`]. For `stage::FLOOD`: the priority bits of the frame's tag.
     pub answer: u32,
     /// The network that refusals are counted for.
     pub owner: u32,
@@ -87,30 +90,42 @@ impl Answer {
 }
 
 impl Handover {
+    /// Rounds and slot share a word: a map has at most 2²⁴ rows.
+    const SLOT_BITS: u32 = 24;
+    const SLOT_MASK: u32 = (1 << Self::SLOT_BITS) - 1;
+
     /// A packet from `side`, at its first program.
     #[inline(always)]
     pub fn new(side: u32, port: u32, owner: u32) -> Self {
-        Self { side, port, rounds: 0, answer: 0, owner }
+        Self { side, port, rounds: 0, slot: 0, answer: 0, owner }
+    }
+
+    /// A guest's packet, at its first program.
+    #[inline(always)]
+    pub fn from_port(port: &Port) -> Self {
+        Self { slot: port.slot, ..Self::new(port.network, port.ifindex, port.network) }
     }
 
     /// What the program before this one handed on.
     #[inline(always)]
     pub fn read(pkt: &TcPacket) -> Self {
         // SAFETY: the context is the kernel's; volatile, so that the words are read where this stands.
-        let [side, port, rounds, answer, owner] = unsafe { (&raw const (*pkt.raw()).cb).read_volatile() };
-        Self { side, port, rounds, answer, owner }
+        let [side, port, walk, answer, owner] = unsafe { (&raw const (*pkt.raw()).cb).read_volatile() };
+        let (rounds, slot) = (walk >> Self::SLOT_BITS, walk & Self::SLOT_MASK);
+        Self { side, port, rounds, slot, answer, owner }
     }
 
     /// Hands the packet to a program of `netpath_common::maps::stage`. Returns only where there is none, or the kernel's
     /// limit of 33 hand-overs is reached.
     #[inline(always)]
     pub fn to(self, pkt: &mut TcPacket, stage: u32) {
-        let Self { side, port, rounds, answer, owner } = self;
+        let Self { side, port, rounds, slot, answer, owner } = self;
+        let walk = (rounds + 1) << Self::SLOT_BITS | slot & Self::SLOT_MASK;
         let skb = pkt.skb();
         // SAFETY: the context is the kernel's; no pointer into the packet outlives `&mut`. Volatile, since nothing here
         // reads what is written.
         unsafe {
-            (&raw mut (*skb).cb).write_volatile([side, port, rounds + 1, answer, owner]);
+            (&raw mut (*skb).cb).write_volatile([side, port, walk, answer, owner]);
             maps::STAGES.tail_call(&Skb(skb), stage);
         }
     }

@@ -27,6 +27,7 @@ mod inward;
 mod judge;
 mod learn;
 mod maps;
+mod meter;
 mod next_hop;
 mod outward;
 mod packet;
@@ -108,6 +109,19 @@ pub fn sweep(ctx: TcContext) -> i32 {
 pub fn admit(ctx: TcContext) -> i32 {
     let mut network = 0;
     match admit::process(&mut TcPacket::new(&ctx), &mut network) {
+        Ok(verdict) => redirect::tc_action(verdict),
+        Err(reason) => {
+            account::dropped(network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// A guest's frame for everybody, or for somebody unknown, handed on by `from_guest`.
+#[classifier]
+pub fn flood(ctx: TcContext) -> i32 {
+    let mut network = 0;
+    match flood::from_guest(&mut TcPacket::new(&ctx), &mut network) {
         Ok(verdict) => redirect::tc_action(verdict),
         Err(reason) => {
             account::dropped(network, reason);

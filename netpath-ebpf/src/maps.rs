@@ -9,7 +9,7 @@ use netpath_common::maps::{
     FloodKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, Limit, Meter,
     MeterEvents, NO_PREALLOC, Name, NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, PortMeters,
     PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule, SCRATCH_WORDS, Segment, SegmentKey, Shares, StaticKey,
-    StaticNat, Tunnel, Uplink, UplinkKey, Upstream, capacity, stage,
+    StaticNat, Tunnel, Uplink, UplinkKey, Upstream, capacity, connection_row, stage,
 };
 
 /// See [`netpath_common::maps::shape::PORTS`].
@@ -170,7 +170,7 @@ pub static STAGES: ProgramArray<{ stage::COUNT }> = ProgramArray::new();
 
 /// See [`netpath_common::maps::shape::CONNECTION`].
 #[btf_map]
-pub static CONNECTION: PerCpuArray<[u64; CONNECTION_WORDS], 2> = PerCpuArray::new();
+pub static CONNECTION: PerCpuArray<[u64; CONNECTION_WORDS], { connection_row::COUNT }> = PerCpuArray::new();
 
 /// See [`netpath_common::maps::shape::SCRATCH`].
 #[btf_map]

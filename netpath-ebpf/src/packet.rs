@@ -373,6 +373,27 @@ impl TcPacket {
         frame.l4 - frame.l3 + transport + segment
     }
 
+    /// Bytes that a super-packet takes on the wire: its headers are sent with each segment.
+    #[inline(never)]
+    pub fn bytes_on_wire(&self) -> usize {
+        let (len, segment) = (self.len(), self.gso_size());
+        let Some([kind_a, kind_b, first, ..]) = self.header::<[u8; 4]>(12).copied() else { return len };
+        let (l4, protocol) = match EtherType(u16::from_be_bytes([kind_a, kind_b])) {
+            EtherType::IPV4 => {
+                (14 + usize::from(first & 0xf) * 4, self.header::<[u8; 2]>(22).map_or(0, |word| word[1]))
+            }
+            EtherType::IPV6 => (54, self.header::<[u8; 2]>(20).map_or(0, |word| word[0])),
+            _ => return len,
+        };
+        let transport = match Protocol(protocol) {
+            Protocol::TCP => self.header::<[u8; 2]>(l4 + 12).map_or(20, |word| usize::from(word[0] >> 4) * 4),
+            _ => 8,
+        };
+        let headers = l4 + transport;
+        let more = len.saturating_sub(headers + 1).checked_div(segment).unwrap_or(0);
+        len + more * headers
+    }
+
     /// XDP's note about this frame, if XDP stripped it.
     #[inline(always)]
     pub fn note(&self) -> Option<Stripped> {

@@ -3,13 +3,13 @@
 use netpath_common::{
     DropReason, Frame, Mac,
     frame::EtherType,
-    maps::{Flow, Network, PUBLIC_SIDE, flow_flags, hop},
+    maps::{Flow, Network, PUBLIC_SIDE, flow_flags, hop, network_flags, tunnel_flags, upstream_flags},
     vxlan,
 };
 use network_types::eth::EthHdr;
 
 use crate::{
-    account, maps,
+    maps, meter,
     next_hop::{self, Way as TunnelWay},
     packet::TcPacket,
     public,
@@ -23,6 +23,8 @@ pub struct Way {
     pub mtu: u16,
     /// On a public link: who takes the packet, see [`public::state`].
     pub hop: public::Hop,
+    /// The device that it leaves by keeps it until its time of departure.
+    pub is_paced: bool,
     /// Through a tunnel.
     tunnel: Option<TunnelWay>,
 }
@@ -38,20 +40,23 @@ impl Way {
 /// Finds the way of a flow.
 #[inline(always)]
 pub fn find(pkt: &mut TcPacket, flow: &Flow, now: u32) -> Result<Way, DropReason> {
-    let mut way = Way { mtu: u16::MAX, hop: public::Hop::NONE, tunnel: None };
+    let mut way = Way { mtu: u16::MAX, hop: public::Hop::NONE, is_paced: false, tunnel: None };
     match flow.hop {
         hop::UPSTREAM | hop::ON_LINK => {
             let link = maps::UPSTREAMS.get(flow.target).ok_or(DropReason::NoRoute)?;
             way.mtu = link.mtu;
+            way.is_paced = link.flags & upstream_flags::PACED != 0;
             way.hop = public::next_hop(flow.hop, flow.target, flow.destination, now);
         }
         hop::AGAIN => {}
         _ => {
             let network = network(flow)?;
             way.mtu = network.mtu;
+            way.is_paced = flow.hop == hop::UPLINK && network.flags & network_flags::PACED != 0;
             if flow.hop == hop::TUNNEL {
                 let row = maps::TUNNELS.get(flow.target).ok_or(DropReason::UnderlayUnresolved)?;
                 way.tunnel = next_hop::resolve(pkt, flow.target, row);
+                way.is_paced = row.flags & tunnel_flags::PACED != 0;
                 let path = way.tunnel.map_or(u16::MAX, |way| way.hop.mtu.min(u32::from(u16::MAX)) as u16);
                 way.mtu = way.mtu.min(path.saturating_sub(vxlan::MTU_OVERHEAD as u16));
             }
@@ -103,8 +108,7 @@ fn station(
     pkt.overwrite(0, &eth)?;
     match flow.hop {
         hop::LOCAL => {
-            use netpath_common::Packet as _;
-            account::to_guest(flow.slot, pkt.len());
+            meter::to_guest(pkt, flow.slot)?;
             Ok(Verdict::redirect(flow.target))
         }
         hop::TUNNEL => {

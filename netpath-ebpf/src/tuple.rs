@@ -5,7 +5,7 @@ use netpath_common::{
     DropReason, Frame, Packet, checksum,
     clock::since,
     frame::{self, EtherType, Protocol},
-    maps::{CONNECTION_WORDS, FRAGMENT_LIFETIME, FlowKey, Fragment, FragmentKey},
+    maps::{CONNECTION_WORDS, FRAGMENT_LIFETIME, FlowKey, Fragment, FragmentKey, connection_row},
 };
 use network_types::ip::Ipv4Hdr;
 
@@ -126,7 +126,7 @@ impl Routed {
     #[inline(always)]
     fn scratch() -> Result<&'static mut Self, DropReason> {
         const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
-        let row = maps::CONNECTION.get_ptr_mut(0).ok_or(DropReason::FlowTableFull)?;
+        let row = maps::CONNECTION.get_ptr_mut(connection_row::PACKET).ok_or(DropReason::FlowTableFull)?;
         // SAFETY: the row is large enough and aligned, and any bytes are a value of integers.
         Ok(unsafe { &mut *row.cast() })
     }

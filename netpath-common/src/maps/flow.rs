@@ -247,6 +247,18 @@ pub const FRAGMENT_LIFETIME: u32 = 60;
 /// A stack has no room for them, and what the verifier knows of each word on it would keep it busy for long.
 pub const CONNECTION_WORDS: usize = 32;
 
+/// Rows of CONNECTION.
+pub mod connection_row {
+    /// A packet's headers, or what XDP plans for it.
+    pub const PACKET: u32 = 0;
+    /// A connection while it is judged.
+    pub const JUDGED: u32 = 1;
+    /// A frame while it is charged to meters.
+    pub const CHARGE: u32 = 2;
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
 /// What the data path counts for a network's gateway. Row of GATEWAY_STATE, by network index.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

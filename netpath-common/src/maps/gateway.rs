@@ -366,16 +366,19 @@ pub mod stage {
     pub const SWEEP: u32 = 4;
     /// A packet that another host has routed into a network of this one: its connection is noted, and it is delivered.
     pub const ADMIT: u32 = 5;
+    /// A guest's frame for everybody, or for somebody unknown: copied to the members of its network.
+    pub const FLOOD: u32 = 6;
     /// How many there are.
     pub const COUNT: usize = 8;
     /// Each row that is in use, and the program's name in the object.
-    pub const PROGRAMS: [(u32, &str); 6] = [
+    pub const PROGRAMS: [(u32, &str); 7] = [
         (GATEWAY, "gateway"),
         (CONNECT, "connect"),
         (ICMP_ERROR, "icmp_error"),
         (ANSWER, "answer"),
         (SWEEP, "sweep"),
         (ADMIT, "admit"),
+        (FLOOD, "flood"),
     ];
 }
 

@@ -176,9 +176,8 @@ shapes! {
     GATEWAY_STATE: Array<u32, GatewayState>, 0, capacity::NETWORKS, "networks";
     /// Connections, by direction. Written by the data path.
     FLOWS: Hash<FlowKey, Flow>, 0, capacity::FLOWS, "flows";
-    /// A routed packet's headers (row 0), and its connection while it is judged (row 1). Written and read by the data path,
-    /// within one packet.
-    CONNECTION: PerCpuArray<u32, [u64; CONNECTION_WORDS]>, 0, 2, "";
+    /// What is known of a packet while a program runs, by `connection_row`. Written and read by the data path, within one packet.
+    CONNECTION: PerCpuArray<u32, [u64; CONNECTION_WORDS]>, 0, connection_row::COUNT, "";
     /// Endpoint-independent mappings, by either end. Written by the data path.
     BINDINGS: Hash<BindingKey, Binding>, 0, capacity::BINDINGS, "bindings";
     /// Ports given out: a bit each, by pool, protocol and block. Claimed by the data path.

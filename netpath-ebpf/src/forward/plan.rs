@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
-    Packet as _, checksum,
+    DropReason, Packet as _, checksum,
     frame::{Protocol, mix},
     maps::{
         FdbKey, Flow, PUBLIC_SIDE, destination_flags, flow_flags, flow_state, hop, network_flags, segment_kind,
@@ -15,7 +15,9 @@ use network_types::{eth::EthHdr, ip::Ipv4Hdr};
 
 use super::{Carry, Encapsulation, Plan, answer};
 use crate::{
-    account, gateway, maps, next_hop,
+    account, gateway, maps,
+    meter::{self, How},
+    next_hop,
     packet::XdpPacket,
     public, send,
     tuple::{Tuple, fragment, icmp},
@@ -48,12 +50,15 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
     if let Some(outer_tos) = carry.outer_tos()
         && !mark_congestion(&mut plan.tuple.ip, outer_tos)
     {
-        return Some(1);
+        return Some(DropReason::CongestionNotEcn as u32);
     }
     plan.tci |= carry.priority();
     plan.hash = hash(&plan.tuple, ports);
     translate(plan, flow, now);
     let len = len + EthHdr::LEN;
+    if let Some(refused) = charge(flow, side & PUBLIC_SIDE != 0, len) {
+        return Some(refused);
+    }
     gateway::count(&plan.tuple, flow, gateway, len as u64, now, false);
     if plan.tuple.key.protocol == Protocol::TCP.0
         && let Some(word) = pkt.header::<[u8; 4]>(l3 + Ipv4Hdr::LEN + 8)
@@ -64,6 +69,21 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
         account::to_guest(flow.slot, len);
     }
     Some(answer::SEND)
+}
+
+/// Charges a packet to the public address that it goes through and the guest that it is for, and counts it for the address.
+/// Answers the code of a reason to refuse it.
+#[inline(always)]
+fn charge(flow: &Flow, is_inward: bool, len: usize) -> Option<u32> {
+    let meters = if flow.hop == hop::LOCAL { meter::of_port(flow.slot) } else { &meter::NONE };
+    let how = if is_inward || flow.hop == hop::LOCAL { How::TO_GUEST } else { How::from_guest(false) };
+    if let Err(reason) = meter::charge(&mut meter::Planned, meters, flow.slot, how.through(flow.address), len) {
+        return Some(reason as u32);
+    }
+    if flow.address != 0 {
+        account::public(flow.address, is_inward, len);
+    }
+    None
 }
 
 /// Reads a whole, plain IPv4 packet; answers its ports as they stand in it.

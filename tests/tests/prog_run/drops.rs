@@ -13,6 +13,7 @@ use netpath_tests::packet::{Body, Checksum, Endpoint, Outer, Packet, guest};
 
 use crate::{
     drops_routed::{FULL, ROUTED},
+    limits::LIMITED,
     rig::{A, B, BLUE, C, GATEWAY, HERE, Outcome, RED, Rig, STRANGER, THERE, THERE_MAC},
 };
 
@@ -263,5 +264,6 @@ fn every_reason_is_given_by_some_packet() {
     }
     given.extend(ROUTED.map(|(reason, _)| reason));
     given.extend(FULL.map(|(reason, _)| reason));
+    given.extend(LIMITED.map(|(reason, _)| reason));
     assert_eq!(given.into_iter().collect::<Vec<_>>(), R::ALL);
 }

@@ -1,6 +1,6 @@
 //! Frames from the wire: taken out of their segment and given to the right guest, or passed.
 
-use netpath_common::maps::{Destination, FdbKey, Learned, Segment, SegmentKey, destination_kind, segment_flags};
+use netpath_common::maps::{Destination, FdbKey, Learned, Segment, SegmentKey, destination_kind, segment_flags, stage};
 use netpath_common::{DropReason, Mac};
 use netpath_tests::packet::{Checksum, Outer, guest};
 
@@ -182,6 +182,7 @@ fn a_station_behind_the_trunk_is_learned_and_a_defined_one_never_moves() {
 #[test]
 fn a_learned_station_is_forgotten_when_it_has_been_idle() {
     let mut rig = Rig::new();
+    rig.load_stage(stage::FLOOD);
     let destination =
         Destination { network: RED, kind: destination_kind::UPLINK, target: rig.uplink, ..Destination::default() };
     // Seen at the clock's start, which is more than five minutes ago or wraps to as much.

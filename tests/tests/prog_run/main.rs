@@ -10,6 +10,7 @@ mod from_uplink;
 mod fuzz;
 mod gateway;
 mod icmp_error;
+mod limits;
 mod nat;
 mod not_ours;
 mod public;

@@ -5,6 +5,7 @@
 //! 3 (red, VLAN 100), 4 (plain, untagged). [`Rig::routed`] has gateways and a public link besides.
 
 mod gateway;
+mod limits;
 mod policy;
 mod pool;
 mod run;
@@ -31,7 +32,7 @@ use netpath_tests::{
     topology::{Link, NetNs, netns::sysctl},
 };
 
-pub use self::{gateway::*, policy::*, pool::Routed, run::*, seen::*, tier::*, traffic::*};
+pub use self::{gateway::*, limits::*, policy::*, pool::Routed, run::*, seen::*, tier::*, traffic::*};
 
 /// A station on this host.
 pub const A: Endpoint = Endpoint::numbered(11);

@@ -66,6 +66,7 @@ impl Rig {
         for network in [BLUE, GREEN, RED, PLAIN, TIER] {
             self.array("GATEWAYS", network, Gateway::default());
         }
+        self.unlimited();
         self.rules = 0;
         self.standard_networks();
         self.standard_gateways();

@@ -106,13 +106,19 @@ impl Rig {
 
     /// Loads the programs of [`stage`] and puts them in their places.
     pub fn load_stages(&mut self) {
-        for (index, name) in stage::PROGRAMS {
-            self.load(name);
-            let Program::SchedClassifier(program) = self.bpf.program(name).unwrap() else { panic!("{name} is not TC") };
-            let fd = program.fd().unwrap().try_clone().unwrap();
-            let mut stages = ProgramArray::try_from(self.bpf.map_mut("STAGES").unwrap()).unwrap();
-            stages.set(index, &fd, 0).unwrap();
+        for (index, _) in stage::PROGRAMS {
+            self.load_stage(index);
         }
+    }
+
+    /// Loads one of the programs of [`stage`] and puts it in its place.
+    pub fn load_stage(&mut self, index: u32) {
+        let (_, name) = stage::PROGRAMS.into_iter().find(|(row, _)| *row == index).unwrap();
+        self.load(name);
+        let Program::SchedClassifier(program) = self.bpf.program(name).unwrap() else { panic!("{name} is not TC") };
+        let fd = program.fd().unwrap().try_clone().unwrap();
+        let mut stages = ProgramArray::try_from(self.bpf.map_mut("STAGES").unwrap()).unwrap();
+        stages.set(index, &fd, 0).unwrap();
     }
 
     fn run(&mut self, program: &str, ctx: &[u8], frame: &[u8]) -> Outcome {

@@ -97,6 +97,13 @@ impl Rig {
             .collect()
     }
 
+    /// What was counted for a public address, over all CPUs.
+    pub fn public_counters(&self, address: u16) -> Counters {
+        let map: PerCpuArray<&MapData, Counters> =
+            PerCpuArray::try_from(self.bpf.map("PUBLIC_COUNTERS").unwrap()).unwrap();
+        map.get(&u32::from(address), 0).unwrap().iter().fold(Counters::default(), sum)
+    }
+
     /// Every row of COUNTERS that a station here may have, over all CPUs.
     pub fn counters(&self) -> BTreeMap<u32, Counters> {
         let map: PerCpuArray<&MapData, Counters> = PerCpuArray::try_from(self.bpf.map("COUNTERS").unwrap()).unwrap();

@@ -1,0 +1,424 @@
+//! Rates: a frame is charged to the meters of its NIC, its network, its account and its public address, to all or to none.
+//!
+//! What a limit says is decided in `netpath_common::stage::meter`. A meter is one word, moved on by what a frame costs: no
+//! lock, and exact across processors. What two of them admit in the same moment makes a debt, which both wait for.
+
+use aya_ebpf::helpers::generated as helper;
+use netpath_common::{
+    DropReason, Packet as _,
+    maps::{CONNECTION_WORDS, FROM_GUEST, Limit, Meter, MeterEvents, PortMeters, TO_GUEST, connection_row, meter_row},
+    stage::meter::{self as stage, Judgement, Members, Share, TICKS},
+};
+
+use crate::{
+    account,
+    arrival::{self, Inner},
+    atomic::Word,
+    maps,
+    packet::{TcPacket, XdpPacket},
+};
+
+/// `BPF_SKB_TSTAMP_DELIVERY_MONO`: the time is one of departure, by the monotonic clock (Linux 5.18).
+const DELIVERY_TIME: u32 = 1;
+
+/// How a frame is charged: one word, for a function has five arguments.
+#[derive(Clone, Copy)]
+pub struct How(u32);
+
+impl How {
+    const DIRECTION: u32 = 1;
+    const PACED: u32 = 2;
+    /// Above it, the meter of the public address that the frame goes through.
+    const ADDRESS_SHIFT: u32 = 2;
+
+    /// Sent by a guest. `is_paced`: it leaves by a device that keeps it until its time of departure.
+    #[inline(always)]
+    pub const fn from_guest(is_paced: bool) -> Self {
+        Self(FROM_GUEST | if is_paced { Self::PACED } else { 0 })
+    }
+
+    /// For a guest.
+    pub const TO_GUEST: Self = Self(TO_GUEST);
+
+    /// The same, through a public address, by its index.
+    #[inline(always)]
+    pub fn through(self, address: u16) -> Self {
+        Self(self.0 | of_address(address) << Self::ADDRESS_SHIFT)
+    }
+
+    #[inline(always)]
+    const fn address(self) -> u32 {
+        self.0 >> Self::ADDRESS_SHIFT
+    }
+
+    #[inline(always)]
+    const fn direction(self) -> u32 {
+        self.0 & Self::DIRECTION
+    }
+
+    #[inline(always)]
+    const fn is_paced(self) -> bool {
+        self.0 & Self::PACED != 0
+    }
+}
+
+/// A frame that can be told of congestion and of its time of departure.
+pub trait Charged {
+    /// Marks it as having met congestion; `false` where it cannot say so (RFC 3168 §5).
+    fn mark(&mut self) -> bool;
+    /// Lets it depart at a time, in nanoseconds of the monotonic clock; `false` where it cannot wait.
+    fn depart(&mut self, at_ns: u64) -> bool;
+}
+
+impl Charged for TcPacket {
+    #[inline(always)]
+    fn mark(&mut self) -> bool {
+        // SAFETY: the context is the kernel's; no pointer into the packet outlives `&mut self`.
+        unsafe { helper::bpf_skb_ecn_set_ce(self.skb()) == 1 }
+    }
+
+    #[inline(always)]
+    fn depart(&mut self, at_ns: u64) -> bool {
+        // SAFETY: as above. A plain write to the context would be cleared by the redirect.
+        unsafe { helper::bpf_skb_set_tstamp(self.skb(), at_ns, DELIVERY_TIME) == 0 }
+    }
+}
+
+impl Charged for XdpPacket {
+    #[inline(always)]
+    fn mark(&mut self) -> bool {
+        Inner::read(self, 0).is_ok_and(|frame| arrival::mark_ce(self, &frame))
+    }
+
+    #[inline(always)]
+    fn depart(&mut self, _: u64) -> bool {
+        false
+    }
+}
+
+/// A frame that is not yet as it will be sent: it cannot be marked.
+pub struct Planned;
+
+impl Charged for Planned {
+    #[inline(always)]
+    fn mark(&mut self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn depart(&mut self, _: u64) -> bool {
+        false
+    }
+}
+
+/// The meters of a port.
+#[inline(always)]
+pub fn of_port(slot: u32) -> &'static PortMeters {
+    maps::PORT_METERS.get(slot).unwrap_or(&NONE)
+}
+
+/// The meter of a public address, by its index.
+#[inline(always)]
+fn of_address(address: u16) -> u32 {
+    if address == 0 { 0 } else { maps::PUBLIC_METERS.get(u32::from(address)).copied().unwrap_or(0) }
+}
+
+/// No meters.
+pub static NONE: PortMeters = PortMeters { port: 0, network: 0, account: 0, pad: 0 };
+
+/// Charges and counts a frame that a guest has sent.
+#[inline(always)]
+pub fn from_guest(pkt: &mut TcPacket, slot: u32, is_paced: bool) -> Result<(), DropReason> {
+    charge_skb(pkt, of_port(slot), slot, How::from_guest(is_paced))?;
+    account::from_guest(slot, pkt.len());
+    Ok(())
+}
+
+/// Charges and counts a frame that goes to a guest.
+#[inline(always)]
+pub fn to_guest(pkt: &mut TcPacket, slot: u32) -> Result<(), DropReason> {
+    charge_skb(pkt, of_port(slot), slot, How::TO_GUEST)?;
+    account::to_guest(slot, pkt.len());
+    Ok(())
+}
+
+/// Charges and counts a frame that goes to a guest, in XDP.
+#[inline(always)]
+pub fn to_guest_early(pkt: &mut XdpPacket, slot: u32) -> Result<(), DropReason> {
+    let len = pkt.len();
+    charge(pkt, of_port(slot), slot, How::TO_GUEST, len)?;
+    account::to_guest(slot, len);
+    Ok(())
+}
+
+/// Charges a frame in a socket buffer: a super-packet for all that it becomes on the wire.
+#[inline(always)]
+pub fn charge_skb(pkt: &mut TcPacket, meters: &PortMeters, slot: u32, how: How) -> Result<(), DropReason> {
+    if is_free(meters, how) {
+        return Ok(());
+    }
+    let len = if pkt.gso_size() == 0 { pkt.len() } else { pkt.bytes_on_wire() };
+    charge(pkt, meters, slot, how, len)
+}
+
+/// Charges `len` bytes.
+#[inline(always)]
+pub fn charge<P: Charged>(pkt: &mut P, meters: &PortMeters, slot: u32, how: How, len: usize) -> Result<(), DropReason> {
+    if is_free(meters, how) {
+        return Ok(());
+    }
+    match admit(pkt, meters, slot, how.0, len as u64) {
+        Level::PASS => Ok(()),
+        Level::PORT => Err(DropReason::NicRate),
+        Level::NETWORK => Err(DropReason::NetworkRate),
+        Level::ACCOUNT => Err(DropReason::AccountRate),
+        _ => Err(DropReason::AddressRate),
+    }
+}
+
+#[inline(always)]
+fn is_free(meters: &PortMeters, how: How) -> bool {
+    meters.port | meters.network | meters.account | how.address() == 0
+}
+
+/// Who has a say, in the order in which they are asked.
+struct Level;
+
+impl Level {
+    const PASS: u32 = 0;
+    const PORT: u32 = 1;
+    const NETWORK: u32 = 2;
+    const ACCOUNT: u32 = 3;
+    const ADDRESS: u32 = 4;
+    const ALL: [u32; 4] = [Self::PORT, Self::NETWORK, Self::ACCOUNT, Self::ADDRESS];
+
+    /// Whether several ports share its meters.
+    #[inline(always)]
+    fn is_shared(level: u32) -> bool {
+        level == Self::NETWORK || level == Self::ACCOUNT
+    }
+
+    #[inline(always)]
+    fn meter(level: u32, meters: &PortMeters, how: How) -> u32 {
+        match level {
+            Self::PORT => meters.port,
+            Self::NETWORK => meters.network,
+            Self::ACCOUNT => meters.account,
+            _ => how.address(),
+        }
+    }
+
+    /// What the port has had of an aggregate.
+    #[inline(always)]
+    fn share(level: u32, slot: u32, direction: u32) -> Option<Word<u64>> {
+        let shares = maps::SHARES.get_ptr_mut(slot)?;
+        let direction = direction as usize & 1;
+        // SAFETY: in a map's value.
+        unsafe {
+            match level {
+                Self::NETWORK => Some(Word::at(&raw mut (*shares).network[direction])),
+                Self::ACCOUNT => Some(Word::at(&raw mut (*shares).account[direction])),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// A frame while it is judged, in the memory of its processor: what the verifier knows of words on the stack would have it
+/// follow every outcome of one level through all of the others.
+#[repr(C)]
+struct Charge {
+    meters: PortMeters,
+    /// The time in ticks.
+    now: u64,
+    /// Bytes on the wire.
+    len: u64,
+    /// The longest that a level has it wait, in ticks.
+    wait: u64,
+    /// The row of that level.
+    waits: u32,
+    /// The row of a level that marks it; 0 for none.
+    marks: u32,
+    /// Row of COUNTERS of its port.
+    slot: u32,
+    /// [`How`].
+    how: u32,
+    /// Whether `now` is precise, and not the coarse clock: that is a few milliseconds behind at most, and never ahead.
+    is_precise: u32,
+    pad: u32,
+}
+
+impl Charge {
+    /// This processor's one. Programs do not preempt each other on a processor.
+    #[inline(always)]
+    fn scratch() -> Option<&'static mut Self> {
+        const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
+        let row = maps::CONNECTION.get_ptr_mut(connection_row::CHARGE)?;
+        // SAFETY: the row is large enough and aligned, and any bytes are a value of integers.
+        Some(unsafe { &mut *row.cast() })
+    }
+
+    #[inline(always)]
+    fn row(&self, level: u32) -> u32 {
+        meter_row(Level::meter(level, &self.meters, How(self.how)), How(self.how).direction())
+    }
+
+    /// The time, read precisely: only where it matters.
+    #[inline(always)]
+    fn precise_now(&mut self) -> u64 {
+        if self.is_precise == 0 {
+            // SAFETY: no arguments, no side effects.
+            self.now = unsafe { helper::bpf_ktime_get_ns() } * TICKS;
+            self.is_precise = 1;
+        }
+        self.now
+    }
+}
+
+/// Asks all levels, and charges all if none refuses. Answers [`Level::PASS`], or who refused.
+#[inline(never)]
+fn admit<P: Charged>(pkt: &mut P, meters: &PortMeters, slot: u32, how: u32, len: u64) -> u32 {
+    let Some(charge) = Charge::scratch() else { return Level::PASS };
+    // SAFETY: no arguments, no side effects.
+    let now = unsafe { helper::bpf_ktime_get_coarse_ns() } * TICKS;
+    *charge = Charge { meters: *meters, now, len, wait: 0, waits: 0, marks: 0, slot, how, is_precise: 0, pad: 0 };
+    for level in Level::ALL {
+        if ask(charge, level) != 0 {
+            return level;
+        }
+    }
+    if charge.marks != 0 && pkt.mark() {
+        note(charge.marks, len, |events| (&raw mut events.marked_packets, &raw mut events.marked_bytes));
+    }
+    if charge.waits != 0 && pkt.depart((charge.now + charge.wait) / TICKS) {
+        note(charge.waits, len, |events| (&raw mut events.delayed_packets, &raw mut events.delayed_bytes));
+    }
+    for level in Level::ALL {
+        take(charge, level);
+    }
+    Level::PASS
+}
+
+/// A limit and its meter, if the row is of one.
+#[inline(always)]
+fn limit(row: u32) -> Option<(&'static Limit, *mut Meter)> {
+    if row < 2 {
+        return None;
+    }
+    let limit = maps::LIMITS.get(row).filter(|limit| limit.byte_time != 0)?;
+    Some((limit, maps::METERS.get_ptr_mut(row)?))
+}
+
+/// Asks one level; 1 where it refuses.
+#[inline(never)]
+fn ask(charge: &mut Charge, level: u32) -> u32 {
+    let (row, how) = (charge.row(level), How(charge.how));
+    let Some((limit, meter)) = limit(row) else { return 0 };
+    // SAFETY: in a map's value.
+    let time = unsafe { Word::at(&raw mut (*meter).time) }.load();
+    if !stage::is_scarce(limit, time, charge.now) {
+        return 0;
+    }
+    let now = charge.precise_now();
+    let is_greedy = Level::is_shared(level) && {
+        let interval = stage::interval(now);
+        // SAFETY: in a map's value.
+        let members = Members(unsafe { Word::at(&raw mut (*meter).members) }.load());
+        Level::share(level, charge.slot, how.direction())
+            .is_some_and(|word| Share(word.load()).is_used_up(interval, members.count(interval)))
+    };
+    let Judgement { drops, marks, wait } = stage::judge(limit, time, now, how.is_paced(), is_greedy);
+    if drops {
+        note(row, charge.len, |events| (&raw mut events.dropped_packets, &raw mut events.dropped_bytes));
+        return 1;
+    }
+    if wait > charge.wait {
+        (charge.wait, charge.waits) = (wait, row);
+    }
+    if marks {
+        charge.marks = row;
+    }
+    0
+}
+
+/// Charges one level.
+#[inline(never)]
+fn take(charge: &Charge, level: u32) {
+    let (row, len, now) = (charge.row(level), charge.len, charge.now);
+    let Some((limit, meter)) = limit(row) else { return };
+    let cost = stage::cost(limit, len);
+    let earliest = now.saturating_sub(limit.burst);
+    // SAFETY: in a map's value.
+    let (time, passed) = unsafe { (Word::at(&raw mut (*meter).time), Word::at(&raw mut (*meter).passed)) };
+    let stands = time.load();
+    // Whoever else has just moved it up did so for all.
+    if stands >= earliest || time.replace(stands, earliest + cost) != stands {
+        time.add(cost);
+    }
+    passed.add(len);
+    // SAFETY: in a map's value.
+    let begun = unsafe { Word::at(&raw mut (*meter).window_start) }.load();
+    if now.saturating_sub(begun) >= stage::SECOND {
+        measure(meter, begun, now);
+    }
+    if Level::is_shared(level)
+        && let Some(share) = Level::share(level, charge.slot, row & 1)
+    {
+        note_share(meter, &share, stage::interval(now), cost);
+    }
+}
+
+/// Ends a second of measuring; one processor does.
+#[inline(never)]
+fn measure(meter: *mut Meter, begun: u64, now: u64) {
+    // SAFETY: in a map's value; whoever moves `window_start` on has the other words to itself for a second.
+    unsafe {
+        if Word::at(&raw mut (*meter).window_start).replace(begun, now) != begun {
+            return;
+        }
+        let passed = Word::at(&raw mut (*meter).passed).load();
+        if begun != 0 {
+            let milliseconds = (now - begun) / TICKS / 1_000_000;
+            let rate = ((passed - (*meter).window_passed) * 1000).checked_div(milliseconds).unwrap_or(0);
+            (*meter).rate = rate;
+            if rate > (*meter).peak {
+                (*meter).peak = rate;
+            }
+        }
+        (*meter).window_passed = passed;
+    }
+}
+
+/// Notes what a port has had of an aggregate, and with its first frame in an interval, that it is one of those who share it.
+#[inline(never)]
+fn note_share(meter: *mut Meter, share: &Word<u64>, interval: u32, cost: u64) {
+    let before = share.load();
+    if Share(before).is_of(interval) {
+        share.add(Share::units(cost));
+        return;
+    }
+    if share.replace(before, Share::begun(interval, cost).0) != before {
+        return;
+    }
+    // SAFETY: in a map's value.
+    let members = unsafe { Word::at(&raw mut (*meter).members) };
+    let before = members.load();
+    let found = members.replace(before, Members(before).joined(interval).0);
+    if found != before {
+        // Another one has joined in the same moment. Lost a second time, the number is one short until the next interval.
+        members.replace(found, Members(found).joined(interval).0);
+    }
+}
+
+/// Counts a frame in two words of a meter's events.
+#[inline(always)]
+fn note(row: u32, len: u64, which: impl Fn(&mut MeterEvents) -> (*mut u64, *mut u64)) {
+    if let Some(events) = maps::METER_EVENTS.get_ptr_mut(row) {
+        // SAFETY: in a map's value.
+        unsafe {
+            let (packets, bytes) = which(&mut *events);
+            Word::at(packets).add(1);
+            Word::at(bytes).add(len);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Rates of NICs, networks, accounts and public addresses, packet by packet.
+
+use netpath_common::{
+    DropReason as R,
+    maps::{
+        Counters, FROM_GUEST, Meter, MeterEvents, Network, PortMeters, Shares, TO_GUEST, Tunnel, Upstream, meter_row,
+        network_flags, stage, tunnel_flags, upstream_flags,
+    },
+    stage::meter::{self, INTERVAL, Members, Share},
+};
+use netpath_tests::{
+    pace::paced,
+    packet::{Outer, Packet, guest},
+};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::rig::{
+    A, ADDRESS, B, BLUE, BLUE_PUBLIC, BURST, C, DNS, GREEN, HERE, LINK, Outcome, RATE, RED, REDIRECT, Rig, SHOT, THERE,
+    THERE_MAC, TUNNEL, XDP_DROP, XDP_REDIRECT, outward, received, sent, slot, ticks,
+};
+
+/// A's meters in the rig.
+const NIC: PortMeters = PortMeters { port: 1, network: 0, account: 0, pad: 0 };
+const ALL: PortMeters = PortMeters { port: 1, network: 2, account: 3, pad: 0 };
+
+/// Each with what brings it about in a rig with gateways.
+pub const LIMITED: [(R, fn(&mut Rig) -> Outcome); 4] = [
+    (R::NicRate, |rig| over(rig, 1)),
+    (R::NetworkRate, |rig| over(rig, 2)),
+    (R::AccountRate, |rig| over(rig, 3)),
+    (R::AddressRate, |rig| {
+        rig.limited_address(BLUE_PUBLIC, 4);
+        rig.paid_in(4, FROM_GUEST, 60.0);
+        rig.udp_out(BLUE, A, 5000, DNS)
+    }),
+];
+
+/// A frame of A's to its neighbour while one of its meters is in debt.
+fn over(rig: &mut Rig, meter: u32) -> Outcome {
+    rig.limited(BLUE, A, ALL);
+    rig.paid_in(meter, FROM_GUEST, 60.0);
+    rig.from_a(BLUE, &to_b().build())
+}
+
+fn to_b() -> Packet {
+    guest(A).to(B).udp(1, 2).payload(vec![7; 1000])
+}
+
+/// What the other host sends to A.
+fn wrapped(rig: &Rig, inner: &Packet) -> Vec<u8> {
+    Outer::new(5001, (THERE_MAC, THERE), (rig.uplink_mac, HERE)).wrap(&inner.build())
+}
+
+fn dropped(len: usize) -> MeterEvents {
+    MeterEvents { dropped_packets: 1, dropped_bytes: len as u64, ..MeterEvents::default() }
+}
+
+#[test]
+fn each_limit_refuses_for_its_own_reason_and_charges_nobody() {
+    for (reason, refuse) in LIMITED {
+        let mut rig = Rig::routed();
+        let out = refuse(&mut rig);
+        out.assert_dropped(BLUE, reason);
+        assert_eq!(out.counters, [], "{reason:?}: what is refused is not counted as passed");
+        assert_eq!([1, 2, 3, 4].map(|meter| rig.passed(meter, FROM_GUEST)), [0; 4], "{reason:?}: all or none");
+    }
+}
+
+#[test]
+fn a_nic_may_send_its_burst_and_then_as_much_as_time_pays_for() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, NIC);
+    let frame = to_b().build();
+    for _ in 0..28 {
+        rig.from_a(BLUE, &frame).assert_sent(REDIRECT);
+    }
+    rig.paid_in(1, FROM_GUEST, 60.0);
+    let out = rig.from_a(BLUE, &frame);
+    out.assert_dropped(BLUE, R::NicRate);
+    assert_eq!(rig.events(1, FROM_GUEST).dropped_bytes, frame.len() as u64);
+    let paid = rig.paid_in(1, FROM_GUEST, -1.0);
+    rig.from_a(BLUE, &frame).assert_sent(REDIRECT);
+    // It was charged whole, on top of what stood there.
+    let cost = meter::cost(&meter::limit(RATE, BURST), frame.len() as u64);
+    assert_eq!(rig.read::<Meter>("METERS", meter_row(1, FROM_GUEST)).time, paid + cost);
+    assert_eq!(rig.passed(1, FROM_GUEST), 29 * frame.len() as u64);
+    assert_eq!(rig.passed(1, TO_GUEST), 0);
+}
+
+#[test]
+fn what_goes_to_a_guest_is_limited_on_every_way_there() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, NIC);
+    rig.paid_in(1, TO_GUEST, 60.0);
+    let udp = guest(C).to(A).udp(1, 2);
+    let len = udp.build().len();
+    let frame = wrapped(&rig, &udp);
+    let out = rig.xdp(&frame);
+    assert_eq!((out.action, &out.drops[..], &out.counters[..]), (XDP_DROP, &[((BLUE, R::NicRate), 1)][..], &[][..]));
+    assert_eq!(rig.events(1, TO_GUEST), dropped(len));
+    // From a neighbour on the host.
+    let out = rig.from(BLUE, B, &guest(B).to(A).udp(1, 2));
+    out.assert_dropped(BLUE, R::NicRate);
+    // A broadcast reaches the others.
+    let out = rig.from(BLUE, B, &guest(B).udp(1, 2));
+    assert_eq!((out.action, &out.drops[..]), (SHOT, &[((BLUE, R::NicRate), 1)][..]));
+    // A VLAN network's, and its twin's in another network, whose meters are their own.
+    rig.limited(RED, A, PortMeters { port: 5, ..PortMeters::default() });
+    rig.paid_in(5, TO_GUEST, 60.0);
+    let tagged = guest(C).to(A).vlan(100).udp(1, 2).build();
+    let uplink = rig.uplink;
+    assert_eq!(rig.xdp(&tagged).drops, [((RED, R::NicRate), 1)]);
+    assert_eq!(rig.tc("from_uplink", uplink, &tagged).drops, [((RED, R::NicRate), 1)]);
+    let green = guest(B).to(A).udp(1, 2);
+    let (out, green) = (rig.from(GREEN, B, &green), green.build());
+    out.assert_sent(REDIRECT);
+    assert_eq!(out.counters, [(slot(GREEN, A), received(green.len())), (slot(GREEN, B), sent(green.len()))]);
+}
+
+#[test]
+fn a_super_packet_is_charged_for_what_goes_on_the_wire() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, NIC);
+    for (packet, segment, headers) in [
+        (guest(A).to(B).tcp(1, 2, 16).payload(vec![7; 3000]), 1000, 54),
+        (guest(A).to(B).udp(1, 2).payload(vec![7; 2500]), 1000, 42),
+        (guest(A).over_ipv6(A, B).to_mac(B.mac).tcp(1, 2, 16).payload(vec![7; 3001]), 1000, 74),
+    ] {
+        let frame = packet.build();
+        let before = rig.passed(1, FROM_GUEST);
+        let port = rig.ports[&(BLUE, 11)];
+        rig.tc_gso("from_guest", port, &frame, segment).assert_sent(REDIRECT);
+        let segments = (frame.len() - headers).div_ceil(segment as usize);
+        let wire = frame.len() + (segments - 1) * headers;
+        assert_eq!(rig.passed(1, FROM_GUEST) - before, wire as u64, "{packet:?}");
+    }
+}
+
+#[test]
+fn what_can_say_that_it_met_congestion_does_before_anything_is_dropped() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, NIC);
+    for ipv6 in [false, true] {
+        for (ecn, expected) in [(0, 0), (1, 3), (2, 3), (3, 3)] {
+            let to_b = if ipv6 { guest(A).over_ipv6(A, B).to_mac(B.mac) } else { guest(A).to(B) }.udp(1, 2);
+            rig.paid_in(1, FROM_GUEST, -1.0);
+            let out = rig.from_a(BLUE, &to_b.clone().tos(ecn).build());
+            assert_eq!(out.assert_sent(REDIRECT), to_b.tos(expected).build());
+            // In XDP, on the way to a guest.
+            let to_a = if ipv6 { guest(C).to(A).over_ipv6(C, A) } else { guest(C).to(A) }.udp(1, 2);
+            rig.paid_in(1, TO_GUEST, -1.0);
+            let frame = wrapped(&rig, &to_a.clone().tos(ecn));
+            assert_eq!(rig.xdp(&frame).assert_sent(XDP_REDIRECT), to_a.tos(expected).build());
+        }
+    }
+    let marked = rig.events(1, FROM_GUEST);
+    assert_eq!((marked.marked_packets, marked.dropped_packets, marked.delayed_packets), (6, 0, 0));
+    // With all of its credit nothing is marked.
+    rig.paid_in(1, FROM_GUEST, -9.0);
+    let plain = guest(A).to(B).udp(1, 2).tos(2).build();
+    assert_eq!(rig.from_a(BLUE, &plain).assert_sent(REDIRECT), plain);
+}
+
+#[test]
+fn where_the_uplink_keeps_packets_until_their_departure_they_wait_instead_of_being_dropped() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, NIC);
+    rig.limited(RED, A, PortMeters { port: 5, ..PortMeters::default() });
+    rig.change("TUNNELS", TUNNEL, |row: &mut Tunnel| row.flags |= tunnel_flags::PACED);
+    rig.change("NETWORKS", RED, |row: &mut Network| row.flags |= network_flags::PACED);
+    rig.change("UPSTREAMS", LINK, |row: &mut Upstream| row.flags |= upstream_flags::PACED);
+    let to_c = guest(A).to(C).udp(1, 2).build();
+    let ways: [(u32, u32, Vec<u8>); 3] =
+        [(BLUE, 1, to_c.clone()), (RED, 5, to_c), (BLUE, 1, outward(A).to_ip(DNS.0).udp(5000, 53).build())];
+    for (network, meter, frame) in &ways {
+        let before = rig.events(*meter, FROM_GUEST);
+        rig.paid_in(*meter, FROM_GUEST, 5.0);
+        let out = rig.from_a(*network, frame);
+        assert_eq!((out.action, &out.drops[..]), (REDIRECT, &[][..]), "{network} {out:?}");
+        let after = rig.events(*meter, FROM_GUEST);
+        assert_eq!(after.delayed_packets - before.delayed_packets, 1);
+        // Beyond the horizon there is no waiting.
+        rig.paid_in(*meter, FROM_GUEST, 60.0);
+        rig.from_a(*network, frame).assert_dropped(*network, R::NicRate);
+    }
+    // A neighbour's tap keeps nothing.
+    rig.paid_in(1, FROM_GUEST, 5.0);
+    rig.from_a(BLUE, &to_b().build()).assert_dropped(BLUE, R::NicRate);
+    rig.change("TUNNELS", TUNNEL, |row: &mut Tunnel| row.flags &= !tunnel_flags::PACED);
+}
+
+#[test]
+fn a_public_address_is_counted_and_limited_in_both_directions() {
+    let mut rig = Rig::routed();
+    rig.limited_address(BLUE_PUBLIC, 4);
+    let end = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
+    let out_len = outward(A).udp(5000, 53).build().len() as u64;
+    let in_len = rig.inward(DNS.0, end.0).udp(53, end.1).build().len() as u64 - 4;
+    rig.udp_in(DNS, end).seen();
+    let counted =
+        Counters { from_guest_packets: 1, from_guest_bytes: out_len, to_guest_packets: 1, to_guest_bytes: in_len };
+    assert_eq!(rig.public_counters(ADDRESS), counted);
+    assert_eq!((rig.passed(4, FROM_GUEST), rig.passed(4, TO_GUEST)), (out_len, in_len));
+    rig.paid_in(4, TO_GUEST, 60.0);
+    rig.udp_in(DNS, end).assert_dropped(BLUE, R::AddressRate);
+    let frame = rig.inward(DNS.0, end.0).udp(53, end.1).build();
+    let out = rig.xdp(&frame);
+    assert_eq!((out.action, out.drops.len()), (XDP_DROP, 1), "{out:?}");
+    assert_eq!(rig.public_counters(ADDRESS), counted);
+    // Out it still goes.
+    rig.udp_out(BLUE, A, 5000, DNS).seen();
+}
+
+#[test]
+fn whoever_has_had_its_share_of_an_aggregate_leaves_the_rest_to_the_others() {
+    let mut rig = Rig::routed();
+    let shared = PortMeters { network: 2, ..PortMeters::default() };
+    rig.limited(BLUE, A, shared);
+    rig.limited(BLUE, B, shared);
+    // The aggregate has less than half of its credit, and its two senders have come; A has had more than a half.
+    let refused = loop {
+        rig.paid_in(2, FROM_GUEST, -1.0);
+        let interval = meter::interval(ticks());
+        let greedy = Share(Share::begun(interval, 0).0 + Share::units(INTERVAL) / 2 + 1);
+        rig.change("SHARES", slot(BLUE, A), |row: &mut Shares| row.network[0] = greedy.0);
+        rig.change("METERS", meter_row(2, FROM_GUEST), |row: &mut Meter| {
+            row.members = Members(0).joined(interval).joined(interval).0;
+        });
+        let (a, b) = (rig.from_a(BLUE, &to_b().build()), rig.from(BLUE, B, &guest(B).to(A).udp(1, 2)));
+        // Both were judged in the interval that the words are about.
+        if meter::interval(ticks()) == interval {
+            b.assert_sent(REDIRECT);
+            break a;
+        }
+    };
+    refused.assert_dropped(BLUE, R::NetworkRate);
+    // With credit there is enough for both.
+    rig.paid_in(2, FROM_GUEST, -9.0);
+    rig.from_a(BLUE, &to_b().build()).assert_sent(REDIRECT);
+}
+
+#[test]
+fn two_cpus_charge_one_meter_to_the_last_byte() {
+    const FAST: u64 = 10_000_000_000;
+    let frames = paced(20_000) as u64;
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, ALL);
+    rig.load("from_guest");
+    // Credit of 25 seconds, of 40 that there may be: enough for all, and none is lost to the clock meanwhile.
+    let burst = FAST / 8 * 40;
+    for level in [1, 2, 3] {
+        rig.array("LIMITS", meter_row(level, FROM_GUEST), meter::limit(FAST, burst));
+        rig.paid_in(level, FROM_GUEST, -25.0);
+    }
+    let before = [1, 2, 3].map(|level| rig.read::<Meter>("METERS", meter_row(level, FROM_GUEST)).time);
+    let (port, frame) = (rig.ports[&(BLUE, 11)], to_b().build());
+    std::thread::scope(|scope| {
+        for cpu in [0, 1] {
+            let (rig, frame) = (&rig, &frame);
+            scope.spawn(move || {
+                let mut only = CpuSet::new();
+                only.set(cpu);
+                sched_setaffinity(None, &only).unwrap();
+                rig.ns.run(|| (0..frames).for_each(|_| rig.tc_only("from_guest", port, frame)));
+            });
+        }
+    });
+    let limit = meter::limit(FAST, burst);
+    let sum = 2 * frames * frame.len() as u64;
+    for (level, before) in (1..).zip(before) {
+        let row: Meter = rig.read("METERS", meter_row(level, FROM_GUEST));
+        assert_eq!(row.passed, sum);
+        assert_eq!(row.time - before, 2 * frames * meter::cost(&limit, frame.len() as u64));
+    }
+}
+
+#[test]
+fn a_broadcast_is_charged_once_to_its_sender() {
+    let mut rig = Rig::new();
+    rig.load_stage(stage::FLOOD);
+    rig.limited(BLUE, A, NIC);
+    let frame = guest(A).udp(1, 2).build();
+    let out = rig.from_a(BLUE, &frame);
+    assert_eq!((out.action, &out.drops[..]), (SHOT, &[][..]));
+    assert_eq!(rig.passed(1, FROM_GUEST), frame.len() as u64);
+    rig.paid_in(1, FROM_GUEST, 60.0);
+    rig.from_a(BLUE, &frame).assert_dropped(BLUE, R::NicRate);
+}
