@@ -23,7 +23,7 @@ impl Meter {
     fn offer(&mut self, now: u64, len: u64) -> Judgement {
         let judgement = meter::judge(&self.limit, self.time, now, false, false);
         if !judgement.drops {
-            self.time = self.time.max(now - self.limit.burst.min(now)) + meter::cost(&self.limit, len);
+            self.time = self.time.max(meter::earliest(&self.limit, self.time, now)) + meter::cost(&self.limit, len);
             self.passed += len;
         }
         judgement
@@ -96,6 +96,25 @@ fn idle_time_is_worth_a_burst_and_no_more() {
 }
 
 #[test]
+fn a_flow_that_pauses_for_less_than_a_second_gets_the_time_back() {
+    let rate = 10 * MBIT;
+    let mut meter = Meter::of(rate);
+    let mut passed = |now| {
+        let before = meter.passed;
+        while !meter.offer(now, 1514).drops {}
+        meter.passed - before
+    };
+    let start = 1000 * SECOND;
+    passed(start);
+    // As TCP does after a loss: nothing for 200 ms, and for 400 ms.
+    let (short, long) = (passed(start + SECOND / 5), passed(start + SECOND * 3 / 5));
+    assert!(short.abs_diff(rate / 40) < 3_100 && long.abs_diff(rate / 20) < 3_100, "{short} {long}");
+    // After a long pause it is the burst.
+    let idle = passed(start + 60 * SECOND);
+    assert!(idle.abs_diff(meter::default_burst(rate)) < 1_600, "{idle}");
+}
+
+#[test]
 fn a_paced_packet_waits_until_the_horizon_and_says_so_before() {
     let limit = meter::limit(10 * MBIT, 30_000);
     let now = 10 * SECOND;
@@ -159,7 +178,8 @@ proptest! {
             }
         }
         let allowed = u128::from(now - start) * u128::from(rate) / u128::from(8 * SECOND);
-        let most = allowed + u128::from(meter::burst_bytes(&meter.limit)) + u128::from(largest) + 2;
+        let credit = u128::from(meter.limit.reserve) * u128::from(rate) / u128::from(8 * SECOND);
+        let most = allowed + credit + u128::from(largest) + 2;
         prop_assert!(u128::from(meter.passed) <= most + most / 100_000, "{} of {most}", meter.passed);
     }
 }

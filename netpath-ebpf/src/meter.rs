@@ -347,10 +347,10 @@ fn take(charge: &Charge, level: u32) {
     let (row, len, now) = (charge.row(level), charge.len, charge.now);
     let Some((limit, meter)) = limit(row) else { return };
     let cost = stage::cost(limit, len);
-    let earliest = now.saturating_sub(limit.burst);
     // SAFETY: in a map's value.
     let (time, passed) = unsafe { (Word::at(&raw mut (*meter).time), Word::at(&raw mut (*meter).passed)) };
     let stands = time.load();
+    let earliest = stage::earliest(limit, stands, now);
     // Whoever else has just moved it up did so for all.
     if stands >= earliest || time.replace(stands, earliest + cost) != stands {
         time.add(cost);

@@ -30,6 +30,8 @@ pub struct Limit {
     pub byte_time: u64,
     /// How long credit adds up, in ticks: the burst in bytes times the time of a byte.
     pub burst: u64,
+    /// How long it adds up while there is traffic, in ticks; never less than `burst`.
+    pub reserve: u64,
     /// How long a packet may wait for its departure where packets are paced, in ticks.
     pub horizon: u64,
 }

@@ -1,6 +1,7 @@
 //! Rates: may a packet pass, when, and what does it cost.
 //!
-//! A limit is a clock that says when all that has passed is paid for. It never stands further back than the burst, and each
+//! A limit is a clock that says when all that has passed is paid for. It never stands further back than the burst, or while
+//! there is traffic than what TCP needs to get over a loss, and each
 //! packet moves it on by what its bytes take at the rate. While it is behind the present there is credit, and a packet passes
 //! whole, also where that makes a debt: so a super-packet of 64 KiB passes a limit of 1 Mbit/s, and the next one waits.
 //!
@@ -25,12 +26,25 @@ pub const SECOND: u64 = 1_000_000_000 * TICKS;
 /// The least burst in bytes: twenty packets of Ethernet's MTU, which is what TCP needs to find its rate by losing some.
 pub const LEAST_BURST: u64 = 30_000;
 
-/// The burst of a limit that names none, in bytes: what passes in 100 ms, and never less than [`LEAST_BURST`].
+/// The most that credit adds up to in bytes where no burst asks for more.
+const MOST_CREDIT: u64 = 16_000_000;
+
+/// The burst of a limit that names none, in bytes: what passes in 100 ms, from [`LEAST_BURST`] to 16 MB.
 #[must_use]
 pub const fn default_burst(bits_per_second: u64) -> u64 {
-    let bytes = bits_per_second / 80;
-    if bytes < LEAST_BURST { LEAST_BURST } else { bytes }
+    match bits_per_second / 80 {
+        ..LEAST_BURST => LEAST_BURST,
+        MOST_CREDIT.. => MOST_CREDIT,
+        bytes => bytes,
+    }
 }
+
+/// How long credit adds up while there is traffic: longer than TCP waits before it sends again what was lost (200 ms at
+/// least, RFC 6298 with Linux's bound; twice that the second time). A policed flow whose round trips are shorter than a packet
+/// takes at its rate knows no other way to slow down, and would never get the time back.
+const RESERVE: u64 = SECOND / 2;
+/// After so long without traffic there is the burst again, and no more.
+const IDLE: u64 = SECOND * 3 / 2;
 
 /// The longest that a packet waits for its departure, in ticks.
 pub const HORIZON: u64 = SECOND / 20;
@@ -39,13 +53,16 @@ pub const HORIZON: u64 = SECOND / 20;
 #[must_use]
 pub const fn limit(bits_per_second: u64, burst: u64) -> Limit {
     if bits_per_second == 0 {
-        return Limit { byte_time: 0, burst: 0, horizon: 0 };
+        return Limit { byte_time: 0, burst: 0, reserve: 0, horizon: 0 };
     }
     let second = (8 * SECOND as u128) << FRACTION;
     let byte_time = (second + bits_per_second as u128 / 2) / bits_per_second as u128;
     // A rate of a bit per second still fits.
     let burst = (burst as u128 * byte_time) >> FRACTION;
-    Limit { byte_time: byte_time as u64, burst: burst as u64, horizon: HORIZON }
+    let most = (MOST_CREDIT as u128 * byte_time) >> FRACTION;
+    let reserve = if most < RESERVE as u128 { most } else { RESERVE as u128 };
+    let reserve = if reserve < burst { burst } else { reserve };
+    Limit { byte_time: byte_time as u64, burst: burst as u64, reserve: reserve as u64, horizon: HORIZON }
 }
 
 /// The rate of a limit in bits per second, as [`limit`] was asked for it; 0 for no limit.
@@ -72,6 +89,14 @@ pub const fn burst_bytes(limit: &Limit) -> u64 {
 #[must_use]
 pub const fn cost(limit: &Limit, len: u64) -> u64 {
     (len * limit.byte_time) >> FRACTION
+}
+
+/// How far back the clock of a limit may stand: what is further back is credit that has lapsed.
+#[inline(always)]
+#[must_use]
+pub const fn earliest(limit: &Limit, time: u64, now: u64) -> u64 {
+    let is_idle = now.saturating_sub(time) > IDLE;
+    now.saturating_sub(if is_idle { limit.burst } else { limit.reserve })
 }
 
 /// What a limit says to a packet.

@@ -2,11 +2,13 @@
 
 pub mod bulk;
 pub mod kernel;
+pub mod load;
 pub mod packet_socket;
 pub mod raw;
 pub mod relay;
 
 pub use kernel::KernelGuest;
+pub use load::Load;
 pub use packet_socket::PacketSocket;
 pub use raw::RawGuest;
 pub use relay::Relay;

@@ -10,6 +10,7 @@ pub mod internet;
 pub mod link;
 pub mod netlink;
 pub mod netns;
+mod qdisc;
 pub mod scratch;
 pub mod tap;
 pub mod two_hypervisors;

@@ -13,8 +13,10 @@ mod gateway;
 mod interop;
 mod isolation;
 mod lifecycle;
+
 mod mutation;
 mod nat;
+mod rates;
 mod refusals;
 mod scene;
 mod survival;

@@ -14,7 +14,7 @@ use super::kernels::Unpacked;
 /// Devices of the tests: guests, uplinks, the underlay and the peers. Nothing loads by itself, there is no modprobe.
 const DEVICES: [&str; 7] = ["veth", "tun", "vxlan", "bridge", "8021q", "dummy", "bonding"];
 /// Where TC programs hang, on every kernel and below tcx, and what the preflight looks for on a guest's device.
-const TRAFFIC_CONTROL: [&str; 4] = ["sch_ingress", "cls_bpf", "act_gact", "sch_htb"];
+const TRAFFIC_CONTROL: [&str; 6] = ["sch_ingress", "cls_bpf", "act_gact", "sch_htb", "sch_fq", "sch_netem"];
 /// The algorithm that libcrc32c asks for by name, where it is a module, and netfilter, which needs it.
 const NETFILTER: [&str; 2] = ["crc32c_generic", "nf_tables"];
 

@@ -1,0 +1,41 @@
+//! Queueing disciplines at a device's root.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{
+    Link,
+    netlink::{REPLACE, Request},
+};
+
+/// `TC_H_ROOT`.
+const ROOT: u32 = 0xffff_ffff;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_NETEM_LATENCY64: u16 = 10;
+
+impl Link {
+    /// Keeps packets until their time of departure.
+    pub fn fq(&self) -> Result<()> {
+        self.qdisc("fq")?.send(&format!("putting fq on {}", self.name()))
+    }
+
+    /// Delays whatever it sends.
+    pub fn delay(&self, by: Duration) -> Result<()> {
+        // `struct tc_netem_qopt`: latency, limit, loss, gap, duplicate, jitter.
+        let options: Vec<u8> = [0u32, 10_000, 0, 0, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+        let nanoseconds = (by.as_nanos() as i64).to_ne_bytes();
+        let request = self.qdisc("netem")?;
+        let request = request.nest(TCA_OPTIONS, &options, |options| options.attr(TCA_NETEM_LATENCY64, &nanoseconds));
+        request.send(&format!("putting netem on {}", self.name()))
+    }
+
+    fn qdisc(&self, kind: &str) -> Result<Request> {
+        // `struct tcmsg`: family, ifindex, handle, parent, info.
+        let mut body = [0; 20];
+        body[4..8].copy_from_slice(&self.index()?.to_ne_bytes());
+        body[12..16].copy_from_slice(&ROOT.to_ne_bytes());
+        Ok(Request::new(libc::RTM_NEWQDISC, REPLACE, &body).attr_name(TCA_KIND, kind))
+    }
+}

@@ -1,0 +1,186 @@
+//! Rates in force, between guests with stacks of their own. How exact they are over ten seconds is the benchmark's.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use netpath_tests::{
+    guest::{KernelGuest, Load, PATIENCE},
+    pace::is_emulated,
+    skip_unless,
+    topology::{
+        Link, TwoHypervisors,
+        two_hypervisors::{Attachment, UPLINK},
+    },
+};
+use serde_json::{Value, json};
+
+use crate::scene::in_mode;
+
+const MBIT: u64 = 1_000_000;
+/// How long a rate is measured at a time.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// Kernel guests of both tenants, NIC 11 behind a tap, with what `change` does to the definitions.
+fn limited(mode: &str, change: impl FnOnce(&mut Value)) -> TwoHypervisors {
+    let builder = TwoHypervisors::builder().attached(Attachment::Veth).attach(11, Attachment::Tap);
+    let topology = builder.build().unwrap();
+    topology.apply(&with(&topology, mode, change));
+    topology
+}
+
+fn with(topology: &TwoHypervisors, mode: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut definitions = in_mode(topology.vxlan_definitions(), mode);
+    change(&mut definitions);
+    definitions
+}
+
+/// The NIC with this number of blue's network.
+fn nic(definitions: &mut Value, number: u8) -> &mut Value {
+    let nics = definitions["networks"][0]["nics"].as_array_mut().unwrap();
+    nics.iter_mut().find(|nic| nic["instance"] == format!("blue-{number}")).unwrap()
+}
+
+fn at(guest: &KernelGuest, port: u16) -> SocketAddr {
+    (guest.station().ip, port).into()
+}
+
+/// Waits until the rate of a load is `rate` within 5 %: a machine that is busy with other things may take a while for it. More
+/// than that and half a second's credit, for a flow that has paused, must never pass.
+#[track_caller]
+fn settles(load: &Load, rate: u64, what: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    let (least, most) = (rate as f64 * 0.95, rate as f64 * 1.05);
+    let ever = most + rate as f64 * 0.5 / WINDOW.as_secs_f64();
+    // What credit there was is used up.
+    let mut seen = load.rate(WINDOW / 2);
+    while Instant::now() < deadline {
+        seen = load.rate(WINDOW);
+        assert!(seen <= ever, "{what}: {seen:.0} bit/s, of {rate}");
+        if (least..=most).contains(&seen) {
+            return;
+        }
+    }
+    panic!("{what}: {seen:.0} bit/s, of {rate}");
+}
+
+#[test]
+fn a_nics_rate_holds_for_udp_and_tcp_in_both_directions() {
+    skip_unless!(!is_emulated(), "an emulated processor does not keep up with the rates");
+    for (mode, rate) in [("xdp", 10), ("tc", 10), ("xdp", 50)] {
+        let topology = limited(mode, |definitions| nic(definitions, 11)["network_rate"] = format!("{rate}Mbps").into());
+        let (here, there) = (topology.kernel("blue", 11), topology.kernel("blue", 12));
+        for (from, to, direction) in [(here, there, "from the guest"), (there, here, "to the guest")] {
+            let load = Load::udp(from.ns(), to.ns(), at(to, 9000), 2 * rate * MBIT).unwrap();
+            settles(&load, rate * MBIT, &format!("UDP {direction} in {mode}"));
+            drop(load);
+            for flows in [1, 8] {
+                let load = Load::tcp(from.ns(), to.ns(), at(to, 9000 + flows as u16), flows).unwrap();
+                settles(&load, rate * MBIT, &format!("TCP {direction} in {mode}, flows: {flows}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_rate_takes_effect_at_once_and_breaks_no_connection() {
+    skip_unless!(!is_emulated(), "an emulated processor does not keep up with the rates");
+    let rate = |megabits: u64| {
+        move |definitions: &mut Value| definitions["offerings"][0]["network_rate"] = format!("{megabits}Mbps").into()
+    };
+    let topology = limited("tc", rate(10));
+    let (here, there) = (topology.kernel("blue", 11), topology.kernel("blue", 12));
+    let load = Load::tcp(here.ns(), there.ns(), at(there, 9000), 1).unwrap();
+    settles(&load, 10 * MBIT, "before");
+    // Another tenant's stream, far below its own rate, loses nothing meanwhile.
+    let (green, other) = (topology.kernel("green", 11), topology.kernel("green", 12));
+    let stream = Load::udp(green.ns(), other.ns(), at(other, 9000), MBIT).unwrap();
+    for megabits in [40, 5] {
+        topology.apply(&with(&topology, "tc", rate(megabits)));
+        settles(&load, megabits * MBIT, "after");
+    }
+    topology.apply(&with(&topology, "tc", |definitions| definitions["offerings"][0]["network_rate"] = 0.into()));
+    let deadline = Instant::now() + PATIENCE;
+    while load.rate(WINDOW / 2) < (60 * MBIT) as f64 {
+        assert!(Instant::now() < deadline, "without a rate it is no faster");
+    }
+    let sent = stream.sent();
+    let deadline = Instant::now() + PATIENCE;
+    while stream.received() < sent {
+        assert!(Instant::now() < deadline, "{} of {sent} bytes arrived", stream.received());
+    }
+}
+
+#[test]
+fn nics_that_share_an_aggregate_have_an_equal_part_of_it() {
+    skip_unless!(!is_emulated(), "an emulated processor does not keep up with the rates");
+    let topology = limited("tc", |definitions| definitions["networks"][0]["aggregate_rate"] = "20Mbps".into());
+    let [one, two, there] = [11, 13, 12].map(|number| topology.kernel("blue", number));
+    let greedy = Load::udp(one.ns(), there.ns(), at(there, 9001), 60 * MBIT).unwrap();
+    let modest = Load::udp(two.ns(), there.ns(), at(there, 9002), 15 * MBIT).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (before, start) = ([greedy.received(), modest.received()], Instant::now());
+        let _ = greedy.rate(WINDOW);
+        let seconds = start.elapsed().as_secs_f64();
+        let rates = [&greedy, &modest].map(Load::received).into_iter().zip(before);
+        let rates: Vec<f64> = rates.map(|(after, before)| (after - before) as f64 * 8.0 / seconds).collect();
+        assert!(rates.iter().sum::<f64>() <= 21.0 * MBIT as f64 || start + WINDOW > deadline, "{rates:?}");
+        if rates.iter().all(|rate| (9.0..11.0).contains(&(rate / MBIT as f64))) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{rates:?}");
+    }
+}
+
+#[test]
+fn a_noisy_tenant_takes_nothing_from_another() {
+    skip_unless!(!is_emulated(), "an emulated processor does not keep up with the rates");
+    let topology = limited("xdp", |definitions| definitions["offerings"][0]["network_rate"] = "20Mbps".into());
+    let [quiet, quiets] = [11, 12].map(|number| topology.kernel("blue", number));
+    let [noisy, noisys] = [11, 12].map(|number| topology.kernel("green", number));
+    let noise = Load::udp(noisy.ns(), noisys.ns(), at(noisys, 9000), 200 * MBIT).unwrap();
+    settles(&noise, 20 * MBIT, "the noisy one");
+    let stream = Load::udp(quiet.ns(), quiets.ns(), at(quiets, 9000), 5 * MBIT).unwrap();
+    let _ = stream.rate(WINDOW);
+    let sent = stream.sent();
+    let deadline = Instant::now() + PATIENCE;
+    while stream.received() < sent {
+        assert!(Instant::now() < deadline, "{} of {sent} bytes arrived", stream.received());
+    }
+}
+
+/// Whether this kernel has the queueing discipline that packets can wait in.
+fn has_fq() -> bool {
+    let Ok(ns) = netpath_tests::topology::NetNs::new("probe") else { return false };
+    ns.run(|| Link::bridge("probe0").is_ok_and(|link| link.fq().is_ok()))
+}
+
+#[test]
+fn where_the_uplink_has_fq_packets_wait_and_none_is_dropped() {
+    skip_unless!(has_fq(), "this kernel has no fq");
+    const RATE: u64 = 4;
+    let topology = limited("tc", |definitions| {
+        nic(definitions, 11)["network_rate"] = format!("{RATE}Mbps").into();
+        definitions["hosts"][0]["pacing"] = "fq".into();
+    });
+    // Ten milliseconds there and back.
+    topology.hosts[1].ns.run(|| Link::named(UPLINK).delay(Duration::from_millis(10))).unwrap();
+    let (here, there) = (topology.kernel("blue", 11), topology.kernel("blue", 12));
+    let load = Load::tcp(here.ns(), there.ns(), at(there, 9000), 1).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let _ = load.rate(WINDOW);
+    loop {
+        let seen = load.rate(WINDOW) / (RATE * MBIT) as f64;
+        assert!(seen <= 1.05, "{seen} of the rate");
+        if seen >= 0.95 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{seen} of the rate");
+    }
+    let rows = topology.hosts[0].netpath.json(["show", "limits"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["direction"] == "from_guest").unwrap();
+    assert!(row["delayed_packets"].as_u64().unwrap() > 100, "{row}");
+    topology.apply(&with(&topology, "tc", |definitions| definitions["hosts"][0]["pacing"] = json!("off")));
+}
