@@ -11,7 +11,7 @@ use netpath_common::maps::network_flags;
 use serde::Serialize;
 
 use crate::{
-    apply::Fallback,
+    apply::{Fallback, Unpaced},
     compile::{Compiled, Role, TunnelDevice, UplinkUse},
     datapath::{self, Attachment, Hook},
     definitions::{Isolation, UplinkMode, Zone},
@@ -54,6 +54,8 @@ pub(crate) struct Observed<'o> {
     pub(crate) actual: &'o [Attachment],
     /// Uplinks that do not take XDP though they could be asked to.
     pub(crate) fallbacks: &'o [(String, Fallback)],
+    /// Uplinks on which packets above a rate are dropped though the definitions ask for fq.
+    pub(crate) unpaced: &'o [(String, Unpaced)],
 }
 
 /// Everything found, errors last.
@@ -75,6 +77,7 @@ pub(crate) fn check(zone: &Zone, host: &str, compiled: &Compiled, seen: &Observe
         })
     };
     findings.extend(seen.fallbacks.iter().map(|(device, why)| fallback(device, *why, forced(device))));
+    findings.extend(seen.unpaced.iter().map(|(device, why)| unpaced(device, why)));
     findings.extend(seen.tunnels.iter().filter_map(|(port, device)| foreign_tunnel(*port, device)));
     findings.extend(bridgeless(compiled, &by_index));
     findings.extend(bypassed(compiled, seen, &by_index)?);
@@ -133,6 +136,19 @@ fn fallback(device: &str, why: Fallback, is_forced: bool) -> Finding {
     };
     let asked = if is_forced { ", though uplink_mode asks for XDP" } else { "" };
     warning(format!("uplink {device}"), format!("{why}: its frames are taken in TC, which is slower{asked}"))
+}
+
+fn unpaced(device: &str, why: &Unpaced) -> Finding {
+    let why = match why {
+        Unpaced::NoFq => "this kernel has no fq (module sch_fq)".to_owned(),
+        Unpaced::Foreign(kind) => {
+            format!(
+                "its queueing discipline is its operator's, {kind}, and stays (`tc qdisc del dev {device} root` takes it off)"
+            )
+        }
+    };
+    let message = format!("{why}: packets above a rate are dropped instead of delayed, though `pacing` asks for fq");
+    warning(format!("uplink {device}"), message)
 }
 
 fn foreign_tunnel(port: u16, device: &TunnelDevice) -> Option<Finding> {

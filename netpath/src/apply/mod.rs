@@ -2,7 +2,7 @@
 //! order, and takes back what it did when a step fails.
 //!
 //! ```text
-//! definitions ─► [plan] ─► steps:  tunnel devices → rows added and changed → offloads → groups joined → programs on
+//! definitions ─► [plan] ─► steps:  tunnel devices → fq on uplinks → rows added and changed → offloads → groups joined → programs on
 //!                                  → programs off → groups left, offloads restored → rows removed → epochs counted up
 //!                                  → tunnel devices off → what the data path wrote is cleared → names removed
 //!                                  → public addresses that are new are announced
@@ -18,6 +18,7 @@ mod counts;
 mod epochs;
 mod expedited;
 mod listeners;
+mod pacing;
 mod perform;
 mod plan;
 mod retire;
@@ -26,7 +27,7 @@ mod steps;
 
 use std::path::Path;
 
-pub(crate) use self::attachments::Fallback;
+pub(crate) use self::{attachments::Fallback, pacing::Unpaced};
 pub use self::{
     perform::{Outcome, Progress, apply},
     plan::{Plan, plan},

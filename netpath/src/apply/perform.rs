@@ -107,6 +107,7 @@ impl Work<'_> {
         }
         let (removals, writes): (Vec<&Edit>, Vec<&Edit>) = plan.edits.iter().partition(|edit| edit.after.is_none());
         self.gateways = epochs::begin(&mut self.tables, &plan.edits).map_err(epoch_failed)?;
+        self.steps(&plan.queues, &plan)?;
         self.rows(&writes)?;
         self.steps(&plan.on, &plan)?;
         self.steps(&plan.off, &plan)?;

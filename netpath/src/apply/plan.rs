@@ -9,7 +9,7 @@ use netpath_common::maps::{PublicAddress, PublicKey, Upstream, tunnel_flags, upl
 
 use super::{
     attachments::{self, Fallback, UplinkFacts},
-    is_own_tunnel, listeners, rows,
+    is_own_tunnel, listeners, pacing, rows,
     steps::Step,
 };
 use crate::{
@@ -36,6 +36,8 @@ pub struct Plan {
     pub host: String,
     /// Tunnel devices to make. While there are some, rows stand for them with an index that is not theirs yet.
     pub make: Vec<Step>,
+    /// Queueing disciplines that are there before rows rely on them.
+    pub queues: Vec<Step>,
     /// Rows to add, change and remove, in this order.
     pub edits: Vec<Edit>,
     /// Offloads, groups and programs, after rows are added and before any is removed: on.
@@ -64,7 +66,7 @@ impl Plan {
 
     /// Everything but rows.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.make.iter().chain(&self.on).chain(&self.off).chain(&self.delete)
+        self.make.iter().chain(&self.queues).chain(&self.on).chain(&self.off).chain(&self.delete)
     }
 
     /// The public links that there shall be.
@@ -113,12 +115,14 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
     let tunnels = tunnel_devices(zone, host, &devices, |device| is_own_tunnel(root, device));
     let host_addresses = address::addresses()?;
     let reserved = listeners::listeners(&host_addresses)?;
+    let uplinks = pacing::Uplinks::observe(zone, host, &devices, &existing)?;
     let surroundings = Surroundings {
         devices: &devices,
         tunnel_devices: &tunnels,
         existing: &existing,
         host_addresses: &host_addresses,
         reserved: &reserved,
+        fair_queues: &uplinks.fair_queues,
     };
     let mut compiled = compile::compile(zone, host, surroundings)?;
     let planner = Planner { root, opened: opened.as_ref(), devices: &devices, tunnels: &tunnels, actual: &actual };
@@ -138,12 +142,17 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         matches!(step, Step::Attach { device, hook: Hook::FromTunnel } if made(device))
     };
     on.extend(attach.into_iter().filter(|step| !comes_along(step)));
+    let (queues, queues_off) = uplinks.steps(&compiled, &devices);
+    off.extend(queues_off);
     off.extend(planner.offloads_on(&existing, &compiled.rows));
     off.extend(planner.leaves(&existing, &compiled)?);
-    let observed = Observed { devices: &devices, tunnels: &tunnels, actual: &actual, fallbacks: &taken.fallbacks };
+    let unpaced = uplinks.unpaced(&compiled);
+    let (fallbacks, unpaced) = (&taken.fallbacks[..], &unpaced[..]);
+    let observed = Observed { devices: &devices, tunnels: &tunnels, actual: &actual, fallbacks, unpaced };
     Ok(Plan {
         host: host.to_owned(),
         make,
+        queues,
         edits: reconcile::reconcile(&existing, &compiled.rows),
         on,
         off,

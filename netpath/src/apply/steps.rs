@@ -8,7 +8,7 @@ use crate::{
     netlink::{
         self, Device, NetlinkError,
         address::{self, Membership},
-        ethtool,
+        ethtool, fq,
         vxlan::OwnVxlan,
     },
 };
@@ -30,6 +30,24 @@ pub enum Step {
         ifindex: u32,
         /// On, and not off.
         on: bool,
+    },
+    /// Gives a device fq, for each of its queues.
+    FairQueue {
+        /// The device.
+        device: String,
+        /// Its index.
+        ifindex: u32,
+        /// How many it has.
+        queues: u32,
+    },
+    /// Takes it off again; the kernel's default comes back.
+    DefaultQueue {
+        /// The device.
+        device: String,
+        /// Its index.
+        ifindex: u32,
+        /// How many queues it has.
+        queues: u32,
     },
     /// Joins a multicast group.
     Join(Membership),
@@ -65,9 +83,9 @@ impl Step {
     #[must_use]
     pub fn sign(&self) -> char {
         match self {
-            Self::MakeTunnel(_) | Self::Join(_) | Self::Attach { .. } => '+',
+            Self::MakeTunnel(_) | Self::Join(_) | Self::Attach { .. } | Self::FairQueue { .. } => '+',
             Self::CompleteTunnel(_) | Self::Rxvlan { .. } | Self::Replace { .. } => '~',
-            Self::DeleteTunnel(_) | Self::Leave(_) | Self::Detach { .. } => '-',
+            Self::DeleteTunnel(_) | Self::Leave(_) | Self::Detach { .. } | Self::DefaultQueue { .. } => '-',
         }
     }
 
@@ -77,6 +95,8 @@ impl Step {
             Self::MakeTunnel(tunnel) | Self::CompleteTunnel(tunnel) => make_tunnel(tunnel, root, programs),
             Self::DeleteTunnel(tunnel) => Ok(tunnel.delete()?),
             Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, *on)?),
+            Self::FairQueue { device, ifindex, queues } => Ok(fq::install(*ifindex, device, *queues)?),
+            Self::DefaultQueue { device, ifindex, .. } => Ok(fq::uninstall(*ifindex, device)?),
             Self::Join(membership) => Ok(address::join(*membership)?),
             Self::Leave(membership) => Ok(address::leave(*membership)?),
             Self::Attach { device, hook } | Self::Replace { device, hook, .. } => {
@@ -96,6 +116,8 @@ impl Step {
             Self::CompleteTunnel(_) => Ok(()),
             Self::DeleteTunnel(tunnel) => make_tunnel(tunnel, root, programs),
             Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, !*on)?),
+            Self::FairQueue { device, ifindex, .. } => Ok(fq::uninstall(*ifindex, device)?),
+            Self::DefaultQueue { device, ifindex, queues } => Ok(fq::install(*ifindex, device, *queues)?),
             Self::Join(membership) => Ok(address::leave(*membership)?),
             Self::Leave(membership) => Ok(address::join(*membership)?),
             Self::Attach { device, hook } => Ok(datapath::detach(root, device, *hook)?),
@@ -135,6 +157,10 @@ impl fmt::Display for Step {
             }
             Self::Rxvlan { device, on, .. } => {
                 write!(f, "rxvlan offload of device {device}: {}", if *on { "on" } else { "off" })
+            }
+            Self::FairQueue { device, .. } => write!(f, "queueing discipline fq on device {device}"),
+            Self::DefaultQueue { device, .. } => {
+                write!(f, "queueing discipline fq on device {device}: the default is back")
             }
             Self::Join(membership) | Self::Leave(membership) => write!(f, "multicast group {}", membership.group),
             Self::Attach { device, hook } | Self::Replace { device, hook, .. } | Self::Detach { device, hook } => {

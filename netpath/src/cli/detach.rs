@@ -10,7 +10,7 @@ use crate::{
     apply,
     datapath::{self, DatapathError, Hook, LinkPin, Root, Tables},
     error::Error,
-    netlink::{self, Device, address, ethtool, vxlan::OwnVxlan},
+    netlink::{self, Device, address, ethtool, fq, vxlan::OwnVxlan},
 };
 
 /// Take every program off, restore what was changed on devices, delete netpath's own tunnel devices
@@ -28,6 +28,8 @@ struct Report {
     detached: Vec<String>,
     /// Devices whose `rxvlan` offload was turned on again.
     restored: Vec<String>,
+    /// Devices that have the kernel's default queueing discipline again.
+    unqueued: Vec<String>,
     /// netpath's own devices that were deleted.
     deleted: Vec<String>,
     /// Multicast groups left.
@@ -81,7 +83,7 @@ fn existing(global: &Global) -> Result<Option<Root>, Error> {
     }
 }
 
-/// Restores offloads, leaves multicast groups and deletes own devices, as UPLINKS and TUNNELS tell.
+/// Restores offloads and queueing disciplines, leaves multicast groups and deletes own devices, as UPLINKS and TUNNELS tell.
 fn give_back(root: &Path, tables: &mut Tables, report: &mut Report) -> Result<(), Error> {
     let devices = netlink::devices()?;
     for (key, mut uplink) in tables.uplinks.rows()? {
@@ -92,9 +94,17 @@ fn give_back(root: &Path, tables: &mut Tables, report: &mut Report) -> Result<()
             tables.uplinks.put(&key, &uplink)?;
             report.restored.push(device.name.clone());
         }
+        if uplink.flags & uplink_flags::RESTORE_QDISC != 0 {
+            fq::uninstall(device.index, &device.name)?;
+            uplink.flags &= !uplink_flags::RESTORE_QDISC;
+            tables.uplinks.put(&key, &uplink)?;
+            report.unqueued.push(device.name.clone());
+        }
     }
-    report.restored.sort();
-    report.restored.dedup();
+    for devices in [&mut report.restored, &mut report.unqueued] {
+        devices.sort();
+        devices.dedup();
+    }
     for device in devices.iter().filter(|device| apply::is_own_tunnel(root, device)) {
         let port = device.vxlan.map_or(0, |vxlan| vxlan.port);
         OwnVxlan { name: device.name.clone(), port, mac: device.mac.unwrap_or_default() }.delete()?;
@@ -133,6 +143,9 @@ fn render(report: &Report) -> String {
     }
     for device in &report.restored {
         text += &format!("~ rxvlan offload of {device} is on again\n");
+    }
+    for device in &report.unqueued {
+        text += &format!("- queueing discipline fq on {device}: the default is back\n");
     }
     for device in &report.deleted {
         text += &format!("- device {device}\n");

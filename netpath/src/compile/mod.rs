@@ -62,6 +62,17 @@ pub struct Surroundings<'s> {
     pub host_addresses: &'s [Ipv4Addr],
     /// Protocol numbers and ports that the host itself listens on.
     pub reserved: &'s [(u8, u16)],
+    /// Which uplinks can keep packets until their time of departure.
+    pub fair_queues: &'s FairQueues,
+}
+
+/// Uplinks, by ifindex, that keep packets until their time of departure.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FairQueues {
+    /// Those that do already, whoever saw to it.
+    pub present: BTreeSet<u32>,
+    /// Those that netpath may make do so, or has made: where there are limits.
+    pub possible: BTreeSet<u32>,
 }
 
 /// A host's part of a zone.
@@ -75,6 +86,8 @@ pub struct Compiled {
     pub waiting: Vec<Waiting>,
     /// The uplinks that its networks use.
     pub uplinks: Vec<UplinkUse>,
+    /// Those of them, by ifindex, that are to have fq from netpath.
+    pub fair_queues: BTreeSet<u32>,
     /// The multicast groups that it has to be a member of.
     pub memberships: BTreeSet<Membership>,
 }

@@ -181,12 +181,14 @@ impl<'z> Compiler<'z, '_> {
             (_, Segment::Untagged) => (segment_kind::UNTAGGED, 0),
         };
         let on_miss = if *network.on_miss == OnMiss::Pass { network_flags::ON_MISS_PASS } else { 0 };
+        let is_vlan = *underlay.physical.isolation == Isolation::Vlan;
+        let paced = if is_vlan && underlay.is_paced { network_flags::PACED } else { 0 };
         maps::Network {
             kind,
-            flags: on_miss | if underlay.sends_for_xdp { 0 } else { network_flags::NOT_FROM_XDP },
+            flags: on_miss | paced | if underlay.sends_for_xdp { 0 } else { network_flags::NOT_FROM_XDP },
             mtu: network.mtu.get_u16(),
             segment,
-            uplink: if *underlay.physical.isolation == Isolation::Vlan { underlay.uplink } else { 0 },
+            uplink: if is_vlan { underlay.uplink } else { 0 },
             flood_count,
             physical_network: underlay.index,
             gateway_mac: network.gateway_station().unwrap_or_default(),

@@ -64,7 +64,8 @@ impl<'z> Compiler<'z, '_> {
                 vlan: u16::try_from(vlan).unwrap_or_default(),
                 mtu: u16::try_from(device.mtu.min(PUBLIC_MTU)).unwrap_or(u16::MAX),
                 mac: device.mac.unwrap_or_default(),
-                flags: if sends_for_xdp(device) { 0 } else { upstream_flags::NOT_FROM_XDP },
+                flags: if sends_for_xdp(device) { 0 } else { upstream_flags::NOT_FROM_XDP }
+                    | if underlay.is_paced { upstream_flags::PACED } else { 0 },
             };
             self.compiled.rows.upstreams.insert(index, row);
             for (ifindex, udp_port) in &underlay.receivers {

@@ -31,6 +31,8 @@ pub(super) struct Underlay<'z> {
     /// The ifindex of the uplink; 0 for none.
     pub(super) uplink: u32,
     uplink_mac: Mac,
+    /// Whether the uplink keeps packets until their time of departure.
+    pub(super) is_paced: bool,
     /// Whether the uplink sends what XDP hands it; where there is none, nothing is handed to it.
     pub(super) sends_for_xdp: bool,
     /// What a multicast group is joined on.
@@ -52,6 +54,8 @@ pub(super) struct Vxlan<'z> {
     lookup: (u32, u16),
     /// The uplink, where XDP may send through it; else 0.
     egress: u32,
+    /// Bit of [`tunnel_flags`] where the uplink keeps packets until their time of departure.
+    paced: u8,
     /// Tunnel index by host.
     pub(super) tunnels: HashMap<&'z str, u32>,
 }
@@ -68,6 +72,7 @@ impl<'z> Compiler<'z, '_> {
             index,
             uplink: device.map_or(0, |device| device.index),
             sends_for_xdp: device.is_none_or(sends_for_xdp),
+            is_paced: device.is_some_and(|device| self.is_paced(device)),
             uplink_mac: device.and_then(|device| device.mac).unwrap_or(Mac::ZERO),
             member_device: device.map_or(0, |device| self.inventory.member_device(device)),
             receivers: Vec::new(),
@@ -95,6 +100,16 @@ impl<'z> Compiler<'z, '_> {
         underlay
     }
 
+    /// Whether a device keeps packets until their time of departure, or will.
+    pub(super) fn is_paced(&self, device: &Device) -> bool {
+        self.surroundings.fair_queues.present.contains(&device.index) || self.gets_fair_queue(device.index)
+    }
+
+    /// Whether a device is to have fq from netpath: where nothing is limited, nothing is paced.
+    fn gets_fair_queue(&self, ifindex: u32) -> bool {
+        !self.compiled.rows.limits.is_empty() && self.surroundings.fair_queues.possible.contains(&ifindex)
+    }
+
     /// The network of the host that needs the most of an underlay.
     fn largest(&self, physical_network: &str) -> (String, u32) {
         let networks = self.presence.networks(self.zone).map(|(_, network)| network);
@@ -112,12 +127,17 @@ impl<'z> Compiler<'z, '_> {
             None => ([0; 4], 0, 0),
         };
         let owns = if tunnel_device == 0 { 0 } else { uplink_flags::OWNS_PORT };
+        let gets_queue = self.gets_fair_queue(device.index);
+        if gets_queue {
+            self.compiled.fair_queues.insert(device.index);
+        }
         let receivers: Vec<u32> = self.inventory.receivers(device).map(|device| device.index).collect();
         for ifindex in receivers {
             let key = UplinkKey { ifindex, udp_port: udp_port.into() };
             // Whether rxvlan was on is known only to the row that the loader wrote when it turned it off.
             let existing = self.surroundings.existing.uplinks.get(&key).map_or(0, |row| row.flags);
-            let flags = owns | (existing & uplink_flags::RESTORE_RXVLAN);
+            let queue = if gets_queue && ifindex == device.index { uplink_flags::RESTORE_QDISC } else { 0 };
+            let flags = owns | queue | (existing & uplink_flags::RESTORE_RXVLAN);
             self.compiled.rows.uplinks.insert(key, Uplink { local, flags });
             underlay.receivers.push((ifindex, udp_port));
         }
@@ -156,7 +176,8 @@ impl<'z> Compiler<'z, '_> {
         let own = listening.iter().rev().map(|(port, device)| (device.index(), *port)).find(|(device, _)| *device != 0);
         let lookup = if device != 0 { (device, udp_port) } else { own.unwrap_or((underlay.uplink, 0)) };
         let egress = if underlay.sends_for_xdp { underlay.uplink } else { 0 };
-        let mut vxlan = Vxlan { udp_port, local, device, lookup, egress, tunnels: HashMap::new() };
+        let paced = if underlay.is_paced { tunnel_flags::PACED } else { 0 };
+        let mut vxlan = Vxlan { udp_port, local, device, lookup, egress, paced, tunnels: HashMap::new() };
         for host in self.zone.hosts.iter().filter(|host| host.name.value != self.host.name.value) {
             let Some(address) = host.tunnel_address.get(name) else { continue };
             let remote = address.octets();
@@ -183,7 +204,7 @@ impl<'z> Compiler<'z, '_> {
         let title = format!("{}/group", network.name.value);
         let tunnel = self.indices.tunnels.index(&title, &mut self.compiled.rows);
         let row = Tunnel {
-            flags: tunnel_flags::GROUP,
+            flags: tunnel_flags::GROUP | vxlan.paced,
             egress: underlay.uplink,
             source_mac: underlay.uplink_mac,
             ..vxlan.tunnel(group.octets(), GROUP_TTL)
@@ -207,6 +228,7 @@ impl Vxlan<'_> {
             local: self.local,
             udp_port: self.udp_port,
             ttl,
+            flags: self.paced,
             device: self.device,
             lookup: self.lookup.0,
             egress: self.egress,

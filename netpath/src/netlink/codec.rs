@@ -14,6 +14,8 @@ const REQUEST: u16 = 0x1;
 pub(super) const ACK: u16 = 0x4;
 /// `NLM_F_ROOT | NLM_F_MATCH`: answer with every object.
 pub(super) const DUMP: u16 = 0x300;
+/// `NLM_F_REPLACE`: put the object in another one's place.
+pub(super) const REPLACE: u16 = 0x100;
 /// `NLM_F_EXCL`: refuse when the object exists.
 pub(super) const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_CREATE`: make the object when it is missing.

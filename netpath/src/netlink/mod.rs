@@ -6,6 +6,7 @@
 //! - [`vxlan`]: netpath's own collect-metadata vxlan device.
 //! - [`ethtool`]: offload switches.
 //! - [`address`]: the host's addresses; joining multicast groups by autojoin addresses.
+//! - [`fq`]: the queueing discipline that keeps packets until their time of departure.
 //! - [`frame`]: frames sent as they are.
 //! - [`tc`]: queueing disciplines and filters that others have put on a device.
 
@@ -13,6 +14,7 @@ pub mod address;
 mod codec;
 mod device;
 pub mod ethtool;
+pub mod fq;
 pub mod frame;
 mod generic;
 mod socket;

@@ -1,4 +1,4 @@
-//! Traffic control that stands on devices: what a redirect in from_guest would bypass.
+//! Traffic control that stands on devices: what a redirect in from_guest would bypass, and whether packets can be paced.
 
 use super::{
     NetlinkError,
@@ -7,24 +7,24 @@ use super::{
 };
 
 /// `struct tcmsg`.
-const TCMSG_LEN: usize = 20;
-const RTM_GETQDISC: u16 = 38;
+pub(super) const TCMSG_LEN: usize = 20;
+pub(super) const RTM_GETQDISC: u16 = 38;
 const RTM_GETTFILTER: u16 = 46;
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
+pub(super) const TCA_KIND: u16 = 1;
+pub(super) const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_ID: u16 = 11;
 /// `TC_H_INGRESS`, the parent of both `ingress` and `clsact`.
 const PARENT_INGRESS: u32 = 0xffff_fff1;
 /// `TC_H_ROOT`.
-const PARENT_ROOT: u32 = 0xffff_ffff;
+pub(super) const PARENT_ROOT: u32 = 0xffff_ffff;
 /// `TC_H_CLSACT | TC_H_MIN_INGRESS`.
 const FILTERS_INGRESS: u32 = 0xffff_fff2;
 
 /// What the kernel puts on a device by itself.
 const DEFAULT_QDISCS: [&str; 6] = ["noqueue", "pfifo_fast", "pfifo", "mq", "fq_codel", "fq"];
 
-/// A queueing discipline at a device's root or ingress.
+/// A queueing discipline at a device's root or ingress, or inside another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qdisc {
     /// Index of the device.
@@ -33,6 +33,10 @@ pub struct Qdisc {
     pub kind: String,
     /// At the ingress hook, not the root.
     pub is_ingress: bool,
+    /// Its number; 0 for one that the kernel has put there by itself.
+    pub handle: u32,
+    /// The class of another one that it is in; `None` at the root and the ingress hook.
+    pub parent: Option<u32>,
 }
 
 impl Qdisc {
@@ -63,6 +67,14 @@ pub struct Filter {
 /// # Errors
 /// When the kernel refuses the request.
 pub fn qdiscs() -> Result<Vec<Qdisc>, NetlinkError> {
+    Ok(every_qdisc()?.into_iter().filter(|qdisc| qdisc.parent.is_none()).collect())
+}
+
+/// The queueing disciplines of every device, those inside others as well.
+///
+/// # Errors
+/// When the kernel refuses the request.
+pub fn every_qdisc() -> Result<Vec<Qdisc>, NetlinkError> {
     let replies =
         Socket::route()?.ask("list queueing disciplines", Message::new(RTM_GETQDISC, DUMP, &[0; TCMSG_LEN]))?;
     Ok(replies.iter().filter_map(qdisc).collect())
@@ -86,8 +98,13 @@ pub fn ingress_filters(device: u32) -> Result<Vec<Filter>, NetlinkError> {
 fn qdisc(reply: &Reply) -> Option<Qdisc> {
     let parent = u32_at(&reply.payload, 12)?;
     let kind = text_of(reply.attributes(TCMSG_LEN).find(TCA_KIND)?);
-    let is_wanted = parent == PARENT_ROOT || parent == PARENT_INGRESS;
-    is_wanted.then_some(Qdisc { device: u32_at(&reply.payload, 4)?, kind, is_ingress: parent == PARENT_INGRESS })
+    Some(Qdisc {
+        device: u32_at(&reply.payload, 4)?,
+        kind,
+        is_ingress: parent == PARENT_INGRESS,
+        handle: u32_at(&reply.payload, 8)?,
+        parent: Some(parent).filter(|parent| *parent != PARENT_ROOT && *parent != PARENT_INGRESS),
+    })
 }
 
 fn filter(reply: &Reply) -> Option<Filter> {

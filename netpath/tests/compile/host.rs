@@ -1,7 +1,10 @@
 //! A host to compile for: its devices, and what `apply` would make of them.
 
 use netpath::{
-    compile::{CompileError, Compiled, Rows, Surroundings, TunnelDevice, compile, tunnel_device_name, tunnel_devices},
+    compile::{
+        CompileError, Compiled, FairQueues, Rows, Surroundings, TunnelDevice, compile, tunnel_device_name,
+        tunnel_devices,
+    },
     definitions::{Zone, parse},
     netlink::{Device, VxlanSettings, XdpSupport},
 };
@@ -51,12 +54,20 @@ pub fn zone(text: &str) -> Zone {
 
 /// Compiles for `host`, every tunnel device of the right name being its own.
 pub fn try_compile(zone: &Zone, host: &str, devices: &[Device], existing: &Rows) -> Result<Compiled, CompileError> {
-    let tunnel_devices = tunnel_devices(zone, host, devices, |_| true);
-    compile(
-        zone,
-        host,
-        Surroundings { devices, tunnel_devices: &tunnel_devices, existing, host_addresses: &[], reserved: &[] },
-    )
+    compile_with(zone, host, devices, existing, &FairQueues::default())
+}
+
+/// The same on a host whose uplinks can keep packets until their time of departure.
+pub fn compile_with(
+    zone: &Zone,
+    host: &str,
+    devices: &[Device],
+    existing: &Rows,
+    fair_queues: &FairQueues,
+) -> Result<Compiled, CompileError> {
+    let tunnel_devices = &tunnel_devices(zone, host, devices, |_| true);
+    let (host_addresses, reserved) = (&[], &[]);
+    compile(zone, host, Surroundings { devices, tunnel_devices, existing, host_addresses, reserved, fair_queues })
 }
 
 pub fn compiled(zone: &Zone, host: &str, devices: &[Device], existing: &Rows) -> Compiled {

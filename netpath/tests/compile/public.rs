@@ -1,7 +1,7 @@
 //! UPSTREAMS, PUBLIC_ADDRESS and FORWARDS: public links, addresses and ports.
 
 use netpath::{
-    compile::{Compiled, Rows, Surroundings, compile, tunnel_devices},
+    compile::{Compiled, FairQueues, Rows, Surroundings, compile, tunnel_devices},
     netlink::Device,
 };
 use netpath_common::{
@@ -131,6 +131,7 @@ fn with_host(text: &str, addresses: &[std::net::Ipv4Addr], reserved: &[(u8, u16)
         existing: &existing,
         host_addresses: addresses,
         reserved,
+        fair_queues: &FairQueues::default(),
     };
     compile(&zone, "kvm1", surroundings).unwrap()
 }

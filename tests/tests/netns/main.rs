@@ -13,7 +13,7 @@ mod gateway;
 mod interop;
 mod isolation;
 mod lifecycle;
-
+mod limits;
 mod mutation;
 mod nat;
 mod rates;

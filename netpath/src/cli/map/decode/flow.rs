@@ -33,6 +33,7 @@ decode! {
         "out": side(this.out, names),
         "hop": next_hop(this, names).0,
         "target": next_hop(this, names).1,
+        "counted_as": names.public_address(this.address.into()),
         "port": if this.hop == netpath_common::maps::hop::LOCAL { names.port(this.slot).into() } else { Value::Null },
         "mac": mac(this.mac),
         "flags": flags(this.flags.into(), &[

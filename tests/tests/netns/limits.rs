@@ -1,0 +1,149 @@
+//! Limits and what is counted, as plan, apply and the maps have them; that a limit holds is tested elsewhere.
+
+use netpath::netlink::{
+    fq::{self, Discipline},
+    tc,
+};
+use netpath_tests::{
+    guest::raw::marker,
+    packet::guest,
+    runner::Netpath,
+    topology::{
+        TwoHypervisors,
+        two_hypervisors::{Hypervisor, UPLINK},
+    },
+};
+use serde_json::{Value, json};
+
+use crate::{
+    lifecycle::is_converged,
+    scene::{A, B, C, delivers},
+};
+
+/// Raw guests on VXLAN networks: every NIC has 100 Mbit/s, blue's network 300, the account blue 400.
+fn limited(topology: &TwoHypervisors) -> Value {
+    let mut definitions = topology.vxlan_definitions();
+    definitions["offerings"][0]["network_rate"] = "100Mbps".into();
+    definitions["networks"][0]["aggregate_rate"] = "300Mbps".into();
+    definitions["accounts"] = json!([{"name": "blue", "aggregate_rate": "400Mbps", "aggregate_burst": "1MiB"}]);
+    definitions
+}
+
+/// The rows of LIMITS by name of the limit and direction: the rate.
+fn limits(netpath: &Netpath) -> Vec<(String, u64)> {
+    let rows = netpath.json(["map", "dump", "LIMITS"]);
+    let text = |row: &Value| {
+        format!("{} {}", row["key"]["limit"].as_str().unwrap(), row["key"]["direction"].as_str().unwrap())
+    };
+    rows.as_array().unwrap().iter().map(|row| (text(row), row["value"]["rate"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn limits_are_in_the_maps_for_each_direction_and_applied_once() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let definitions = limited(&topology);
+    topology.apply(&definitions);
+    let netpath = &topology.hosts[0].netpath;
+    assert!(is_converged(netpath, &topology.write("zone.yaml", &definitions)));
+    let limits = limits(netpath);
+    let rate = |name: &str| limits.iter().find(|(limit, _)| limit == name).map(|(_, rate)| *rate);
+    let nic = format!("nic blue-web/blue-11/{}", netpath_tests::packet::mac_text(A.mac));
+    for direction in ["from_guest", "to_guest"] {
+        assert_eq!(rate(&format!("{nic} {direction}")), Some(100_000_000), "{limits:?}");
+        assert_eq!(rate(&format!("network blue-web {direction}")), Some(300_000_000));
+        assert_eq!(rate(&format!("account blue {direction}")), Some(400_000_000));
+        assert_eq!(rate(&format!("network green-web {direction}")), None);
+    }
+    for map in ["PORT_METERS", "LIMITS", "NAMES"] {
+        assert!(!netpath.succeed(["map", "dump", map]).stdout.is_empty(), "{map}");
+    }
+}
+
+#[test]
+fn a_changed_offering_edits_rows_of_limits_only_and_frames_go_on() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let mut definitions = limited(&topology);
+    topology.apply(&definitions);
+    let (a, b, c) = (topology.raw("blue", 11), topology.raw("blue", 12), topology.raw("blue", 13));
+    delivers(a, b, &guest(A).to(B));
+    definitions["offerings"][0]["network_rate"] = "500Mbps".into();
+    let file = topology.write("zone.yaml", &definitions);
+    let netpath = &topology.hosts[0].netpath;
+    // Frames of another guest are under way while it changes.
+    let frames: Vec<Vec<u8>> = (0..64).map(|_| guest(C).to(B).payload(marker()).build()).collect();
+    let mut apply = netpath.command(netpath.apply_args(&file));
+    let mut apply = apply.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    frames.iter().for_each(|frame| c.send(frame));
+    assert!(apply.wait().unwrap().success());
+    frames.iter().for_each(|frame| b.expect_frame(frame));
+    assert!(is_converged(netpath, &file));
+    delivers(a, b, &guest(A).to(B));
+    assert!(limits(netpath).iter().any(|(_, rate)| *rate == 500_000_000));
+
+    definitions["offerings"][0]["network_rate"] = "200Mbps".into();
+    let file = topology.write("zone.yaml", &definitions).display().to_string();
+    let plan = netpath.json(["plan", "-f", &file, "--host", netpath.host()]);
+    for object in plan["objects"].as_array().unwrap() {
+        assert_eq!(object["summary"], "500Mbps → 200Mbps", "{object}");
+        assert!(object["edits"].as_array().unwrap().iter().all(|edit| edit["map"] == "LIMITS"), "{object}");
+    }
+    assert_eq!(plan["steps"], json!([]));
+}
+
+#[test]
+fn a_limit_that_goes_leaves_nothing_behind() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    topology.apply(&limited(&topology));
+    topology.apply(&topology.vxlan_definitions());
+    let netpath = &topology.hosts[0].netpath;
+    for map in ["LIMITS", "PORT_METERS", "METERS", "METER_EVENTS"] {
+        assert_eq!(netpath.json(["map", "dump", map]), json!([]), "{map}");
+    }
+    delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+}
+
+/// What the uplink of a hypervisor has for packets that are to wait.
+fn discipline(host: &Hypervisor) -> Discipline {
+    host.ns.run(|| {
+        let devices = netpath::netlink::devices().unwrap();
+        let uplink = devices.iter().find(|device| device.name == UPLINK).unwrap();
+        fq::discipline(uplink.index, &tc::every_qdisc().unwrap())
+    })
+}
+
+#[test]
+fn fq_is_put_on_uplinks_for_limits_where_the_kernel_has_it_and_taken_off_again() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let mut definitions = limited(&topology);
+    for host in definitions["hosts"].as_array_mut().unwrap() {
+        host["pacing"] = "fq".into();
+    }
+    let host = &topology.hosts[0];
+    let file = topology.write("zone.yaml", &definitions);
+    let plan = host.netpath.json(["plan", "-f", &file.display().to_string(), "--host", host.netpath.host()]);
+    let lacks_fq = plan["findings"].to_string().contains("this kernel has no fq");
+    assert_eq!(lacks_fq, !host.ns.run(|| fq::is_known().unwrap()));
+    topology.apply(&definitions);
+    assert!(is_converged(&host.netpath, &file));
+    let flags = |map| host.netpath.json(["map", "dump", map]).to_string();
+    match lacks_fq {
+        true => assert!(matches!(discipline(host), Discipline::Default(_))),
+        false => assert!(matches!(discipline(host), Discipline::Own(_))),
+    }
+    assert_eq!(flags("TUNNELS").contains("\"paced\""), !lacks_fq);
+    assert_eq!(flags("UPLINKS").contains("\"restore_qdisc\""), !lacks_fq);
+    delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+    // Without a limit there is nothing to pace.
+    definitions["offerings"][0]["network_rate"] = 0.into();
+    definitions["networks"][0]["aggregate_rate"] = 0.into();
+    definitions["accounts"] = json!([]);
+    topology.apply(&definitions);
+    assert!(matches!(discipline(host), Discipline::Default(_)));
+    assert!(!flags("TUNNELS").contains("\"paced\"") && !flags("UPLINKS").contains("\"restore_qdisc\""));
+    topology.apply(&{
+        definitions["offerings"][0]["network_rate"] = 100.into();
+        definitions
+    });
+    host.netpath.succeed(["detach"]);
+    assert!(matches!(discipline(host), Discipline::Default(_)));
+}
