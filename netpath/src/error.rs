@@ -3,8 +3,8 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    compile::CompileError, datapath::DatapathError, definitions::DefinitionsError, netlink::NetlinkError,
-    preflight::Finding,
+    compile::CompileError, datapath::DatapathError, definitions::DefinitionsError, history::HistoryError,
+    netlink::NetlinkError, preflight::Finding,
 };
 
 /// The failure of a verb. `main` prints it, followed by its chain of sources.
@@ -16,6 +16,9 @@ pub enum Error {
     /// The kernel's BPF objects.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The documents that were applied.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// The kernel's network devices.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),

@@ -6,6 +6,7 @@ pub mod compile;
 pub mod datapath;
 pub mod definitions;
 pub mod error;
+pub mod history;
 pub mod netlink;
 pub mod preflight;
 pub mod reconcile;

@@ -10,6 +10,7 @@ use std::{
     sync::OnceLock,
 };
 
+use netpath::history::History;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
@@ -46,9 +47,19 @@ impl Netpath {
         &self.host
     }
 
+    /// Where what it keeps lies.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
     /// Where its maps and links are pinned.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What it keeps of the documents that were applied.
+    pub fn history(&self) -> History {
+        History::open(&self.state_dir, &self.root)
     }
 
     /// The command with its global options, ready to run inside the namespace.

@@ -10,6 +10,7 @@ use crate::{
     apply,
     datapath::{self, DatapathError, Hook, LinkPin, Root, Tables},
     error::Error,
+    history::History,
     netlink::{self, Device, address, ethtool, fq, vxlan::OwnVxlan},
 };
 
@@ -23,7 +24,7 @@ pub(super) struct Args {
 
 /// What `-o json` prints.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+pub(super) struct Report {
     /// Programs taken off, as device and hook.
     detached: Vec<String>,
     /// Devices whose `rxvlan` offload was turned on again.
@@ -36,17 +37,28 @@ struct Report {
     left: Vec<String>,
     /// The pins were removed.
     purged: bool,
+    /// There was something under the root.
+    #[serde(skip)]
+    was_applied: bool,
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
-    let Some(root) = existing(global)? else {
-        let report = Report::default();
-        let text = || format!("nothing is applied under {}\n", global.root.display());
-        output::print(global.output, &report, text)?;
-        return Ok(Exit::Done);
-    };
+    let history = History::open(&global.state_dir, &global.root);
+    // What is taken off is not brought back by whoever waits for a confirmation.
+    let waiting = history.awaited()?.map(|_| history.write()).transpose()?;
+    let report = take_down(args.purge, global)?;
+    if let Some(waiting) = waiting {
+        waiting.end_waiting().map_err(|source| history.unwritable(source))?;
+    }
+    output::print(global.output, &report, || report.render(global))?;
+    Ok(Exit::Done)
+}
+
+/// Takes every program off, and with `purge` removes the pins.
+pub(super) fn take_down(purge: bool, global: &Global) -> Result<Report, Error> {
+    let Some(root) = existing(global)? else { return Ok(Report::default()) };
     let _lock = root.lock()?;
-    let mut report = Report::default();
+    let mut report = Report { was_applied: true, ..Report::default() };
     let mut pins = root.link_pins()?;
     pins.sort_by(|a, b| (b.hook, &a.device).cmp(&(a.hook, &b.device)));
     // A tunnel device keeps its program until it is deleted: without one, tenants' frames would enter the host's stack.
@@ -59,12 +71,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         Err(error) => return Err(error.into()),
     }
     take_off(&root, &on_tunnels, &mut report)?;
-    if args.purge {
+    if purge {
         root.purge()?;
         report.purged = true;
     }
-    output::print(global.output, &report, || render(&report))?;
-    Ok(Exit::Done)
+    Ok(report)
 }
 
 fn take_off(root: &Root, pins: &[LinkPin], report: &mut Report) -> Result<(), Error> {
@@ -136,26 +147,31 @@ pub(super) fn layer3<'a>(device: &'a Device, devices: &'a [Device]) -> &'a Devic
     }
 }
 
-fn render(report: &Report) -> String {
-    let mut text = String::new();
-    for line in &report.detached {
-        text += &format!("- {line}\n");
+impl Report {
+    pub(super) fn render(&self, global: &Global) -> String {
+        if !self.was_applied {
+            return format!("nothing is applied under {}\n", global.root.display());
+        }
+        let mut text = String::new();
+        for line in &self.detached {
+            text += &format!("- {line}\n");
+        }
+        for device in &self.restored {
+            text += &format!("~ rxvlan offload of {device} is on again\n");
+        }
+        for device in &self.unqueued {
+            text += &format!("- queueing discipline fq on {device}: the default is back\n");
+        }
+        for device in &self.deleted {
+            text += &format!("- device {device}\n");
+        }
+        for group in &self.left {
+            text += &format!("- multicast group {group}\n");
+        }
+        match self.purged {
+            true => text += "maps and programs are removed\n",
+            false => text += "maps keep their rows; `netpath apply` attaches again, `detach --purge` removes them\n",
+        }
+        text
     }
-    for device in &report.restored {
-        text += &format!("~ rxvlan offload of {device} is on again\n");
-    }
-    for device in &report.unqueued {
-        text += &format!("- queueing discipline fq on {device}: the default is back\n");
-    }
-    for device in &report.deleted {
-        text += &format!("- device {device}\n");
-    }
-    for group in &report.left {
-        text += &format!("- multicast group {group}\n");
-    }
-    match report.purged {
-        true => text += "maps and programs are removed\n",
-        false => text += "maps keep their rows; `netpath apply` attaches again, `detach --purge` removes them\n",
-    }
-    text
 }

@@ -5,11 +5,15 @@
 
 mod applied;
 mod apply;
+mod change;
+mod confirm;
 mod detach;
+mod history;
 mod host;
 mod map;
 mod output;
 mod plan;
+mod rollback;
 mod schema;
 mod show;
 mod status;
@@ -61,9 +65,14 @@ enum Verb {
     Plan(plan::Args),
     Apply(apply::Args),
     Status(status::Args),
+    Confirm(confirm::Args),
+    History(history::Args),
+    Rollback(rollback::Args),
     Detach(detach::Args),
     Show(show::Args),
     Map(map::Args),
+    #[command(hide = true)]
+    AwaitConfirmation(confirm::WaitArgs),
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Error> {
@@ -74,9 +83,13 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Verb::Plan(args) => plan::run(args, global),
         Verb::Apply(args) => apply::run(args, global),
         Verb::Status(args) => status::run(args, global),
+        Verb::Confirm(args) => confirm::run(args, global),
+        Verb::History(args) => history::run(args, global),
+        Verb::Rollback(args) => rollback::run(args, global),
         Verb::Detach(args) => detach::run(args, global),
         Verb::Show(args) => show::run(args, global),
         Verb::Map(args) => map::run(args, global),
+        Verb::AwaitConfirmation(args) => confirm::wait(args, global),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Exit, Global, applied::Applied, output, table::Table};
 use crate::{
     datapath::{self, AttachState, Hook, Programs, Root},
     error::Error,
+    history::{Awaited, History, Restores, rfc3339},
 };
 
 /// Show what is applied on this host: programs on devices, and whether each works
@@ -38,6 +39,32 @@ struct Status {
     attachments: Vec<Row>,
     /// netpath's own tunnel devices.
     tunnel_devices: Vec<String>,
+    /// The revision that awaits `netpath confirm`.
+    confirmation: Option<Confirmation>,
+}
+
+#[derive(Debug, Serialize)]
+struct Confirmation {
+    revision: u64,
+    /// Until when; null while it is being applied.
+    until: Option<String>,
+    /// The revision that is restored otherwise; null: everything is taken off.
+    restores: Option<u64>,
+    /// The process that restores it lives.
+    watched: bool,
+    /// Why it could not be restored.
+    failure: Option<String>,
+}
+
+impl From<Awaited> for Confirmation {
+    fn from(awaited: Awaited) -> Self {
+        let restores = match awaited.restores {
+            Restores::Revision(number) => Some(number),
+            Restores::Detached | Restores::Nothing => None,
+        };
+        let Awaited { revision, until, is_watched: watched, failure, .. } = awaited;
+        Self { revision, until: until.map(rfc3339), restores, watched, failure }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -48,9 +75,28 @@ struct Row {
     program: u32,
 }
 
+impl Confirmation {
+    fn in_words(&self) -> String {
+        let Self { revision, until, restores, watched, failure } = self;
+        let before = restores.map_or_else(|| "nothing".to_owned(), |number| format!("revision {number}"));
+        if let Some(failure) = failure {
+            return format!("revision {revision} was not confirmed, and {before} could not be restored: {failure}");
+        }
+        match until {
+            _ if !watched => format!(
+                "revision {revision} was not confirmed, and nobody waits to restore {before}: `netpath confirm` or \
+                 `netpath rollback`"
+            ),
+            Some(until) => format!("revision {revision} until {until} with `netpath confirm`; else back to {before}"),
+            None => format!("revision {revision} is being applied; back to {before} unless it is confirmed then"),
+        }
+    }
+}
+
 pub(super) fn run(_: &Args, global: &Global) -> Result<Exit, Error> {
     let applied = Applied::open(global)?;
-    let status = read(&applied)?;
+    let mut status = read(&applied)?;
+    status.confirmation = confirmation(global);
     output::print(global.output, &status, || render(&status))?;
     let works = status.attachments.iter().all(|row| row.state != AttachState::Broken);
     Ok(if works { Exit::Done } else { Exit::Failed })
@@ -78,7 +124,19 @@ fn read(applied: &Applied) -> Result<Status, Error> {
         waiting: waiting.collect(),
         attachments,
         tunnel_devices: own.map(|(key, _)| applied.names.device(key.ifindex)).collect(),
+        confirmation: None,
     })
+}
+
+/// What awaits confirmation; a history that cannot be read is no reason to show nothing else.
+fn confirmation(global: &Global) -> Option<Confirmation> {
+    match History::open(&global.state_dir, &global.root).awaited() {
+        Ok(awaited) => awaited.map(Confirmation::from),
+        Err(error) => {
+            tracing::warn!("{error}");
+            None
+        }
+    }
 }
 
 fn attachments(root: &Root, programs: Option<&Programs>, applied: &Applied) -> Result<Vec<Row>, Error> {
@@ -98,6 +156,9 @@ fn render(status: &Status) -> String {
     text += &format!("networks  {networks}\nports     {ports} in force, {} waiting\n", status.waiting.len());
     if !status.tunnel_devices.is_empty() {
         text += &format!("tunnels   {}\n", status.tunnel_devices.join(", "));
+    }
+    if let Some(confirmation) = &status.confirmation {
+        text += &format!("confirm   {}\n", confirmation.in_words());
     }
     text.push('\n');
     let mut table = Table::new(&["DEVICE", "HOOK", "STATE", ">PROGRAM"]);

@@ -15,8 +15,8 @@ use super::{
     node,
 };
 
-/// Definitions of 10 000 NICs take one MiB.
-const LIMIT_MIB: u64 = 8;
+/// What a document may have; definitions of 10 000 NICs take one MiB.
+pub const LIMIT_MIB: u64 = 8;
 
 /// Reads, decodes and checks the definitions in `path`.
 ///
@@ -24,24 +24,31 @@ const LIMIT_MIB: u64 = 8;
 /// [`DefinitionsError::Findings`] with every error of the document; the other kinds when there is no document to
 /// look at.
 pub fn load(path: &Path) -> Result<Zone, DefinitionsError> {
-    let bytes = read(path)?;
-    let name = path.display().to_string();
+    parse(&path.display().to_string(), &read(path)?)
+}
+
+/// Reads the text of the definitions in `path`.
+///
+/// # Errors
+/// [`DefinitionsError`] when there is no text to look at; never its findings.
+pub fn read(path: &Path) -> Result<String, DefinitionsError> {
+    let bytes = read_bytes(path)?;
     if let Some(offset) = bytes.iter().position(|byte| *byte == 0) {
         return Err(DefinitionsError::NotText { path: path.into(), offset, byte: 0 });
     }
-    match std::str::from_utf8(&bytes) {
+    match String::from_utf8(bytes) {
         Ok(text) if text.trim().is_empty() => Err(DefinitionsError::Empty { path: path.into() }),
-        Ok(text) => parse(&name, text),
+        Ok(text) => Ok(text),
         Err(error) => {
-            let offset = error.valid_up_to();
-            let byte = bytes.get(offset).copied().unwrap_or_default();
+            let offset = error.utf8_error().valid_up_to();
+            let byte = error.as_bytes().get(offset).copied().unwrap_or_default();
             Err(DefinitionsError::NotText { path: path.into(), offset, byte })
         }
     }
 }
 
 /// The file's bytes, as many as definitions may have.
-fn read(path: &Path) -> Result<Vec<u8>, DefinitionsError> {
+fn read_bytes(path: &Path) -> Result<Vec<u8>, DefinitionsError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => DefinitionsError::Missing { path: path.into() },
         _ => DefinitionsError::Read { path: path.into(), source },

@@ -25,7 +25,7 @@ pub use self::{
     decode::{At, Several},
     findings::{DefinitionsError, Finding, Pos},
     force::not_in_force,
-    load::{load, parse},
+    load::{LIMIT_MIB, load, parse, read},
     model::*,
     per_network::{ByNetwork, PerNetwork},
     placement::wire_mac,

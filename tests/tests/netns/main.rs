@@ -10,6 +10,7 @@ mod differential;
 mod flood;
 mod forwarding;
 mod gateway;
+mod history;
 mod interop;
 mod isolation;
 mod lifecycle;

@@ -1,0 +1,252 @@
+//! Keeping a document while it is brought into force.
+
+use std::{io, os::fd::OwnedFd};
+
+use super::{
+    Author, Cause, History, HistoryError, Meta, Outcome, Revision,
+    revision::sha256,
+    store::Slot,
+    time::{now, rfc3339},
+};
+use crate::error::Error;
+
+/// A document that is about to be brought into force.
+#[derive(Debug, Clone, Copy)]
+pub struct Draft<'d> {
+    /// The document.
+    pub document: &'d str,
+    /// The host whose part is meant.
+    pub host: &'d str,
+    /// The file it came from.
+    pub source: &'d str,
+    /// Why.
+    pub cause: Cause,
+    /// The revision whose document it brings back.
+    pub rollback_of: Option<u64>,
+    /// The revision that it replaces because that was not confirmed.
+    pub unconfirmed: Option<u64>,
+}
+
+impl<'d> Draft<'d> {
+    /// A document that brings nothing back.
+    #[must_use]
+    pub fn new(document: &'d str, host: &'d str, source: &'d str, cause: Cause) -> Self {
+        Self { document, host, source, cause, rollback_of: None, unconfirmed: None }
+    }
+}
+
+/// What becomes of the work when the document cannot be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It is done all the same, with a warning: the data path matters more than its history.
+    IfPossible,
+    /// It is not begun.
+    Must,
+}
+
+/// What was done, and the revision that holds the document.
+#[derive(Debug)]
+pub struct Recorded<T> {
+    /// What the work gave.
+    pub outcome: T,
+    /// The revision's number; `None` where it could not be kept.
+    pub revision: Option<u64>,
+    /// The revision was made for it, and is not an earlier one with the same document.
+    pub is_new: bool,
+}
+
+/// The history while no other process writes to it. Ends with the process, however that ends.
+#[derive(Debug)]
+pub struct Writer<'h> {
+    pub(super) history: &'h History,
+    _lock: OwnedFd,
+}
+
+/// The revision of a document that is being brought into force.
+#[derive(Debug, Clone)]
+struct Begun {
+    slot: Slot,
+    /// Written for this work.
+    is_new: bool,
+}
+
+impl History {
+    /// Keeps `draft` as a revision and does `work`, which brings it into force and is told the revision's number. One at a
+    /// time; a document that equals the newest revision makes no new one.
+    ///
+    /// # Errors
+    /// What `work` fails with; [`HistoryError::Awaiting`] while an earlier revision awaits confirmation, and, with
+    /// [`Keep::Must`], [`HistoryError::Unwritable`]: both before the work is begun.
+    pub fn record<T>(
+        &self,
+        draft: &Draft<'_>,
+        keep: Keep,
+        work: impl FnOnce(Option<u64>) -> Result<T, Error>,
+    ) -> Result<Recorded<T>, Error> {
+        let writer = match self.write() {
+            Ok(writer) => writer,
+            Err(error) => return unkept(error, keep, work),
+        };
+        writer.refuse_while_awaiting()?;
+        writer.record(draft, keep, work)
+    }
+
+    /// Waits until no other process writes here, and keeps others waiting.
+    ///
+    /// # Errors
+    /// [`HistoryError::Unwritable`] when there is no folder and none can be made.
+    pub fn write(&self) -> Result<Writer<'_>, HistoryError> {
+        let lock = self.folder.make().and_then(|()| self.folder.lock()).map_err(|source| self.unwritable(source))?;
+        Ok(Writer { history: self, _lock: lock })
+    }
+
+    /// The error of a folder that cannot be written.
+    pub(crate) fn unwritable(&self, source: io::Error) -> HistoryError {
+        HistoryError::Unwritable { folder: self.folder.path().to_owned(), source }
+    }
+}
+
+/// Does the work without a revision, where that may be.
+fn unkept<T>(
+    error: HistoryError,
+    keep: Keep,
+    work: impl FnOnce(Option<u64>) -> Result<T, Error>,
+) -> Result<Recorded<T>, Error> {
+    let HistoryError::Unwritable { folder, source } = &error else { return Err(error.into()) };
+    if keep == Keep::Must {
+        return Err(error.into());
+    }
+    tracing::warn!("this document is not kept as a revision: {}: {source}", folder.display());
+    Ok(Recorded { outcome: work(None)?, revision: None, is_new: false })
+}
+
+impl Writer<'_> {
+    /// As [`History::record`], while something awaits confirmation as well.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn record<T>(
+        &self,
+        draft: &Draft<'_>,
+        keep: Keep,
+        work: impl FnOnce(Option<u64>) -> Result<T, Error>,
+    ) -> Result<Recorded<T>, Error> {
+        let begun = match self.begin(draft) {
+            Ok(begun) => begun,
+            Err(source) => return unkept(self.history.unwritable(source), keep, work),
+        };
+        let result = work(Some(begun.slot.number));
+        if begun.is_new {
+            self.finish(&begun.slot, result.as_ref().map(drop));
+        }
+        result.map(|outcome| Recorded { outcome, revision: Some(begun.slot.number), is_new: begun.is_new })
+    }
+
+    /// # Errors
+    /// [`HistoryError::Awaiting`] while somebody waits for a confirmation.
+    fn refuse_while_awaiting(&self) -> Result<(), HistoryError> {
+        let Some(awaited) = self.history.awaited()? else { return Ok(()) };
+        if awaited.is_watched {
+            return Err(HistoryError::Awaiting { revision: awaited.revision, until: awaited.until_text() });
+        }
+        tracing::warn!(
+            "revision {} was never confirmed, and nobody waits for it any more: it stays as it is",
+            awaited.revision
+        );
+        self.end_waiting().map_err(|source| self.history.unwritable(source))
+    }
+
+    /// Writes the revision, or finds that the newest one is it.
+    fn begin(&self, draft: &Draft<'_>) -> io::Result<Begun> {
+        let folder = &self.history.folder;
+        folder.sweep()?;
+        let mut slots = folder.slots()?;
+        for slot in slots.iter_mut().filter(|slot| slot.outcome == Outcome::Pending) {
+            let pending = slot.name();
+            slot.outcome = Outcome::Interrupted;
+            folder.rename(&pending, &slot.name())?;
+        }
+        let newest = slots.last();
+        let is_newest = newest.is_some_and(|slot| match self.history.read(slot) {
+            Ok(revision) => revision.is(draft.document, draft.host),
+            Err(error) => {
+                tracing::warn!("{error}");
+                false
+            }
+        });
+        let (number, before) = match newest {
+            Some(slot) if is_newest && slot.outcome == Outcome::Applied => {
+                return Ok(Begun { slot: slot.clone(), is_new: false });
+            }
+            // What did not come into force is tried again.
+            Some(slot) if is_newest => (slot.number, Some(slot)),
+            Some(slot) => (slot.number + 1, None),
+            None => (1, None),
+        };
+        let slot = Slot { number, outcome: Outcome::Pending };
+        folder.put(&slot.name(), &revision(draft, number).encode()?)?;
+        if let Some(before) = before {
+            folder.remove(&before.name())?;
+        }
+        Ok(Begun { slot, is_new: true })
+    }
+
+    /// Says what became of the work. A failure here changes nothing about what is in force, and is warned of.
+    fn finish(&self, pending: &Slot, result: Result<(), &Error>) {
+        let folder = &self.history.folder;
+        let outcome = match result {
+            Ok(()) => Some(Outcome::Applied),
+            Err(error) if touched_nothing(error) => None,
+            Err(_) => Some(Outcome::Failed),
+        };
+        let finished = match outcome {
+            Some(outcome) => folder.rename(&pending.name(), &Slot { outcome, ..pending.clone() }.name()),
+            None => folder.remove(&pending.name()),
+        };
+        if let Err(error) = finished.and_then(|()| self.prune()) {
+            tracing::warn!("the history in {} is not up to date: {error}", folder.path().display());
+        }
+    }
+
+    /// Removes the oldest while there are too many; what is in force and what was before it stay.
+    fn prune(&self) -> io::Result<()> {
+        let History { folder, bounds } = self.history;
+        let slots = folder.slots()?;
+        let sizes: Vec<_> = slots.iter().map(|slot| folder.size(&slot.name())).collect::<io::Result<_>>()?;
+        let (mut count, mut bytes) = (slots.len(), sizes.iter().sum::<u64>());
+        let applied = slots.iter().rev().filter(|slot| slot.outcome == Outcome::Applied);
+        let kept: Vec<_> = applied.take(2).chain(slots.last()).collect();
+        for (slot, size) in slots.iter().zip(&sizes).filter(|(slot, _)| !kept.contains(slot)) {
+            if count <= bounds.revisions && bytes <= bounds.bytes {
+                break;
+            }
+            folder.remove(&slot.name())?;
+            count -= 1;
+            bytes -= size;
+        }
+        Ok(())
+    }
+}
+
+/// Was the document refused before anything was done?
+fn touched_nothing(error: &Error) -> bool {
+    matches!(error, Error::Preflight { .. } | Error::Compile(_) | Error::Definitions(_) | Error::History(_))
+}
+
+fn revision(draft: &Draft<'_>, number: u64) -> Revision {
+    let Author { user, uid } = Author::current();
+    let meta = Meta {
+        number,
+        time: rfc3339(now()),
+        user,
+        uid,
+        host: draft.host.to_owned(),
+        source: draft.source.to_owned(),
+        cause: draft.cause,
+        rollback_of: draft.rollback_of,
+        unconfirmed: draft.unconfirmed,
+        bytes: draft.document.len() as u64,
+        sha256: sha256(draft.document.as_bytes()),
+    };
+    Revision { meta, document: draft.document.to_owned() }
+}

@@ -1,0 +1,259 @@
+//! The history's store: what is kept, in which order it goes, and what a crash or a flipped bit does to it.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use netpath::{
+    error::Error,
+    history::{Bounds, Cause, Draft, History, HistoryError, Keep, Outcome, Recorded},
+};
+
+/// A state folder that goes with the test.
+struct State(PathBuf);
+
+impl State {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("netpath-history-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    fn history(&self) -> History {
+        History::open(&self.0, Path::new("/sys/fs/bpf/netpath"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join("sys-fs-bpf-netpath").join(name)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn draft(document: &str) -> Draft<'_> {
+    Draft::new(document, "kvm1", "zone.yaml", Cause::Apply)
+}
+
+/// Brings a document into force without doing anything.
+fn applied(history: &History, document: &str) -> Recorded<()> {
+    history.record(&draft(document), Keep::Must, |_| Ok(())).unwrap()
+}
+
+fn a_failed_step() -> Error {
+    let source = Box::new(Error::NotFound { what: "device", name: "vnet0".into(), next: String::new() });
+    Error::Apply { failed: "+ program".into(), left: Vec::new(), source }
+}
+
+fn outcomes(history: &History) -> Vec<(u64, Outcome)> {
+    history.list().unwrap().iter().map(|entry| (entry.number, entry.outcome)).collect()
+}
+
+#[test]
+fn every_applied_document_is_a_revision_and_the_same_again_is_none() {
+    let state = State::new("revisions");
+    let history = state.history();
+    assert!(history.list().unwrap().is_empty(), "a folder that is not there has no revisions");
+    let (first, again, second) = (applied(&history, "a"), applied(&history, "a"), applied(&history, "b"));
+    assert_eq!((first.revision, first.is_new), (Some(1), true));
+    assert_eq!((again.revision, again.is_new), (Some(1), false));
+    assert_eq!((second.revision, second.is_new), (Some(2), true));
+    let elsewhere = Draft::new("b", "kvm2", "zone.yaml", Cause::Apply);
+    let other_host = history.record(&elsewhere, Keep::Must, |_| Ok(())).unwrap();
+    assert_eq!(other_host.revision, Some(3), "the same document for another host is another revision");
+    let entries = history.list().unwrap();
+    let meta = entries[0].meta.as_ref().unwrap();
+    assert_eq!((meta.host.as_str(), meta.source.as_str(), meta.bytes), ("kvm1", "zone.yaml", 1));
+    assert!(meta.sha256.starts_with("ca978112ca1bbdca") && meta.time.ends_with('Z') && !meta.user.is_empty());
+    assert_eq!(history.revision(2).unwrap().document, "b");
+    assert!(matches!(history.revision(4), Err(HistoryError::NoRevision { number: 4, .. })));
+}
+
+#[test]
+fn instances_do_not_mix() {
+    let state = State::new("instances");
+    let other = History::open(&state.0, Path::new("/sys/fs/bpf/other"));
+    applied(&state.history(), "a");
+    assert!(other.list().unwrap().is_empty());
+}
+
+#[test]
+fn nobody_else_may_read_what_is_kept() {
+    let state = State::new("modes");
+    applied(&state.history(), "a");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state.file("0000000001.applied")), 0o600);
+    assert_eq!(mode(&state.file("")), 0o700);
+    assert_eq!(mode(&state.0), 0o700);
+}
+
+#[test]
+fn what_became_of_a_revision_is_told() {
+    let state = State::new("outcomes");
+    let history = state.history();
+    applied(&history, "a");
+    let failed = history.record(&draft("b"), Keep::Must, |_| Err::<(), _>(a_failed_step()));
+    assert!(matches!(failed, Err(Error::Apply { .. })));
+    let refused = history.record(&draft("c"), Keep::Must, |number| {
+        assert_eq!(number, Some(3));
+        assert_eq!(outcomes(&history)[2], (3, Outcome::Pending));
+        Err::<(), _>(Error::Preflight { findings: Vec::new() })
+    });
+    assert!(matches!(refused, Err(Error::Preflight { .. })));
+    assert_eq!(outcomes(&history), [(1, Outcome::Applied), (2, Outcome::Failed)]);
+    assert_eq!(history.in_force().unwrap().unwrap().document, "a");
+    // What failed is tried again under its number.
+    assert_eq!(applied(&history, "b").revision, Some(2));
+    assert_eq!(outcomes(&history), [(1, Outcome::Applied), (2, Outcome::Applied)]);
+}
+
+#[test]
+fn an_interrupted_one_is_called_so_and_rolled_back_from() {
+    let state = State::new("interrupted");
+    let history = state.history();
+    applied(&history, "a");
+    applied(&history, "b");
+    // As a kill leaves it: written, and never finished.
+    fs::rename(state.file("0000000002.applied"), state.file("0000000002.pending")).unwrap();
+    assert_eq!(outcomes(&history)[1], (2, Outcome::Interrupted));
+    assert_eq!(history.previous().unwrap().document, "a");
+    applied(&history, "c");
+    let all = [(1, Outcome::Applied), (2, Outcome::Interrupted), (3, Outcome::Applied)];
+    assert_eq!(outcomes(&history), all);
+    assert_eq!(history.previous().unwrap().document, "a", "what never came into force is no way back");
+}
+
+#[test]
+fn the_previous_revision_is_another_document_that_was_in_force() {
+    let state = State::new("previous");
+    let history = state.history();
+    assert!(matches!(history.previous(), Err(HistoryError::NothingBefore { .. })));
+    applied(&history, "a");
+    assert!(matches!(history.previous(), Err(HistoryError::NothingBefore { .. })));
+    applied(&history, "b");
+    assert_eq!(history.previous().unwrap().meta.number, 1);
+    let back = Draft { rollback_of: Some(1), ..Draft::new("a", "kvm1", "zone.yaml", Cause::Rollback) };
+    assert_eq!(history.record(&back, Keep::Must, |_| Ok(())).unwrap().revision, Some(3));
+    assert_eq!(history.revision(3).unwrap().meta.rollback_of, Some(1));
+    assert_eq!(history.previous().unwrap().meta.number, 2, "twice back is where it was");
+    let _ = history.record(&draft("c"), Keep::Must, |_| Err::<(), _>(a_failed_step()));
+    assert_eq!(history.previous().unwrap().meta.number, 2, "what failed has left nothing behind");
+}
+
+#[test]
+fn one_that_was_not_confirmed_is_no_way_back() {
+    let state = State::new("unconfirmed");
+    let history = state.history();
+    for document in ["a", "b", "c"] {
+        applied(&history, document);
+    }
+    history.write().unwrap().mark_unconfirmed(3).unwrap();
+    assert_eq!(outcomes(&history)[2], (3, Outcome::Unconfirmed));
+    applied(&history, "b");
+    assert_eq!(history.previous().unwrap().document, "a");
+}
+
+#[test]
+fn a_torn_or_flipped_newest_revision_is_told_and_the_last_good_one_is_found() {
+    let state = State::new("damage");
+    let history = state.history();
+    applied(&history, "a");
+    applied(&history, "bbbb");
+    let file = state.file("0000000002.applied");
+    let whole = fs::read(&file).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for damaged in [&whole[..0], &whole[..10], &whole[..whole.len() - 1], &flipped] {
+        fs::write(&file, damaged).unwrap();
+        assert!(matches!(history.revision(2), Err(HistoryError::Damaged { number: 2, .. })));
+        let entries = history.list().unwrap();
+        assert!(entries[1].meta.is_err() && entries[0].meta.is_ok());
+        assert_eq!(history.newest().unwrap().unwrap().document, "a");
+        assert_eq!(history.in_force().unwrap().unwrap().document, "a");
+    }
+    assert_eq!(applied(&history, "bbbb").revision, Some(3), "a damaged number is not used again");
+}
+
+#[test]
+fn what_a_kill_left_half_written_is_never_a_revision_and_is_cleared() {
+    let state = State::new("torn");
+    let history = state.history();
+    applied(&history, "a");
+    let half = state.file(".new-4711-0000000002.pending");
+    fs::File::create(&half).unwrap().write_all(b"# netpath-revision 1 sha2").unwrap();
+    // Killed between the two steps of trying again: one revision, two names.
+    fs::copy(state.file("0000000001.applied"), state.file("0000000001.failed")).unwrap();
+    assert_eq!(outcomes(&history), [(1, Outcome::Applied)]);
+    assert_eq!(applied(&history, "b").revision, Some(2));
+    assert!(!half.exists() && !state.file("0000000001.failed").exists());
+}
+
+#[test]
+fn the_oldest_go_first_and_what_is_in_force_stays() {
+    let state = State::new("bounds");
+    let history = state.history().bounded(Bounds { revisions: 5, bytes: 1 << 20 });
+    for number in 0..12 {
+        applied(&history, &format!("document {number}"));
+    }
+    assert_eq!(outcomes(&history).first(), Some(&(8, Outcome::Applied)));
+    assert_eq!(outcomes(&history).len(), 5);
+    for number in 0..12 {
+        let document = format!("failure {number}");
+        let _ = history.record(&draft(&document), Keep::Must, |_| Err::<(), _>(a_failed_step()));
+    }
+    let left = outcomes(&history);
+    assert_eq!((left.len(), &left[..2]), (5, &[(11, Outcome::Applied), (12, Outcome::Applied)][..]));
+    assert_eq!(history.previous().unwrap().document, "document 10");
+}
+
+#[test]
+fn bytes_are_bounded_too() {
+    let state = State::new("bytes");
+    let history = state.history().bounded(Bounds { revisions: 100, bytes: 10_000 });
+    for letter in ["a", "b", "c", "d", "e"] {
+        applied(&history, &letter.repeat(4000));
+    }
+    assert_eq!(outcomes(&history), [(4, Outcome::Applied), (5, Outcome::Applied)]);
+}
+
+#[test]
+fn writers_at_once_take_turns_and_no_number_is_given_twice() {
+    const WRITERS: usize = 8;
+    const EACH: usize = 6;
+    let state = State::new("writers");
+    let history = state.history();
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let history = &history;
+            scope.spawn(move || {
+                for turn in 0..EACH {
+                    let document = format!("{writer} in turn {turn}");
+                    let kept = applied(history, &document).revision.unwrap();
+                    assert_eq!(history.revision(kept).unwrap().document, document);
+                }
+            });
+        }
+    });
+    let numbers: Vec<_> = history.list().unwrap().iter().map(|entry| entry.number).collect();
+    assert_eq!(numbers, (1..=(WRITERS * EACH) as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_stops_nothing_unless_it_must() {
+    let state = State::new("unwritable");
+    fs::write(&state.0, "a file is in its place").unwrap();
+    let history = state.history();
+    let done = history.record(&draft("a"), Keep::IfPossible, |number| Ok(number)).unwrap();
+    assert_eq!((done.outcome, done.revision), (None, None));
+    let refused = history.record(&draft("a"), Keep::Must, |_| -> Result<(), _> { unreachable!("nothing is begun") });
+    let error = refused.unwrap_err();
+    assert!(matches!(error, Error::History(HistoryError::Unwritable { .. })), "{error}");
+    fs::remove_file(&state.0).unwrap();
+}
