@@ -10,7 +10,7 @@ use std::{
 
 use netpath::{
     error::Error,
-    history::{Bounds, Cause, Draft, History, HistoryError, Keep, Outcome, Recorded},
+    history::{Awaited, Bounds, Cause, Draft, History, HistoryError, Keep, Outcome, Recorded, Restores},
 };
 
 /// A state folder that goes with the test.
@@ -256,4 +256,47 @@ fn a_folder_that_cannot_be_made_stops_nothing_unless_it_must() {
     let error = refused.unwrap_err();
     assert!(matches!(error, Error::History(HistoryError::Unwritable { .. })), "{error}");
     fs::remove_file(&state.0).unwrap();
+}
+
+#[test]
+fn a_marker_that_cannot_be_read_stops_nothing_unless_it_must() {
+    let state = State::new("marker");
+    let history = state.history();
+    applied(&history, "a");
+    // Reading a folder is an error of the disk's kind.
+    fs::create_dir(state.file("awaiting-confirmation")).unwrap();
+    assert!(matches!(history.awaited(), Err(HistoryError::Unreadable { .. })));
+    let done = history.record(&draft("b"), Keep::IfPossible, |number| Ok(number)).unwrap();
+    assert_eq!(done.outcome, Some(2));
+    let refused = history.record(&draft("c"), Keep::Must, |_| -> Result<(), _> { unreachable!("nothing is begun") });
+    assert!(matches!(refused, Err(Error::History(HistoryError::Unreadable { .. }))));
+}
+
+#[test]
+fn a_marker_that_nobody_holds_is_cleared_and_one_that_is_torn_is_none() {
+    let state = State::new("stale");
+    let history = state.history();
+    applied(&history, "a");
+    let awaited = Awaited {
+        revision: 1,
+        restores: Restores::Nothing,
+        until: None,
+        pid: std::process::id(),
+        failure: None,
+        is_watched: true,
+    };
+    let mut watch = history.await_confirmation(awaited).unwrap();
+    watch.set_until(4_000_000_000).unwrap();
+    let found = history.awaited().unwrap().unwrap();
+    assert_eq!((found.until, found.is_watched), (Some(4_000_000_000), true));
+    let refused = history.record(&draft("b"), Keep::IfPossible, |_| Ok(())).unwrap_err();
+    assert!(matches!(refused, Error::History(HistoryError::Awaiting { revision: 1, .. })), "{refused}");
+    watch.set_failure(&"ä".repeat(5000)).unwrap();
+    assert_eq!(history.awaited().unwrap().unwrap().failure, Some("ä".repeat(500)));
+    drop(watch);
+    assert!(!history.awaited().unwrap().unwrap().is_watched);
+    assert_eq!(applied(&history, "b").revision, Some(2));
+    assert_eq!(history.awaited().unwrap(), None);
+    fs::write(state.file("awaiting-confirmation"), "{\"revis").unwrap();
+    assert_eq!(history.awaited().unwrap(), None);
 }

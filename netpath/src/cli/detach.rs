@@ -10,7 +10,7 @@ use crate::{
     apply,
     datapath::{self, DatapathError, Hook, LinkPin, Root, Tables},
     error::Error,
-    history::History,
+    history::{History, Writer},
     netlink::{self, Device, address, ethtool, fq, vxlan::OwnVxlan},
 };
 
@@ -44,14 +44,25 @@ pub(super) struct Report {
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let history = History::open(&global.state_dir, &global.root);
-    // What is taken off is not brought back by whoever waits for a confirmation.
-    let waiting = history.awaited()?.map(|_| history.write()).transpose()?;
+    let waiting = waiting(&history);
     let report = take_down(args.purge, global)?;
-    if let Some(waiting) = waiting {
-        waiting.end_waiting().map_err(|source| history.unwritable(source))?;
+    if let Some(Err(error)) = waiting.map(|waiting| waiting.end_waiting()) {
+        tracing::warn!("{}", history.unwritable(error));
     }
     output::print(global.output, &report, || report.render(global))?;
     Ok(Exit::Done)
+}
+
+/// What is taken off is not to be brought back by whoever waits for a confirmation. A history that fails keeps nothing from
+/// being taken off.
+fn waiting(history: &History) -> Option<Writer<'_>> {
+    match history.awaited().and_then(|awaited| awaited.map(|_| history.write()).transpose()) {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            tracing::warn!("whether a revision awaits confirmation is not known: {error}");
+            None
+        }
+    }
 }
 
 /// Takes every program off, and with `purge` removes the pins.

@@ -87,7 +87,7 @@ impl History {
             Ok(writer) => writer,
             Err(error) => return unkept(error, keep, work),
         };
-        writer.refuse_while_awaiting()?;
+        writer.refuse_while_awaiting(keep)?;
         writer.record(draft, keep, work)
     }
 
@@ -144,16 +144,28 @@ impl Writer<'_> {
 
     /// # Errors
     /// [`HistoryError::Awaiting`] while somebody waits for a confirmation.
-    fn refuse_while_awaiting(&self) -> Result<(), HistoryError> {
-        let Some(awaited) = self.history.awaited()? else { return Ok(()) };
+    fn refuse_while_awaiting(&self, keep: Keep) -> Result<(), HistoryError> {
+        let awaited = match self.history.awaited() {
+            Err(error) if keep == Keep::IfPossible => {
+                tracing::warn!("whether a revision awaits confirmation is not known: {error}");
+                None
+            }
+            awaited => awaited?,
+        };
+        let Some(awaited) = awaited else { return Ok(()) };
         if awaited.is_watched {
             return Err(HistoryError::Awaiting { revision: awaited.revision, until: awaited.until_text() });
         }
-        tracing::warn!(
-            "revision {} was never confirmed, and nobody waits for it any more: it stays as it is",
-            awaited.revision
-        );
-        self.end_waiting().map_err(|source| self.history.unwritable(source))
+        let number = awaited.revision;
+        tracing::warn!("revision {number} was never confirmed, and nobody waits for it any more: it stays as it is");
+        match self.end_waiting() {
+            Err(source) if keep == Keep::Must => Err(self.history.unwritable(source)),
+            Err(error) => {
+                tracing::warn!("the history in {} is not up to date: {error}", self.history.folder().display());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Writes the revision, or finds that the newest one is it.

@@ -109,9 +109,9 @@ impl Row {
     /// What is special about it, in words.
     fn note(&self) -> String {
         let back = self.rollback_of.map(|of| format!("rollback of {of}"));
-        let unconfirmed = self.unconfirmed.map(|number| format!("{number} was not confirmed"));
+        let unconfirmed = self.unconfirmed.map(|number| format!("{number} unconfirmed"));
         let agent = (self.cause == Some(Cause::Agent)).then(|| "agent".to_owned());
-        [back, unconfirmed, agent, self.damage.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ")
+        [back, unconfirmed, agent, self.damage.clone()].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -120,8 +120,8 @@ fn render(rows: &[Row]) -> String {
         return "nothing was applied yet\n".to_owned();
     }
     /// As many digits of a checksum as tell a hundred documents apart.
-    const SHORT: usize = 12;
-    let mut table = Table::new(&[">REVISION", "TIME", "USER", "HOST", "OUTCOME", ">BYTES", "SHA-256", "NOTE"]);
+    const SHORT: usize = 8;
+    let mut table = Table::new(&[">REVISION", "TIME", "USER", "HOST", "OUTCOME", "SHA-256", "NOTE"]);
     for row in rows {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         let mut sha256 = text(&row.sha256);
@@ -132,7 +132,6 @@ fn render(rows: &[Row]) -> String {
             text(&row.user),
             text(&row.host),
             row.outcome.to_owned(),
-            row.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
             sha256,
             row.note(),
         ]);
