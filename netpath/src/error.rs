@@ -1,6 +1,6 @@
 //! What a verb of the command line can fail with. Each part of the loader has its own typed error; this joins them.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
     compile::CompileError, datapath::DatapathError, definitions::DefinitionsError, history::HistoryError,
@@ -65,6 +65,22 @@ pub enum Error {
         /// Where the kernel says it.
         path: PathBuf,
         /// Why it cannot be read.
+        source: io::Error,
+    },
+    /// The manual could not be written.
+    #[error("the manual cannot be written into {}; name a folder that can be", dir.display())]
+    Manual {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The metrics cannot be offered.
+    #[error("the metrics cannot be offered at {address}; name another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
         source: io::Error,
     },
     /// The output could not be written.

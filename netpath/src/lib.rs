@@ -7,6 +7,7 @@ pub mod datapath;
 pub mod definitions;
 pub mod error;
 pub mod history;
+pub mod metrics;
 pub mod netlink;
 pub mod preflight;
 pub mod reconcile;

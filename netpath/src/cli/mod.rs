@@ -6,11 +6,14 @@
 mod applied;
 mod apply;
 mod change;
+mod completions;
 mod confirm;
 mod detach;
 mod history;
 mod host;
+mod manual;
 mod map;
+mod metrics;
 mod output;
 mod plan;
 mod rollback;
@@ -22,7 +25,12 @@ mod table;
 mod terms;
 mod validate;
 
-use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
@@ -71,6 +79,10 @@ enum Verb {
     Detach(detach::Args),
     Show(show::Args),
     Map(map::Args),
+    Metrics(metrics::Args),
+    Completions(completions::Args),
+    #[command(name = "man")]
+    Manual(manual::Args),
     #[command(hide = true)]
     AwaitConfirmation(confirm::WaitArgs),
 }
@@ -89,6 +101,9 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Verb::Detach(args) => detach::run(args, global),
         Verb::Show(args) => show::run(args, global),
         Verb::Map(args) => map::run(args, global),
+        Verb::Metrics(args) => metrics::run(args, global),
+        Verb::Completions(args) => completions::run(args, global),
+        Verb::Manual(args) => manual::run(args, global),
         Verb::AwaitConfirmation(args) => confirm::wait(args, global),
     }
 }
@@ -145,8 +160,9 @@ fn run_with(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Error> {
 fn init_logs(verbose: u8) {
     let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
     let filter = EnvFilter::try_from_env("NETPATH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time();
     // Only a test that runs two verbs in one process finds a subscriber in place already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().try_init();
+    let _ = logs.with_ansi(io::stderr().is_terminal()).try_init();
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod interop;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod mutation;
 mod nat;
 mod rates;

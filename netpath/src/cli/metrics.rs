@@ -1,0 +1,41 @@
+//! `netpath metrics`: what Prometheus scrapes.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, runtime};
+
+use super::{Exit, Global, output};
+use crate::{error::Error, metrics};
+
+/// Print the metrics of what is applied, or answer Prometheus with them
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Answer `GET /metrics` at this address until it is stopped
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:9700")]
+    listen: Option<SocketAddr>,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
+    match args.listen {
+        None => output::print_text(&metrics::collect(&global.root)?)?,
+        Some(address) => listen(address, global)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn listen(address: SocketAddr, global: &Global) -> Result<(), Error> {
+    let failed = |source| Error::Listen { address, source };
+    let root: Arc<std::path::Path> = global.root.as_path().into();
+    // The maps are read beside the one thread that answers.
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().map_err(failed)?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        if !bound.ip().is_loopback() {
+            tracing::warn!("the metrics can be read from other hosts, at {bound}");
+        }
+        output::print_text(&format!("http://{bound}/metrics\n"))?;
+        metrics::serve(listener, move || metrics::collect(&root)).await.map_err(failed)
+    })
+}
