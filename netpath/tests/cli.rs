@@ -82,7 +82,8 @@ fn findings_are_data_with_o_json() {
     assert_eq!(
         report["findings"][0],
         serde_json::json!({
-            "line": 2, "column": 13, "value": "0", "problem": "out of range", "expected": "use 1 to 65535",
+            "file": file.path(), "line": 2, "column": 13, "value": "0", "problem": "out of range",
+            "expected": "use 1 to 65535",
         })
     );
 }

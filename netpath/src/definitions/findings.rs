@@ -23,7 +23,9 @@ impl Pos {
 /// One error of a document.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
-    /// Where.
+    /// The file that the document is in, or this part of it.
+    pub file: String,
+    /// Where in the file.
     #[serde(flatten)]
     pub at: Pos,
     /// The offending value, as written.
@@ -36,8 +38,8 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, value, problem, expected } = self;
-        write!(f, "{}:{}: `{value}`: {problem}; {expected}", at.line, at.column)
+        let Self { file, at, value, problem, expected } = self;
+        write!(f, "{file}:{}:{}: `{value}`: {problem}; {expected}", at.line, at.column)
     }
 }
 
@@ -50,9 +52,40 @@ const VALUE_MAX: usize = 80;
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     found: Vec<Finding>,
+    /// The files that the document is in, each with the lines of those before it: lines are counted through all of them.
+    sources: Vec<(String, u32)>,
+    lines: u32,
 }
 
 impl Findings {
+    /// Findings of a document in `text`, or a part of it, are in `file` from here on.
+    pub(super) fn open(&mut self, file: &str, text: &str) {
+        self.sources.push((file.to_owned(), self.lines));
+        let lines = u32::try_from(text.lines().count()).unwrap_or(u32::MAX);
+        // One more: what is missing at the end is missing behind the last line.
+        self.lines = self.lines.saturating_add(lines).saturating_add(1);
+    }
+
+    /// The lines of the sources before the one that was opened last.
+    pub(super) fn lines_before(&self) -> u32 {
+        self.sources.last().map_or(0, |(_, before)| *before)
+    }
+
+    /// A line of the document for people: with its file, where there are several.
+    pub(super) fn line(&self, at: Pos) -> String {
+        let (file, at) = self.place(at);
+        match self.sources.len() {
+            0 | 1 => format!("line {}", at.line),
+            _ => format!("line {} of {file}", at.line),
+        }
+    }
+
+    /// The file and the place in it.
+    fn place(&self, at: Pos) -> (&str, Pos) {
+        let source = self.sources.iter().rev().find(|(_, before)| at.line > *before).or(self.sources.first());
+        source.map_or(("", at), |(file, before)| (file, Pos { line: at.line - before.min(&at.line), ..at }))
+    }
+
     /// Records that `value` at `at` has a `problem`, and what was `expected`.
     pub(super) fn add(
         &mut self,
@@ -65,6 +98,7 @@ impl Findings {
             return;
         }
         self.found.push(Finding {
+            file: String::new(),
             at,
             value: quoted(&value.to_string()),
             problem: problem.to_string(),
@@ -85,7 +119,12 @@ impl Findings {
     pub(super) fn into_sorted(mut self) -> Vec<Finding> {
         self.found.sort();
         self.found.dedup();
-        self.found
+        let mut found = std::mem::take(&mut self.found);
+        for finding in &mut found {
+            let (file, at) = self.place(finding.at);
+            (finding.file, finding.at) = (file.to_owned(), at);
+        }
+        found
     }
 }
 
@@ -110,14 +149,20 @@ pub enum DefinitionsError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A folder without documents.
+    #[error("{} holds no definitions: no file whose name ends with .yaml, .yml or .json", path.display())]
+    NoDocuments {
+        /// The folder.
+        path: PathBuf,
+    },
     /// There is no such file.
     #[error("there is no file {path}; name the definitions with -f FILE")]
     Missing {
         /// The path as given.
         path: PathBuf,
     },
-    /// The path is a directory, a socket or a device.
-    #[error("{path} is {kind}, not a file; name one definitions file with -f FILE")]
+    /// The path is a socket or a device, or a directory within one of documents.
+    #[error("{path} is {kind}, not a file; name a definitions file, or a folder of them, with -f")]
     NotAFile {
         /// The path as given.
         path: PathBuf,
@@ -182,7 +227,7 @@ impl fmt::Display for Listing<'_> {
             count => write!(f, "{file} has {count} errors")?,
         }
         for finding in *findings {
-            write!(f, "\n{file}:{finding}")?;
+            write!(f, "\n{finding}")?;
         }
         Ok(())
     }

@@ -1,24 +1,30 @@
 //! From a file or text to a checked zone.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _},
     os::unix::fs::FileTypeExt as _,
-    path::Path,
+    path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use super::{
     check,
     decode::Field as _,
     findings::{DefinitionsError, Findings, Pos},
+    merge::merge,
     model::Zone,
-    node,
+    node::{self, Node},
 };
 
 /// What a document may have; definitions of 10 000 NICs take one MiB.
 pub const LIMIT_MIB: u64 = 8;
 
-/// Reads, decodes and checks the definitions in `path`.
+/// The ends of the names of a folder's documents.
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// Reads, decodes and checks the definitions in `path`: a file, or a folder of files that are one document together.
 ///
 /// # Errors
 /// [`DefinitionsError::Findings`] with every error of the document; the other kinds when there is no document to
@@ -27,12 +33,71 @@ pub fn load(path: &Path) -> Result<Zone, DefinitionsError> {
     parse(&path.display().to_string(), &read(path)?)
 }
 
-/// Reads the text of the definitions in `path`.
+/// Begins the line before each file of a folder, in the one text that the folder is read as: a comment to YAML.
+const FILE_MARK: &str = "#% file: ";
+
+/// Reads the text of the definitions in `path`; that of a folder is all of its files', each after a line with its name.
 ///
 /// # Errors
 /// [`DefinitionsError`] when there is no text to look at; never its findings.
 pub fn read(path: &Path) -> Result<String, DefinitionsError> {
-    let bytes = read_bytes(path)?;
+    if !path.is_dir() {
+        return text(path, LIMIT_MIB << 20);
+    }
+    let files = documents_in(path).map_err(|source| DefinitionsError::Read { path: path.into(), source })?;
+    if files.is_empty() {
+        return Err(DefinitionsError::NoDocuments { path: path.into() });
+    }
+    let (mut together, mut room) = (String::new(), LIMIT_MIB << 20);
+    for file in &files {
+        let text = text(file, room)?;
+        room -= text.len() as u64;
+        together += &format!("{FILE_MARK}{}\n{text}", file.display());
+        if !text.ends_with('\n') {
+            together.push('\n');
+        }
+    }
+    Ok(together)
+}
+
+/// The files of a folder's text, by name; `None` for the text of one file.
+fn files_in(text: &str) -> Option<Vec<(&str, &str)>> {
+    text.starts_with(FILE_MARK).then(|| {
+        let starts = text.match_indices(FILE_MARK).map(|(at, _)| at);
+        let starts: Vec<_> = starts.filter(|at| *at == 0 || text.as_bytes()[at - 1] == b'\n').collect();
+        let ends = starts.iter().skip(1).copied().chain([text.len()]);
+        let parts = starts.iter().zip(ends).map(|(start, end)| &text[start + FILE_MARK.len()..end]);
+        parts.map(|part| part.split_once('\n').unwrap_or((part, ""))).collect()
+    })
+}
+
+/// The documents of a folder, in the order of their names. What lies in folders within it is not among them.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn documents_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if is_document(&name) {
+            files.push(folder.join(name));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Whether a file of a folder of definitions is one of its documents: by the end of its name, and unless it is hidden, as
+/// what editors leave behind is.
+#[must_use]
+pub fn is_document(name: &OsStr) -> bool {
+    let is_hidden = name.as_encoded_bytes().starts_with(b".");
+    !is_hidden && Path::new(name).extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known))
+}
+
+/// The text of a file that holds `limit` bytes at most.
+fn text(path: &Path, limit: u64) -> Result<String, DefinitionsError> {
+    let bytes = read_bytes(path, limit)?;
     if let Some(offset) = bytes.iter().position(|byte| *byte == 0) {
         return Err(DefinitionsError::NotText { path: path.into(), offset, byte: 0 });
     }
@@ -48,7 +113,7 @@ pub fn read(path: &Path) -> Result<String, DefinitionsError> {
 }
 
 /// The file's bytes, as many as definitions may have.
-fn read_bytes(path: &Path) -> Result<Vec<u8>, DefinitionsError> {
+fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DefinitionsError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => DefinitionsError::Missing { path: path.into() },
         _ => DefinitionsError::Read { path: path.into(), source },
@@ -60,7 +125,6 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, DefinitionsError> {
     if !kind.is_file() && !kind.is_fifo() {
         return Err(DefinitionsError::NotAFile { path: path.into(), kind: "a device or socket" });
     }
-    let limit = LIMIT_MIB << 20;
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {
@@ -69,13 +133,28 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, DefinitionsError> {
     Ok(bytes)
 }
 
-/// Decodes and checks the definitions in `text`; `name` is how errors call the document.
+/// Decodes and checks the definitions in `text`, as [`read`] reads it; `name` is how errors call the document.
 ///
 /// # Errors
 /// [`DefinitionsError::Findings`] with every error of the document.
 pub fn parse(name: &str, text: &str) -> Result<Zone, DefinitionsError> {
     let mut findings = Findings::default();
-    let root = node::read(text, &mut findings);
+    let Some(files) = files_in(text) else {
+        findings.open(name, text);
+        let root = node::read(text, &mut findings);
+        return checked(name, root, findings);
+    };
+    let mut roots = Vec::new();
+    for (file, text) in files {
+        findings.open(file, text);
+        roots.extend(node::read(text, &mut findings));
+    }
+    // What one file lacks because it is no YAML would be missed in all the others.
+    let root = if findings.is_empty() { merge(&roots, &mut findings) } else { None };
+    checked(name, root, findings)
+}
+
+fn checked(name: &str, root: Option<Rc<Node<'_>>>, mut findings: Findings) -> Result<Zone, DefinitionsError> {
     let zone = root.as_ref().and_then(|root| Zone::decode(root, &mut findings));
     if let Some(zone) = &zone {
         check::check(zone, &mut findings);

@@ -11,6 +11,7 @@ mod derived;
 mod findings;
 mod force;
 mod load;
+mod merge;
 mod model;
 mod node;
 mod per_network;
@@ -25,7 +26,7 @@ pub use self::{
     decode::{At, Several},
     findings::{DefinitionsError, Finding, Pos},
     force::not_in_force,
-    load::{LIMIT_MIB, load, parse, read},
+    load::{LIMIT_MIB, documents_in, is_document, load, parse, read},
     model::*,
     per_network::{ByNetwork, PerNetwork},
     placement::wire_mac,

@@ -43,6 +43,13 @@ pub(super) struct Key<'a> {
     pub(super) name: Cow<'a, str>,
 }
 
+impl<'a> Node<'a> {
+    /// What several documents say together, each within its own bounds.
+    pub(super) fn joined(at: Pos, kind: Kind<'a>) -> Rc<Self> {
+        Rc::new(Self { at, kind, height: 0, weight: 0 })
+    }
+}
+
 impl Node<'_> {
     /// Whether the value is left out: `~`, `null` or nothing behind the colon.
     pub(super) fn is_null(&self) -> bool {
@@ -62,16 +69,18 @@ impl Node<'_> {
     }
 }
 
-/// Reads the one document in `text`. `None` when it has none, or when it is no YAML, which is a finding.
+/// Reads the one document in `text`, the source that `findings` had opened last. `None` when it has none, or when it is
+/// no YAML, which is a finding.
 pub(super) fn read<'a>(text: &'a str, findings: &mut Findings) -> Option<Rc<Node<'a>>> {
-    let mut builder = Builder { findings, open: Vec::new(), anchors: HashMap::new(), root: None, documents: 0 };
+    let before = findings.lines_before();
+    let mut builder = Builder { before, findings, open: Vec::new(), anchors: HashMap::new(), root: None, documents: 0 };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let (event, span) = match event {
             Ok(event) => event,
             Err(error) => {
-                let at = pos(*error.marker());
-                let line = text.lines().nth(at.line as usize - 1).unwrap_or("(end of the file)");
+                let at = pos(*error.marker(), before);
+                let line = text.lines().nth((at.line - before) as usize - 1).unwrap_or("(end of the file)");
                 let expected = "correct the YAML here, or the indentation or bracket that was left open above";
                 builder.findings.add(at, line.trim(), format_args!("not YAML: {}", error.info()), expected);
                 return None;
@@ -84,9 +93,10 @@ pub(super) fn read<'a>(text: &'a str, findings: &mut Findings) -> Option<Rc<Node
     builder.root
 }
 
-fn pos(marker: Marker) -> Pos {
+/// A place, whose line counts from the first source's first one.
+fn pos(marker: Marker, before: u32) -> Pos {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).max(1);
-    Pos { line: count(marker.line()), column: count(marker.col() + 1) }
+    Pos { line: count(marker.line()).saturating_add(before), column: count(marker.col() + 1) }
 }
 
 /// The document goes beyond a limit; a finding says which.
@@ -105,6 +115,8 @@ enum Items<'a> {
 }
 
 struct Builder<'a, 'f> {
+    /// Lines of the sources before this one.
+    before: u32,
     findings: &'f mut Findings,
     open: Vec<Open<'a>>,
     anchors: HashMap<usize, Rc<Node<'a>>>,
@@ -114,7 +126,7 @@ struct Builder<'a, 'f> {
 
 impl<'a> Builder<'a, '_> {
     fn take(&mut self, event: Event<'a>, span: Span) -> Result<(), Refused> {
-        let at = pos(span.start);
+        let at = pos(span.start, self.before);
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) => {
@@ -237,7 +249,7 @@ impl<'a> Builder<'a, '_> {
                 },
                 Some(key) => match names.get(&*key.name) {
                     Some(first) => {
-                        let problem = format_args!("given twice, first in line {}", first.line);
+                        let problem = format!("given twice, first in {}", self.findings.line(*first));
                         self.findings.add(key.at, &key.name, problem, "keep one of the two");
                     }
                     None => {

@@ -108,7 +108,8 @@ fn modes(host: &Host, findings: &mut Findings) {
     for (i, (device, mode)) in uplinks.iter().enumerate() {
         let other = uplinks[..i].iter().find(|(other, _)| other.value == device.value);
         if let Some((_, first)) = other.filter(|(_, first)| first.value != mode.value) {
-            let problem = format_args!("device {} has mode {} in line {}", device.value, first.value, first.at.line);
+            let line = findings.line(first.at);
+            let problem = format!("device {} has mode {} in {line}", device.value, first.value);
             findings.add(mode.at, mode.value, problem, "give a device one mode");
         }
     }
@@ -154,9 +155,10 @@ fn sharing(zone: &Zone, names: &Names<'_>, findings: &mut Findings) {
                 let Some((ids, others)) = later.ids().zip(first.ids()) else { continue };
                 let Some((from, to)) = ids.overlap(others) else { continue };
                 if reported.insert((first.at, later.at), later.at).is_none() {
-                    let problem = format_args!(
-                        "the ids {from} to {to} are also those of `{}` (line {}), which shares {shared}",
-                        first.name.value, first.at.line
+                    let line = findings.line(first.at);
+                    let problem = format!(
+                        "the ids {from} to {to} are also those of `{}` ({line}), which shares {shared}",
+                        first.name.value
                     );
                     findings.add(ids.at, &ids.value, problem, "use ranges that do not overlap");
                 }

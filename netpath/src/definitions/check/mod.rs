@@ -63,7 +63,7 @@ fn unique<'z, T>(
     let mut named = HashMap::new();
     for (name, object) in objects.filter(|(name, _)| name.is_written()) {
         if let Some(first) = seen.insert(name.as_str(), name.at) {
-            let problem = format_args!("a second {what} of this name, the first is in line {}", first.line);
+            let problem = format!("a second {what} of this name, the first is in {}", findings.line(first));
             findings.add(name.at, name.value.to_string(), problem, format_args!("give the {what} another name"));
         }
         named.entry(name.as_str()).or_insert(object);
@@ -132,7 +132,7 @@ impl<K: Eq + Hash> Seen<K> {
             return;
         }
         if let Some(first) = self.insert(key, value.at) {
-            let problem = format_args!("{what}, first in line {}", first.line);
+            let problem = format!("{what}, first in {}", findings.line(first));
             findings.add(value.at, &value.value, problem, fix);
         }
     }

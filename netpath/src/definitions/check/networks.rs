@@ -52,7 +52,8 @@ pub(super) fn carries<T: std::fmt::Display>(
 ) {
     if !physical.traffic.is_empty() && !physical.traffic.iter().any(|carried| **carried == traffic) {
         let problem = format_args!("a physical network without {traffic} traffic");
-        let expected = format_args!("name another one, or add {traffic} to its `traffic` in line {}", physical.at.line);
+        let line = findings.line(physical.at);
+        let expected = format!("name another one, or add {traffic} to its `traffic` in {line}");
         findings.add(reference.at, &reference.value, problem, expected);
     }
 }
@@ -85,7 +86,8 @@ pub(super) fn segment(physical: &PhysicalNetwork, segment: &At<Segment>, finding
         (Segment::Id(_), Some(ids)) if !ids.is_written() => {}
         (Segment::Id(id), None) => {
             let problem = format_args!("`{name}` has no `{field}`");
-            findings.add(segment.at, id, problem, format_args!("give it `{field}`, in line {}", physical.at.line));
+            let expected = format!("give it `{field}`, in {}", findings.line(physical.at));
+            findings.add(segment.at, id, problem, expected);
         }
         (Segment::Id(id), Some(ids)) if !ids.contains(id) => {
             let problem = format_args!("outside the {field} of `{name}`");
@@ -147,7 +149,7 @@ fn public_vlans<'z>(
         if range.vlan.is_written()
             && let Some(first) = segments.0.get(&key)
         {
-            let problem = format_args!("the segment of a network, in line {}", first.line);
+            let problem = format!("the segment of a network, in {}", findings.line(*first));
             findings.add(range.vlan.at, range.vlan.value, problem, "give the public range a VLAN of its own");
         }
     }

@@ -71,7 +71,8 @@ fn nat_host(zone: &Zone, network: &Network, findings: &mut Findings) {
     }
     let mut others = zone.tiers(network).filter_map(|tier| tier.nat_host.as_ref());
     if let Some(other) = others.find(|other| other.value != named.value && other.at < named.at) {
-        let problem = format_args!("another NAT host of the same router is {}, in line {}", other.value, other.at.line);
+        let line = findings.line(other.at);
+        let problem = format!("another NAT host of the same router is {}, in {line}", other.value);
         findings.add(named.at, &named.value, problem, "name one host for the networks of a router");
     }
 }
@@ -95,7 +96,7 @@ fn range(range: &PublicRange, before: &[PublicRange], names: &Names<'_>, finding
         other.cidr.is_written() && (other.cidr.contains(&cidr.network()) || cidr.contains(&other.cidr.network()))
     };
     if let Some(other) = before.iter().find(overlaps) {
-        let problem = format_args!("overlaps {} in line {}", other.cidr.value, other.cidr.at.line);
+        let problem = format!("overlaps {} in {}", other.cidr.value, findings.line(other.cidr.at));
         findings.add(range.cidr.at, cidr, problem, "use public ranges that do not overlap");
     }
     let gateway = &range.gateway;
@@ -246,7 +247,8 @@ impl<'z> Public<'z> {
         if !allowed {
             let Owner { network, usage, at } = owner;
             let taken = usage.describe();
-            let problem = format_args!("the address of {taken} of network {}, line {}", network.name.value, at.line);
+            let line = findings.line(*at);
+            let problem = format!("the address of {taken} of network {}, {line}", network.name.value);
             findings.add(public.at, public.value, problem, "use another public address");
         }
     }
@@ -259,7 +261,8 @@ impl<'z> Public<'z> {
         let taken = self.forwards.entry((*forward.public, *forward.protocol)).or_default();
         if let Some((ports, first)) = taken.iter().find(|(ports, _)| ports.overlaps(&forward.ports)) {
             let (public, protocol) = (forward.public.value, *forward.protocol);
-            let problem = format_args!("{protocol} {ports} of {public} is forwarded already, in line {}", first.line);
+            let line = findings.line(*first);
+            let problem = format!("{protocol} {ports} of {public} is forwarded already, in {line}");
             findings.add(forward.ports.at, forward.ports.value, problem, "use ports that are free");
         }
         taken.push((*forward.ports, forward.ports.at));
@@ -277,7 +280,7 @@ fn target(network: &Network, instance: &At<super::super::values::Name>, findings
             unknown("NIC of the network", instance, instances, findings);
         }
         Some(nic) if nic.ip.is_none() && nic.mac.is_written() => {
-            let problem = format_args!("a NIC without `ip`, in line {}", nic.at.line);
+            let problem = format!("a NIC without `ip`, in {}", findings.line(nic.at));
             findings.add(instance.at, &instance.value, problem, "give the NIC an IPv4 address");
         }
         Some(_) => {}
