@@ -15,6 +15,7 @@ pub mod frame;
 pub mod icmp;
 pub mod maps;
 pub mod packet;
+pub mod reap;
 pub mod stage;
 pub mod too_big;
 pub mod vxlan;

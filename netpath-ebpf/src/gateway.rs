@@ -4,13 +4,12 @@
 
 use netpath_common::{
     DropReason, Frame, Packet as _,
-    clock::since,
     frame::Protocol,
     maps::{
         self as rows, Flow, FlowKey, Gateway, GatewayState, Network, PUBLIC_SIDE, flow_flags, flow_state,
         gateway_flags, hop, stage,
     },
-    stage::tcp,
+    stage::{idle, tcp},
 };
 
 use crate::{
@@ -86,8 +85,7 @@ pub fn established(key: &FlowKey, now: u32) -> Option<(&'static mut Flow, &'stat
 /// Whether this direction of a connection has been silent for too long. An idle row counts as absent, swept or not.
 #[inline(always)]
 pub fn is_idle(flow: &Flow, protocol: u8, gateway: &Gateway, now: u32) -> bool {
-    let answered = flow.flags & flow_flags::ANSWERED != 0;
-    since(now, flow.last_seen) > tcp::timeout(protocol, flow.state, answered, &gateway.timeouts)
+    idle::is_idle(flow, protocol, &gateway.timeouts, now)
 }
 
 /// Sends a packet of a known connection on its way.

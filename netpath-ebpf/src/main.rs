@@ -33,6 +33,7 @@ mod outward;
 mod packet;
 mod public;
 mod quoted;
+mod reap;
 mod redirect;
 mod respond;
 mod rewrite;
@@ -102,6 +103,12 @@ pub fn sweep(ctx: TcContext) -> i32 {
             TC_ACT_SHOT
         }
     }
+}
+
+/// Rows that the agent has found to be over; it runs this itself, and no packet ever gets here.
+#[classifier]
+pub fn reap(ctx: TcContext) -> i32 {
+    reap::process(&mut TcPacket::new(&ctx))
 }
 
 /// A packet that another host has routed into a network of this one.

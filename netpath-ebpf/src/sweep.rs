@@ -8,7 +8,8 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     DropReason,
-    maps::{Binding, BindingKey, Flow, FlowKey, HOLD_DOWN, POOL_ADDRESSES, PUBLIC_SIDE, flow_flags, stage},
+    maps::{Binding, BindingKey, Flow, FlowKey, POOL_ADDRESSES, PUBLIC_SIDE, flow_flags, stage},
+    stage::idle,
 };
 
 use crate::{atomic::Word, bind, gateway, handover::Handover, maps, packet::TcPacket, redirect::Verdict, tuple};
@@ -133,8 +134,9 @@ unsafe extern "C" fn visit_flow(_map: *mut c_void, key: *const FlowKey, flow: *m
     0
 }
 
+/// Whether a connection is over: silent for too long in both directions.
 #[inline(always)]
-fn is_over(key: &FlowKey, flow: &Flow, now: u32) -> bool {
+pub fn is_over(key: &FlowKey, flow: &Flow, now: u32) -> bool {
     let Some(gateway) = maps::GATEWAYS.get(flow.network) else { return true };
     if !gateway::is_idle(flow, key.protocol, gateway, now) {
         return false;
@@ -156,9 +158,8 @@ unsafe extern "C" fn visit_binding(
 ) -> i64 {
     // SAFETY: the helper passes a row of BINDINGS and the word that it was given.
     let (key, row, now) = unsafe { (&*key, &mut *row, *time) };
-    let expires = row.expires;
-    if key.side & PUBLIC_SIDE == 0 && now > expires.saturating_add(HOLD_DOWN) {
-        let inside = *key;
+    if key.side & PUBLIC_SIDE == 0 && idle::is_released(row, now) {
+        let (inside, expires) = (*key, row.expires);
         release(&inside, row, expires);
     }
     0

@@ -3,8 +3,12 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
-    compile::CompileError, datapath::DatapathError, definitions::DefinitionsError, history::HistoryError,
-    netlink::NetlinkError, preflight::Finding,
+    compile::CompileError,
+    datapath::{DatapathError, Holder},
+    definitions::DefinitionsError,
+    history::HistoryError,
+    netlink::NetlinkError,
+    preflight::Finding,
 };
 
 /// The failure of a verb. `main` prints it, followed by its chain of sources.
@@ -48,6 +52,22 @@ pub enum Error {
         left: Vec<String>,
         /// Why it failed.
         source: Box<Error>,
+    },
+    /// What is detached would be attached again.
+    #[error(
+        "nothing was detached: {agent} is this root's agent and would attach again; end it first (`systemctl stop netpath-agent`)"
+    )]
+    AgentWouldAttach {
+        /// The agent.
+        agent: Holder,
+    },
+    /// The agent cannot do what it is there for.
+    #[error("the agent cannot {operation}")]
+    Agent {
+        /// What was tried.
+        operation: String,
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// No such map, or no such row.
     #[error("there is no {what} `{name}`; {next}")]

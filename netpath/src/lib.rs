@@ -1,5 +1,6 @@
 //! netpath's loader: definitions, reconciliation and the data path's user side.
 
+pub mod agent;
 pub mod apply;
 pub mod cli;
 pub mod compile;

@@ -4,6 +4,7 @@
 //! through [`runner`] and compares what arrived byte for byte. Whatever a test cannot do on a kernel it says with
 //! [`skip`], so that a skip never looks like a pass.
 
+pub mod agent;
 pub mod bench;
 pub mod demo;
 pub mod guest;

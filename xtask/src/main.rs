@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod lint;
 mod process;
 mod setup;
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Args),
     /// Measure netpath against a Linux bridge and against bare redirects
     Bench(bench::Args),
+    /// Pack what is installed on hypervisors: a tar archive and a Debian package under target/dist
+    Dist,
     /// Format, clippy (host and BPF), spelling, rustdoc: every warning is an error
     Lint,
     /// Run the test tiers and print what passed, failed and was skipped
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Build(args) => build::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Dist => dist::run(),
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(&args),
     };

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod antispoof;
 pub mod arp;
+pub mod idle;
 pub mod martian;
 pub mod meter;
 pub mod neighbour;

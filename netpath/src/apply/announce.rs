@@ -1,7 +1,10 @@
 //! Public addresses that have come to this host are announced, so that what others remember of them is replaced at once
 //! (RFC 5227 §3), and their upstream router is asked for, so that the first connection finds it known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use netpath_common::{
     Mac,
@@ -12,7 +15,7 @@ use netpath_common::{
 use super::{Plan, steps::Step};
 use crate::{
     compile::Row,
-    datapath::{Hook, Tables},
+    datapath::{DatapathError, Hook, Root, Tables},
     error::Error,
     netlink::frame::Sender,
 };
@@ -32,7 +35,36 @@ pub(super) fn announce(tables: &mut Tables, plan: &Plan) {
     }
 }
 
-/// Addresses that are new, or whose link or its program is. Those that the host has itself, the kernel announces.
+/// Announces the public addresses behind an uplink once more; gives how many they are.
+///
+/// # Errors
+/// When the maps cannot be read, or the uplink takes no frames.
+pub fn announce_again(root: &Path, uplink: u32) -> Result<usize, Error> {
+    let mut tables = match Root::open(root).and_then(|root| Tables::open(&root)) {
+        Err(DatapathError::NothingApplied { .. }) => return Ok(0),
+        tables => tables?,
+    };
+    let links = (0..).zip(tables.upstreams.rows()?).filter(|(_, link)| link.ifindex == uplink);
+    let links: BTreeMap<u32, Upstream> = links.collect();
+    let rows = tables.public_address.rows()?;
+    let ours = rows.iter().filter(|(key, row)| links.contains_key(&link_of(key)) && is_ours(row));
+    let addresses: BTreeSet<_> = ours.map(|(key, _)| (link_of(key), key.address)).collect();
+    if !addresses.is_empty() {
+        send(&mut tables, &links, &addresses)?;
+    }
+    Ok(addresses.len())
+}
+
+fn link_of(key: &PublicKey) -> u32 {
+    key.side & !PUBLIC_SIDE
+}
+
+/// Those that the host has itself, its kernel announces.
+fn is_ours(row: &PublicAddress) -> bool {
+    row.flags & public_flags::HOST == 0
+}
+
+/// Addresses that are new, or whose link or its program is.
 fn fresh(plan: &Plan) -> BTreeSet<(u32, [u8; 4])> {
     let mut links = BTreeSet::new();
     let mut addresses = BTreeSet::new();
@@ -57,12 +89,9 @@ fn fresh(plan: &Plan) -> BTreeSet<(u32, [u8; 4])> {
             links.insert(*index);
         }
     }
-    let is_fresh = |key: &PublicKey| addresses.contains(key) || links.contains(&(key.side & !PUBLIC_SIDE));
-    let is_ours = |row: &PublicAddress| row.flags & public_flags::HOST == 0;
+    let is_fresh = |key: &PublicKey| addresses.contains(key) || links.contains(&link_of(key));
     let all = plan.public_addresses().iter();
-    all.filter(|(key, row)| is_fresh(key) && is_ours(row))
-        .map(|(key, _)| (key.side & !PUBLIC_SIDE, key.address))
-        .collect()
+    all.filter(|(key, row)| is_fresh(key) && is_ours(row)).map(|(key, _)| (link_of(key), key.address)).collect()
 }
 
 fn send(

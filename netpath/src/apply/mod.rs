@@ -27,6 +27,7 @@ mod steps;
 
 use std::path::Path;
 
+pub use self::announce::announce_again;
 pub(crate) use self::{attachments::Fallback, pacing::Unpaced};
 pub use self::{
     perform::{Outcome, Progress, apply},

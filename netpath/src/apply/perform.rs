@@ -43,7 +43,10 @@ enum Done {
 /// [`Error::Preflight`] before anything is touched; [`Error::Apply`] when a step failed, after the steps made were taken
 /// back.
 pub fn apply(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result<Outcome, Error> {
-    let is_first = !root.exists();
+    let is_first = match Root::open(root) {
+        Err(DatapathError::NothingApplied { .. }) => true,
+        opened => !opened?.has_maps()?,
+    };
     if is_first {
         // What is wrong with the host is known before its root is made.
         refuse(&plan(zone, host, root)?.findings)?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, Global, change, host, output};
+use super::{Exit, Global, agent_state::Agent, change, host, output};
 use crate::{
     definitions,
     error::Error,
@@ -12,8 +12,8 @@ use crate::{
 /// Bring this host to what its part of the definitions says
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The definitions of the zone, YAML or JSON
-    #[arg(short, long, value_name = "FILE")]
+    /// The definitions of the zone, YAML or JSON: a file, or a folder of files
+    #[arg(short, long, value_name = "FILE|DIR")]
     file: PathBuf,
     /// The host whose part is meant; the one applied before by default, else the host name
     #[arg(long, value_name = "HOST")]
@@ -29,6 +29,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let host = host::chosen(args.host.as_deref(), global)?;
     let draft = Draft::new(&document, &host, &source, Cause::Apply);
     let made = change::bring_into_force(&zone, &draft, &args.options, global)?;
+    if let Some(agent) = Agent::of(global)
+        && agent.definitions.as_ref() != std::path::absolute(&args.file).as_ref().ok()
+    {
+        let follows =
+            agent.definitions.map_or_else(|| "its own definitions".to_owned(), |path| path.display().to_string());
+        tracing::warn!("the agent (process {}) follows {follows}, and applies that at its next change", agent.pid);
+    }
     output::print(global.output, &made, || made.render())?;
     Ok(Exit::Done)
 }

@@ -68,6 +68,9 @@ fn waiting(history: &History) -> Option<Writer<'_>> {
 /// Takes every program off, and with `purge` removes the pins.
 pub(super) fn take_down(purge: bool, global: &Global) -> Result<Report, Error> {
     let Some(root) = existing(global)? else { return Ok(Report::default()) };
+    if let Some(agent) = Root::agent(&global.root) {
+        return Err(Error::AgentWouldAttach { agent });
+    }
     let _lock = root.lock()?;
     let mut report = Report { was_applied: true, ..Report::default() };
     let mut pins = root.link_pins()?;

@@ -3,6 +3,8 @@
 //! A verb is a module with `Args` (clap's derive) and `run(&Args, &Global) -> Result<Exit, Error>`. To add one: write
 //! the file, declare the module, add a row to `Verb` and one to `dispatch`.
 
+mod agent;
+mod agent_state;
 mod applied;
 mod apply;
 mod change;
@@ -72,6 +74,7 @@ enum Verb {
     Schema(schema::Args),
     Plan(plan::Args),
     Apply(apply::Args),
+    Agent(agent::Args),
     Status(status::Args),
     Confirm(confirm::Args),
     History(history::Args),
@@ -94,6 +97,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Verb::Schema(args) => schema::run(args, global),
         Verb::Plan(args) => plan::run(args, global),
         Verb::Apply(args) => apply::run(args, global),
+        Verb::Agent(args) => agent::run(args, global),
         Verb::Status(args) => status::run(args, global),
         Verb::Confirm(args) => confirm::run(args, global),
         Verb::History(args) => history::run(args, global),
@@ -152,17 +156,22 @@ fn run_with(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Error> {
             });
         }
     };
-    init_logs(cli.global.verbose);
+    init_logs(&cli);
     dispatch(&cli)
 }
 
-/// Logs go to standard error; `NETPATH_LOG` overrides what `-v` chooses.
-fn init_logs(verbose: u8) {
-    let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
+/// Logs go to standard error; `NETPATH_LOG` overrides what `-v` chooses. An agent has more to say than a command.
+fn init_logs(cli: &Cli) {
+    let agent = if let Verb::Agent(args) = &cli.verb { Some(args.log) } else { None };
+    let level = usize::from(cli.global.verbose) + usize::from(agent.is_some());
+    let level = ["warn", "info", "debug", "trace"][level.min(3)];
     let filter = EnvFilter::try_from_env("NETPATH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Only a test that runs two verbs in one process finds a subscriber in place already.
-    let _ = logs.with_ansi(io::stderr().is_terminal()).try_init();
+    let _ = match agent {
+        Some(agent::LogForm::Json) => log.json().flatten_event(true).try_init(),
+        _ => log.without_time().with_ansi(io::stderr().is_terminal()).try_init(),
+    };
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use crate::{
 /// Print what `apply` would change on this host, and touch nothing
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The definitions of the zone, YAML or JSON
-    #[arg(short, long, value_name = "FILE")]
+    /// The definitions of the zone, YAML or JSON: a file, or a folder of files
+    #[arg(short, long, value_name = "FILE|DIR")]
     file: PathBuf,
     /// The host whose part is meant; the one applied before by default, else the host name
     #[arg(long, value_name = "HOST")]

@@ -3,9 +3,10 @@
 use netpath_common::maps::{ABI_VERSION, name_kind, uplink_flags};
 use serde::Serialize;
 
-use super::{Exit, Global, applied::Applied, output, table::Table};
+use super::{Exit, Global, agent_state::Agent, applied::Applied, output, table::Table};
 use crate::{
-    datapath::{self, AttachState, Hook, Programs, Root},
+    agent::record::now,
+    datapath::{self, AttachState, DatapathError, Hook, Programs, Root},
     error::Error,
     history::{Awaited, History, Restores, rfc3339},
 };
@@ -41,6 +42,15 @@ struct Status {
     tunnel_devices: Vec<String>,
     /// The revision that awaits `netpath confirm`.
     confirmation: Option<Confirmation>,
+    /// The agent, where one runs.
+    agent: Option<Agent>,
+}
+
+/// What `-o json` prints where nothing is applied, and an agent runs.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    root: String,
+    agent: Agent,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,9 +104,17 @@ impl Confirmation {
 }
 
 pub(super) fn run(_: &Args, global: &Global) -> Result<Exit, Error> {
-    let applied = Applied::open(global)?;
-    let mut status = read(&applied)?;
-    status.confirmation = confirmation(global);
+    let agent = Agent::of(global);
+    let (applied, agent) = match (Applied::open(global), agent) {
+        (Err(Error::Datapath(DatapathError::NothingApplied { .. })), Some(agent)) => {
+            let waiting = Waiting { root: global.root.display().to_string(), agent };
+            let text = || format!("nothing is applied under {} yet\n{}", waiting.root, waiting.agent.render(now()));
+            output::print(global.output, &waiting, text)?;
+            return Ok(Exit::Failed);
+        }
+        (applied, agent) => (applied?, agent),
+    };
+    let status = Status { agent, confirmation: confirmation(global), ..read(&applied)? };
     output::print(global.output, &status, || render(&status))?;
     let works = status.attachments.iter().all(|row| row.state != AttachState::Broken);
     Ok(if works { Exit::Done } else { Exit::Failed })
@@ -125,6 +143,7 @@ fn read(applied: &Applied) -> Result<Status, Error> {
         attachments,
         tunnel_devices: own.map(|(key, _)| applied.names.device(key.ifindex)).collect(),
         confirmation: None,
+        agent: None,
     })
 }
 
@@ -159,6 +178,9 @@ fn render(status: &Status) -> String {
     }
     if let Some(confirmation) = &status.confirmation {
         text += &format!("confirm   {}\n", confirmation.in_words());
+    }
+    if let Some(agent) = &status.agent {
+        text += &agent.render(now());
     }
     text.push('\n');
     let mut table = Table::new(&["DEVICE", "HOOK", "STATE", ">PROGRAM"]);

@@ -13,8 +13,8 @@ use crate::{
 /// Check a definitions file and report every error in it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The definitions of the zone, YAML or JSON
-    #[arg(short, long, value_name = "FILE")]
+    /// The definitions of the zone, YAML or JSON: a file, or a folder of files
+    #[arg(short, long, value_name = "FILE|DIR")]
     file: PathBuf,
 }
 

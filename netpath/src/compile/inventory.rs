@@ -86,6 +86,12 @@ pub fn tunnel_devices(
     tunnels
 }
 
+/// The MAC address of the tap that libvirt makes for a guest's interface: the interface's, with a first octet of fe.
+pub fn tap_mac(nic: Mac) -> Mac {
+    let [_, a, b, c, d, e] = nic.0;
+    Mac([0xfe, a, b, c, d, e])
+}
+
 /// The host's devices by name, by index and by MAC address.
 pub(super) struct Inventory<'d> {
     devices: &'d [Device],
@@ -108,11 +114,9 @@ impl<'d> Inventory<'d> {
         self.by_name.get(name).copied()
     }
 
-    /// The taps that libvirt made for a guest's interface: they carry its MAC address with a first octet of fe.
+    /// The taps that libvirt made for a guest's interface.
     pub(super) fn taps_of(&self, mac: Mac) -> &[&'d Device] {
-        let [_, rest @ ..] = mac.0;
-        let [a, b, c, d, e] = rest;
-        self.taps.get(&Mac([0xfe, a, b, c, d, e])).map_or(&[], Vec::as_slice)
+        self.taps.get(&tap_mac(mac)).map_or(&[], Vec::as_slice)
     }
 
     /// The host's device on a physical network.

@@ -37,7 +37,7 @@ use netpath_common::{
 
 pub use self::{
     error::CompileError,
-    inventory::{PLANNED_DEVICE, TunnelDevice, tunnel_device_name, tunnel_devices},
+    inventory::{PLANNED_DEVICE, TunnelDevice, tap_mac, tunnel_device_name, tunnel_devices},
     rows::{Prefix, Row, Rows, Table},
 };
 use self::{

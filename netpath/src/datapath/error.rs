@@ -4,7 +4,7 @@ use std::{error::Error as StdError, io, path::PathBuf};
 
 use netpath_common::maps::ABI_VERSION;
 
-use super::check::FoundShape;
+use super::{Holder, check::FoundShape};
 
 /// The failure of an operation on the data path: which object, which operation, why, and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,30 @@ pub enum DatapathError {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    /// Another process has been at work for too long.
+    #[error(
+        "{} has been at work under {} for {seconds} s, and one at a time may be; if it hangs, end it and apply again",
+        named(holder.as_ref()), root.display()
+    )]
+    Locked {
+        /// The root as given.
+        root: PathBuf,
+        /// Who it is, where the kernel says it.
+        holder: Option<Holder>,
+        /// For how long it was waited for.
+        seconds: u64,
+    },
+    /// The root has an agent.
+    #[error(
+        "an agent runs for {} already: {}; one root has one agent: end that one (`systemctl stop netpath-agent`), or name \
+         another root with --root", root.display(), named(agent.as_ref())
+    )]
+    AgentRuns {
+        /// The root as given.
+        root: PathBuf,
+        /// Who it is, where the kernel says it.
+        agent: Option<Holder>,
+    },
     /// Another XDP program is attached to the device.
     #[error(
         "device {device} has an XDP program already (id {program}), which is not netpath's; take it off with `ip link set {device} xdp off`, or set uplink_mode: tc"
@@ -141,6 +165,10 @@ impl DatapathError {
             _ => Self::Failed { operation, source: Box::new(source) },
         }
     }
+}
+
+fn named(holder: Option<&Holder>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), ToString::to_string)
 }
 
 fn is_permission(code: i32) -> bool {

@@ -18,6 +18,9 @@ use super::{
     stages, wanted_capacity,
 };
 
+/// The program that removes what is over: attached nowhere, run by whoever sweeps.
+pub(super) const REAP: &str = "reap";
+
 /// This build's programs, loaded and pinned.
 #[derive(Debug)]
 pub struct Programs {
@@ -49,7 +52,8 @@ pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loadin
     let has_maps = check_maps(root, capacities)?;
     let fingerprint = object::fingerprint()?;
     let folder = root.programs().join(&fingerprint);
-    let has_stages = stage::PROGRAMS.iter().all(|(_, name)| folder.join(name).exists());
+    let others = stage::PROGRAMS.map(|(_, name)| name).into_iter().chain([REAP]);
+    let has_stages = others.clone().all(|name| folder.join(name).exists());
     if has_maps
         && has_stages
         && let Some(ids) = pinned_ids(root, &fingerprint)?
@@ -61,7 +65,7 @@ pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loadin
     make_dir(&folder)?;
     let mut ebpf = load_object(root, capacities)?;
     // A hook's program is pinned when all that it may hand packets on to are.
-    for name in stage::PROGRAMS.map(|(_, name)| name).into_iter().chain(Hook::ALL.map(Hook::name)) {
+    for name in others.chain(Hook::ALL.map(Hook::name)) {
         load_program(&mut ebpf, name)?
             .pin(folder.join(name))
             .map_err(|e| DatapathError::failed(format!("pin program {name} in {}", folder.display()), e))?;
@@ -134,6 +138,12 @@ impl Programs {
     pub(super) fn xdp(&self, hook: Hook) -> Result<Xdp, DatapathError> {
         Xdp::from_pin(self.path(hook), XdpAttachType::Interface)
             .map_err(|e| DatapathError::failed(format!("open program {hook}"), e))
+    }
+
+    /// The program that removes what is over.
+    pub(super) fn reap(&self) -> Result<SchedClassifier, DatapathError> {
+        SchedClassifier::from_pin(self.root.programs().join(&self.fingerprint).join(REAP))
+            .map_err(|e| DatapathError::failed(format!("open program {REAP}"), e))
     }
 
     fn path(&self, hook: Hook) -> std::path::PathBuf {

@@ -8,9 +8,11 @@ mod check;
 mod error;
 mod hook;
 mod load;
+mod lock;
 pub mod object;
 mod pins;
 mod probe;
+mod reap;
 mod stages;
 mod syscall;
 mod tables;
@@ -23,11 +25,13 @@ pub use self::{
     error::DatapathError,
     hook::Hook,
     load::{Loading, Programs, load},
-    pins::{LinkPin, Lock, Root},
+    lock::{Holder, Lock},
+    pins::{LinkPin, Root},
     probe::{Kernel, release},
+    reap::Reaper,
     stages::program_at,
     tables::{
-        ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Tables, TrieTable, add, applied_host, name_row,
-        name_text,
+        ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Place, Tables, TrieTable, add, applied_host,
+        name_row, name_text,
     },
 };

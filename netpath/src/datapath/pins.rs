@@ -6,20 +6,23 @@
 //! <root>/links/<device>/<hook>               a link: an XDP link, or tcx from Linux 6.6
 //! <root>/links/<device>/xdp_refused          an empty folder: its driver refused XDP
 //! <root>/links/<device>/<hook>-clsact        below 6.6: the program that a filter of fixed priority and handle runs
+//! <root>/agent                               an empty folder that the root's agent holds locked
 //! ```
 //!
 //! bpffs takes no dots in names: in devices' names they are `%2e`.
 
 use std::{
     fs, io,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use netpath_common::maps::ABI_VERSION;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, statfs};
+use rustix::fs::statfs;
 
-use super::{DatapathError, Hook};
+use super::{
+    DatapathError, Hook,
+    lock::{self, Holder, Lock},
+};
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -43,12 +46,6 @@ pub struct LinkPin {
     pub is_clsact: bool,
     /// The pin.
     pub path: PathBuf,
-}
-
-/// Held while edits are made: one apply or detach at a time. Ends with the process, however that ends.
-#[derive(Debug)]
-pub struct Lock {
-    _fd: OwnedFd,
 }
 
 impl Root {
@@ -85,19 +82,41 @@ impl Root {
         }
     }
 
-    /// Waits until no other process edits under this root, and keeps others waiting until it is dropped.
+    /// Waits until no other process edits under this root, and keeps others waiting until the lock is dropped. Who is waited
+    /// for is said; a minute is long enough.
     ///
     /// # Errors
-    /// When the root cannot be opened.
+    /// [`DatapathError::Locked`] when another process holds it for longer; when the root cannot be opened.
     pub fn lock(&self) -> Result<Lock, DatapathError> {
-        let fail = |e| DatapathError::failed(format!("lock {}", self.path.display()), io::Error::from(e));
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = open(&self.path, flags, Mode::empty()).map_err(fail)?;
-        if flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
-            tracing::info!("waiting for another netpath at work under {}", self.path.display());
-            flock(&fd, FlockOperation::LockExclusive).map_err(fail)?;
+        lock::wait_for(&self.path)
+    }
+
+    /// Makes the caller the one agent of the root at `path`, which need not hold anything yet, until the lock is dropped.
+    ///
+    /// # Errors
+    /// [`DatapathError::AgentRuns`] when there is one; [`DatapathError::NotBpffs`] as [`Self::create`].
+    pub fn claim(path: &Path) -> Result<Lock, DatapathError> {
+        if !is_bpffs(path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/")))? {
+            return Err(DatapathError::NotBpffs { root: path.to_owned() });
         }
-        Ok(Lock { _fd: fd })
+        let folder = agent_folder(path);
+        make_dir(&folder)?;
+        lock::attempt(&folder)?
+            .ok_or_else(|| DatapathError::AgentRuns { root: path.to_owned(), agent: lock::holder(&folder) })
+    }
+
+    /// The agent of the root at `path`, if one runs.
+    #[must_use]
+    pub fn agent(path: &Path) -> Option<Holder> {
+        lock::holder(&agent_folder(path))
+    }
+
+    /// Whether maps are pinned.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn has_maps(&self) -> Result<bool, DatapathError> {
+        Ok(!names_in(&self.maps())?.is_empty())
     }
 
     /// The path given.
@@ -184,6 +203,9 @@ impl Root {
         for folder in [self.version(), self.links()] {
             remove_dir(&folder)?;
         }
+        if Self::agent(&self.path).is_none() {
+            remove_dir(&agent_folder(&self.path))?;
+        }
         // What others have put there stays, and the root with it.
         match fs::remove_dir(&self.path) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
@@ -253,6 +275,10 @@ pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, DatapathError> {
         entries => entries.map_err(fail)?,
     };
     entries.map(|entry| Ok(entry.map_err(fail)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+fn agent_folder(root: &Path) -> PathBuf {
+    root.join("agent")
 }
 
 fn is_bpffs(path: &Path) -> Result<bool, DatapathError> {

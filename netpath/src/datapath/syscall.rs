@@ -64,8 +64,18 @@ pub(super) struct Batches<'m, K, V> {
 
 impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
     pub(super) fn of(map: &'m MapData) -> Self {
-        let (keys, values) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
-        Self { map, position: None, is_done: false, keys, values }
+        Self::from(map, None, BATCH)
+    }
+
+    /// From where another walk had come to, with so many rows at a time.
+    pub(super) fn from(map: &'m MapData, position: Option<u32>, room: usize) -> Self {
+        let (keys, values) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        Self { map, position, is_done: false, keys, values }
+    }
+
+    /// Where the rows are that come next; `None` after the last.
+    pub(super) fn position(&self) -> Option<u32> {
+        self.position.filter(|_| !self.is_done)
     }
 
     /// The next rows; `None` after the last.

@@ -19,6 +19,7 @@ use netpath_common::maps::{
     Upstream, shape,
 };
 
+pub use self::batch::Place;
 use super::{DatapathError, Root, error::errno};
 
 /// A hash of the loader's, or the data path's LRU hash.

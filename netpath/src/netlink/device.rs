@@ -13,7 +13,7 @@ use super::{
 
 /// `struct ifinfomsg`.
 pub(super) const IFINFO_LEN: usize = 16;
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -108,7 +108,8 @@ pub fn devices() -> Result<Vec<Device>, NetlinkError> {
     Ok(replies.iter().filter(|reply| reply.kind == RTM_NEWLINK).filter_map(|r| device(r, features.as_ref())).collect())
 }
 
-fn device(reply: &Reply, features: Option<&HashMap<u32, u64>>) -> Option<Device> {
+/// The device that a message is about; without `features` what its driver can is not known.
+pub(super) fn device(reply: &Reply, features: Option<&HashMap<u32, u64>>) -> Option<Device> {
     let index = u32_at(&reply.payload, 4)?;
     let is_up = u32_at(&reply.payload, 8)? & IFF_UP != 0;
     let mut device = Device {

@@ -8,6 +8,7 @@
 //! - [`address`]: the host's addresses; joining multicast groups by autojoin addresses.
 //! - [`fq`]: the queueing discipline that keeps packets until their time of departure.
 //! - [`frame`]: frames sent as they are.
+//! - [`monitor`]: what the kernel tells of devices and addresses that change.
 //! - [`tc`]: queueing disciplines and filters that others have put on a device.
 
 pub mod address;
@@ -17,6 +18,7 @@ pub mod ethtool;
 pub mod fq;
 pub mod frame;
 mod generic;
+pub mod monitor;
 mod socket;
 pub mod tc;
 pub mod vxlan;

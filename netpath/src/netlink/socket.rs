@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -23,6 +23,8 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// The kernel answers a dump in datagrams of at most 32 KiB.
 const BUFFER_LEN: usize = 1 << 17;
+/// Room for what is told while nobody reads: some thousand devices that come at once.
+const QUEUE_LEN: usize = 4 << 20;
 
 static SEQUENCE: AtomicU32 = AtomicU32::new(1);
 
@@ -36,18 +38,49 @@ impl Socket {
     /// Opens a socket for routes, links, addresses and traffic control.
     pub(super) fn route() -> Result<Self, NetlinkError> {
         // Protocol 0 of AF_NETLINK is NETLINK_ROUTE.
-        Self::open(None)
+        Self::open(None, 0)
+    }
+
+    /// Opens a socket on which the kernel tells of what happens in `groups` (`RTMGRP_*`); it never waits.
+    pub(super) fn listening(groups: u32) -> Result<Self, NetlinkError> {
+        let socket = Self::open(None, groups)?;
+        let fail = |source: rustix::io::Errno| NetlinkError::Socket(source.into());
+        rustix::io::ioctl_fionbio(&socket.fd, true).map_err(fail)?;
+        // Beyond the administrator's limit only for whoever may; what does not fit is an overflow, which is told of.
+        let wanted = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket.fd, QUEUE_LEN);
+        if wanted.is_err() {
+            rustix::net::sockopt::set_socket_recv_buffer_size(&socket.fd, QUEUE_LEN).map_err(fail)?;
+        }
+        Ok(socket)
+    }
+
+    /// The next datagram of a listening socket; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// `ENOBUFS` when some were lost because nobody had read them.
+    pub(super) fn receive<'b>(&self, buffer: &'b mut Vec<u8>) -> io::Result<Option<&'b [u8]>> {
+        buffer.resize(BUFFER_LEN, 0);
+        match recv(&self.fd, &mut buffer[..], RecvFlags::TRUNC) {
+            Ok((_, len)) => buffer.get(..len).map(Some).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData)),
+            Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The descriptor, to wait on.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Opens a socket for generic netlink families.
     pub(super) fn generic() -> Result<Self, NetlinkError> {
-        Self::open(Some(GENERIC))
+        Self::open(Some(GENERIC), 0)
     }
 
-    fn open(protocol: Option<Protocol>) -> Result<Self, NetlinkError> {
+    fn open(protocol: Option<Protocol>, groups: u32) -> Result<Self, NetlinkError> {
         let fail = |source: rustix::io::Errno| NetlinkError::Socket(source.into());
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol).map_err(fail)?;
-        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(fail)?;
+        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups)).map_err(fail)?;
         Ok(Self { fd })
     }
 

@@ -3,6 +3,7 @@
 //! The topology, the tenants and their addresses are [`netpath_tests::topology::TwoHypervisors`]: for both tenants
 //! NIC 11 and 13 are on hv1, and NIC 12 is on hv2, with the same MAC and IP addresses.
 
+mod agent;
 mod antispoof;
 mod arp;
 mod coexistence;

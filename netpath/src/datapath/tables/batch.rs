@@ -7,7 +7,33 @@ use aya::{Pod, maps::IterableMap as _};
 use super::{ArrayTable, HashTable, failed};
 use crate::datapath::{DatapathError, syscall::Batches};
 
+/// Where a walk over a table has come to that goes on later.
+#[derive(Debug, Default)]
+pub struct Place {
+    position: Option<u32>,
+}
+
 impl<K: Pod, V: Pod> HashTable<K, V> {
+    /// Calls `visit` with some `count` of the rows from `place` on, and notes where the next ones are; `false` when those were
+    /// the last. Rows that come or go meanwhile may or may not be among them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn visit_some(
+        &self,
+        place: &mut Place,
+        count: usize,
+        mut visit: impl FnMut(&K, &V),
+    ) -> Result<bool, DatapathError> {
+        let mut batches = Batches::<K, V>::from(self.map.map(), place.position, count);
+        let rows = batches.next().map_err(|e| failed("read", self.shape, e))?;
+        if let Some((keys, values)) = rows {
+            keys.iter().zip(values).for_each(|(key, value)| visit(key, value));
+        }
+        place.position = batches.position();
+        Ok(place.position.is_some())
+    }
+
     /// Calls `visit` with each row, in the kernel's order, until it says to stop. Rows that come or go meanwhile may or may
     /// not be among them.
     ///

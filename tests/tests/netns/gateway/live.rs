@@ -28,7 +28,7 @@ use super::{raw_online, shared};
 use crate::scene::A;
 
 /// The gateway's MAC address, and a packet that is sent until its answer shows that the router is known.
-fn acquainted(topology: &TwoHypervisors, router: &RawGuest) -> Mac {
+pub(super) fn acquainted(topology: &TwoHypervisors, router: &RawGuest) -> Mac {
     // The test is the world behind the router: nothing else may answer.
     topology.internet().router.run(|| sysctl("net/ipv4/ip_forward", "0")).unwrap();
     let a = topology.raw("blue", 11);
@@ -46,7 +46,7 @@ fn acquainted(topology: &TwoHypervisors, router: &RawGuest) -> Mac {
     panic!("the router is not found");
 }
 
-fn outward(gateway: Mac, port: u16, flags: u8) -> Packet {
+pub(super) fn outward(gateway: Mac, port: u16, flags: u8) -> Packet {
     guest(A).to_mac(gateway).to_ip(INTERNET.ip).tcp(port, 443, flags)
 }
 
@@ -72,7 +72,7 @@ fn numbered(packet: Packet, from: u16, to: u16, port: u16, flags: u8) -> Vec<u8>
 }
 
 /// Sends a segment of every connection in batches that no queue on the way overflows with, and gives the public ports.
-fn all_out(a: &RawGuest, router: &RawGuest, gateway: Mac, flags: u8, ports: &[u16]) -> BTreeMap<u16, u16> {
+pub(super) fn all_out(a: &RawGuest, router: &RawGuest, gateway: Mac, flags: u8, ports: &[u16]) -> BTreeMap<u16, u16> {
     let mut seen = BTreeMap::new();
     for batch in ports.chunks(200) {
         batch.iter().for_each(|port| a.send(numbered(outward(gateway, *port, flags), *port, 443, *port, flags)));
@@ -82,7 +82,7 @@ fn all_out(a: &RawGuest, router: &RawGuest, gateway: Mac, flags: u8, ports: &[u1
 }
 
 /// Sends a segment to every connection, and asserts that each arrives at the guest's own port.
-fn all_in(a: &RawGuest, wire: &RawGuest, hv: Mac, flags: u8, ports: &BTreeMap<u16, u16>) {
+pub(super) fn all_in(a: &RawGuest, wire: &RawGuest, hv: Mac, flags: u8, ports: &BTreeMap<u16, u16>) {
     let all: Vec<_> = ports.iter().collect();
     for batch in all.chunks(200) {
         for (port, public) in batch {

@@ -2,6 +2,7 @@
 //!
 //! The definitions are [`TwoHypervisors::gateway_definitions`]: blue is 203.0.113.10 (and .11 for NIC 13), green .20 (and .21).
 
+mod agent;
 mod arp;
 mod browse;
 mod errors;

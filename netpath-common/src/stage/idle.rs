@@ -1,0 +1,47 @@
+//! What is over: a direction of a connection that was silent for too long, a binding that nobody may have back.
+//!
+//! Idle counts as absent wherever it is met, swept or not, so that the data path and whoever sweeps have to say the same.
+
+use crate::{
+    clock::since,
+    maps::{Binding, Flow, HOLD_DOWN, Timeouts, flow_flags},
+    stage::tcp,
+};
+
+/// Whether this direction of a connection has been silent for longer than it may.
+#[inline(always)]
+pub fn is_idle(flow: &Flow, protocol: u8, timeouts: &Timeouts, now: u32) -> bool {
+    let answered = flow.flags & flow_flags::ANSWERED != 0;
+    since(now, flow.last_seen) > tcp::timeout(protocol, flow.state, answered, timeouts)
+}
+
+/// Whether a binding's port may be given to somebody else. Of its two rows, the inside one tells.
+#[inline(always)]
+pub fn is_released(inside: &Binding, now: u32) -> bool {
+    now > inside.expires.saturating_add(HOLD_DOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts =
+        Timeouts { udp: 300, udp_one_way: 120, tcp_established: 7440, tcp_opening: 240, tcp_closing: 240, icmp: 60 };
+
+    #[test]
+    fn a_direction_is_idle_the_second_after_its_time() {
+        let flow = Flow { last_seen: 1000, ..Flow::default() };
+        assert!(!is_idle(&flow, 17, &TIMEOUTS, 1120));
+        assert!(is_idle(&flow, 17, &TIMEOUTS, 1121));
+        let answered = Flow { flags: flow_flags::ANSWERED, ..flow };
+        assert!(!is_idle(&answered, 17, &TIMEOUTS, 1300));
+        assert!(!is_idle(&Flow { last_seen: 1001, ..flow }, 17, &TIMEOUTS, 1000), "seen a moment ahead of the clock");
+    }
+
+    #[test]
+    fn a_binding_rests_before_its_port_is_anybodys() {
+        let binding = Binding { expires: 1000, ..Binding::default() };
+        assert!(!is_released(&binding, 1000 + HOLD_DOWN));
+        assert!(is_released(&binding, 1001 + HOLD_DOWN));
+    }
+}

@@ -1,0 +1,82 @@
+//! What the agent has found to be over: looked at once more, and removed. Between the two looks a packet may have come.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated as helper;
+use netpath_common::{
+    Packet as _,
+    maps::{BindingKey, FlowKey, PUBLIC_SIDE, SCRATCH_WORDS},
+    reap,
+    stage::idle,
+};
+
+use crate::{maps, packet::TcPacket, scratch::Scratch, sweep, tuple};
+
+/// The walk over the keys.
+#[repr(C)]
+struct Walk {
+    kind: u32,
+    now: u32,
+    removed: u32,
+}
+
+/// Removes what is over of the rows whose keys are in the packet; gives how many rows of FLOWS or bindings went.
+#[inline(always)]
+pub fn process(pkt: &mut TcPacket) -> i32 {
+    let Some(head) = pkt.header::<[u8; reap::HEAD_LEN]>(0) else { return 0 };
+    let (kind, count) = (u32::from(head[14]), usize::from(head[15]).min(reap::KEYS_MAX));
+    if Scratch::copy(pkt, reap::HEAD_LEN, count * reap::KEY_LEN).is_none() {
+        return 0;
+    }
+    let mut walk = Walk { kind, now: tuple::now(), removed: 0 };
+    // SAFETY: the visitor takes the loop's counter and this walk, which outlives the loop.
+    unsafe {
+        let visit: *const () = visit as *const ();
+        helper::bpf_loop(count as u32, visit.cast_mut().cast::<c_void>(), (&raw mut walk).cast(), 0);
+    }
+    walk.removed as i32
+}
+
+/// Visits a key; they lie in this processor's scratch memory.
+unsafe extern "C" fn visit(position: u32, walk: *mut Walk) -> i64 {
+    const { assert!(reap::KEYS_MAX.is_power_of_two() && reap::KEYS_MAX * reap::KEY_LEN <= SCRATCH_WORDS * 8) };
+    // SAFETY: `bpf_loop` passes the walk that it was given.
+    let walk = unsafe { &mut *walk };
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 1 };
+    let offset = (position as usize & (reap::KEYS_MAX - 1)) * reap::KEY_LEN;
+    // SAFETY: within the row, as asserted above.
+    let place = unsafe { scratch.cast::<u8>().add(offset) };
+    let removed = if walk.kind == u32::from(reap::FLOWS) {
+        // SAFETY: a key has no more bytes than its place, and any bytes are one.
+        flow(&unsafe { place.cast::<FlowKey>().read_unaligned() }, walk.now)
+    } else {
+        // SAFETY: as above.
+        binding(&unsafe { place.cast::<BindingKey>().read_unaligned() }, walk.now)
+    };
+    walk.removed += u32::from(removed);
+    0
+}
+
+#[inline(always)]
+fn flow(key: &FlowKey, now: u32) -> bool {
+    // SAFETY: `tag` tells whether the row is still the one that was asked for.
+    let Some(row) = (unsafe { maps::FLOWS.get(key) }) else { return false };
+    if row.tag != key.tag() || !sweep::is_over(key, row, now) {
+        return false;
+    }
+    sweep::forget_one(key);
+    true
+}
+
+#[inline(always)]
+fn binding(key: &BindingKey, now: u32) -> bool {
+    let Some(row) = maps::BINDINGS.get_ptr_mut(key) else { return false };
+    // SAFETY: a row of the map; whether it is still the one that was asked for, its other end tells.
+    let row = unsafe { &mut *row };
+    if key.side & PUBLIC_SIDE != 0 || !idle::is_released(row, now) {
+        return false;
+    }
+    let expires = row.expires;
+    sweep::release(key, row, expires);
+    true
+}

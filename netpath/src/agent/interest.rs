@@ -1,0 +1,232 @@
+//! Which of the host's devices matter to what is applied, and whether a change of one does.
+//!
+//! A hypervisor has devices that come and go without end. Only what `compile` looks at makes a plan worth its while: the
+//! devices that the definitions name, taps with the MAC address of a NIC that names none, tunnel devices, and what is
+//! enslaved to one of these or stands above it.
+
+use std::collections::{HashMap, HashSet};
+
+use netpath_common::Mac;
+
+use crate::{
+    compile,
+    definitions::Zone,
+    netlink::{Device, VxlanSettings, monitor::Event},
+};
+
+/// What a change calls for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Call {
+    /// To work out what has to be done.
+    pub(super) apply: bool,
+    /// To look at every device again first.
+    pub(super) look: bool,
+}
+
+/// What matters of the host.
+#[derive(Debug, Default)]
+pub(super) struct Interest {
+    names: HashSet<String>,
+    taps: HashSet<Mac>,
+    uplinks: HashSet<String>,
+    known: HashMap<u32, Facts>,
+}
+
+/// What a plan depends on, of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Facts {
+    name: String,
+    mac: Option<Mac>,
+    mtu: u32,
+    master: Option<u32>,
+    vxlan: Option<VxlanSettings>,
+    /// Of an uplink: it can send.
+    is_running: bool,
+}
+
+impl Interest {
+    /// What `host`'s part of these zones is about.
+    pub(super) fn of<'z>(zones: impl IntoIterator<Item = &'z Zone>, host: &str) -> Self {
+        let mut interest = Self::default();
+        for zone in zones {
+            for nic in zone.networks.iter().flat_map(|network| &network.nics).filter(|nic| nic.is_on(host)) {
+                match &nic.device {
+                    Some(device) => drop(interest.names.insert(device.to_string())),
+                    None => drop(interest.taps.insert(compile::tap_mac(*nic.mac))),
+                }
+            }
+            if let Some(host) = zone.host(host) {
+                interest.uplinks.extend(host.uplinks.iter().map(|(_, device)| device.to_string()));
+            }
+        }
+        interest
+    }
+
+    /// Takes note of all devices at once.
+    pub(super) fn look(&mut self, devices: &[Device]) {
+        self.known.clear();
+        // What is enslaved to a device that matters may come before it in the list.
+        for _ in 0..2 {
+            for device in devices {
+                if self.matters(device) {
+                    self.known.insert(device.index, self.facts(device));
+                }
+            }
+        }
+    }
+
+    /// Takes note of a change; gives what it calls for, and the uplink that has come back to life by it, if one has.
+    pub(super) fn note(&mut self, event: &Event) -> (Call, Option<u32>) {
+        let apply = Call { apply: true, look: false };
+        match event {
+            Event::Address => (apply, None),
+            Event::Overflow => (Call { apply: true, look: true }, None),
+            Event::Gone { index } => match self.known.remove(index) {
+                Some(_) => (apply, None),
+                None => (Call::default(), None),
+            },
+            Event::Device(device) if self.matters(device) => self.changed(device),
+            // One that mattered under another name.
+            Event::Device(device) => (Call { apply: self.known.remove(&device.index).is_some(), look: false }, None),
+        }
+    }
+
+    fn changed(&mut self, device: &Device) -> (Call, Option<u32>) {
+        let facts = self.facts(device);
+        let before = self.known.insert(device.index, facts.clone());
+        let returns = facts.is_running && before.as_ref().is_some_and(|before| !before.is_running);
+        let is_same = |before: &Facts| Facts { is_running: facts.is_running, ..before.clone() } == facts;
+        let apply = !before.as_ref().is_some_and(is_same);
+        (Call { apply, look: false }, (returns && self.is_uplink(&facts)).then_some(device.index))
+    }
+
+    fn matters(&self, device: &Device) -> bool {
+        self.names.contains(&device.name)
+            || self.uplinks.contains(&device.name)
+            || device.vxlan.is_some()
+            || device.mac.is_some_and(|mac| self.taps.contains(&mac))
+            || device.master.is_some_and(|master| self.known.get(&master).is_some_and(|above| self.is_uplink(above)))
+            || self.stands_above(device)
+    }
+
+    /// Whether an uplink is a port or slave of it: only bridges, bonds and their like are asked about, for it is a walk.
+    fn stands_above(&self, device: &Device) -> bool {
+        matches!(device.kind.as_deref(), Some("bridge" | "bond" | "team" | "openvswitch"))
+            && self.known.values().any(|below| below.master == Some(device.index) && self.is_uplink(below))
+    }
+
+    fn is_uplink(&self, facts: &Facts) -> bool {
+        self.uplinks.contains(&facts.name)
+    }
+
+    /// Whether a guest's device is up is the guest's affair.
+    fn facts(&self, device: &Device) -> Facts {
+        Facts {
+            name: device.name.clone(),
+            mac: device.mac,
+            mtu: device.mtu,
+            master: device.master,
+            vxlan: device.vxlan,
+            is_running: self.uplinks.contains(&device.name) && device.is_running,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{definitions, netlink::XdpSupport};
+
+    const ZONE: &str = "
+zone: z
+physical_networks: [{name: guest, isolation: vlan, vlans: 100-199, traffic: [guest]}]
+hosts: [{name: kvm1, uplinks: {guest: bond0}}]
+networks:
+  - name: web
+    physical_network: guest
+    segment: 100
+    nics:
+      - {instance: named, mac: 02:00:00:00:00:01, host: kvm1, device: vnet0}
+      - {instance: tap, mac: 02:00:00:00:00:02, host: kvm1}
+";
+
+    fn device(name: &str, index: u32) -> Device {
+        Device {
+            name: name.into(),
+            index,
+            kind: None,
+            mac: None,
+            mtu: 1500,
+            master: None,
+            parent: None,
+            is_up: true,
+            is_running: true,
+            xdp_program: None,
+            xdp_is_generic: false,
+            vxlan: None,
+            xdp: XdpSupport::Unknown,
+        }
+    }
+
+    fn interest(devices: &[Device]) -> Interest {
+        let zone = definitions::parse("zone", ZONE).unwrap();
+        let mut interest = Interest::of([&zone], "kvm1");
+        interest.look(devices);
+        interest
+    }
+
+    const APPLY: Call = Call { apply: true, look: false };
+    const NOTHING: Call = Call { apply: false, look: false };
+
+    #[test]
+    fn a_guests_device_that_comes_and_goes_calls_for_an_apply() {
+        let mut interest = interest(&[]);
+        let named = device("vnet0", 7);
+        assert_eq!(interest.note(&Event::Device(named.clone())), (APPLY, None));
+        assert_eq!(interest.note(&Event::Device(named.clone())), (NOTHING, None), "nothing about it changed");
+        let up = Device { is_running: false, is_up: false, ..named.clone() };
+        assert_eq!(interest.note(&Event::Device(up)), (NOTHING, None), "the guest's affair");
+        assert_eq!(interest.note(&Event::Device(Device { mtu: 9000, ..named })), (APPLY, None));
+        assert_eq!(interest.note(&Event::Gone { index: 7 }), (APPLY, None));
+        assert_eq!(interest.note(&Event::Gone { index: 7 }), (NOTHING, None));
+    }
+
+    #[test]
+    fn a_tap_is_known_by_its_mac_address_once_it_has_it() {
+        let mut interest = interest(&[]);
+        let tap = device("tap9", 9);
+        assert_eq!(interest.note(&Event::Device(tap.clone())), (NOTHING, None));
+        let tap = Device { mac: Some(Mac([0xfe, 0, 0, 0, 0, 2])), ..tap };
+        assert_eq!(interest.note(&Event::Device(tap.clone())), (APPLY, None));
+        assert_eq!(interest.note(&Event::Device(Device { mac: None, ..tap })), (APPLY, None), "it matters no more");
+    }
+
+    #[test]
+    fn devices_of_others_call_for_nothing() {
+        let mut interest = interest(&[device("bond0", 2)]);
+        for stranger in [device("veth1", 20), Device { kind: Some("bridge".into()), ..device("docker0", 21) }] {
+            assert_eq!(interest.note(&Event::Device(stranger)), (NOTHING, None));
+        }
+        assert_eq!(interest.note(&Event::Overflow), (Call { apply: true, look: true }, None));
+    }
+
+    #[test]
+    fn an_uplinks_slaves_and_the_bridge_above_it_matter() {
+        let uplink = Device { master: Some(30), ..device("bond0", 2) };
+        let slave = Device { master: Some(2), ..device("eth0", 3) };
+        // As the kernel lists them: the slave first.
+        let mut interest = interest(&[slave.clone(), uplink]);
+        assert_eq!(interest.note(&Event::Device(slave)), (NOTHING, None), "it was seen");
+        assert_eq!(interest.note(&Event::Gone { index: 3 }), (APPLY, None));
+        let bridge = Device { kind: Some("bridge".into()), ..device("cloudbr0", 30) };
+        assert_eq!(interest.note(&Event::Device(bridge)), (APPLY, None));
+    }
+
+    #[test]
+    fn an_uplink_that_comes_back_to_life_is_told_by_its_index() {
+        let mut interest = interest(&[device("bond0", 2)]);
+        let down = Device { is_running: false, ..device("bond0", 2) };
+        assert_eq!(interest.note(&Event::Device(down)), (NOTHING, None));
+        assert_eq!(interest.note(&Event::Device(device("bond0", 2))), (NOTHING, Some(2)));
+    }
+}

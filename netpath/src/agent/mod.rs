@@ -1,0 +1,41 @@
+//! The agent: keeps a host at what its definitions say, while files are replaced and guests come and go.
+//!
+//! ```text
+//! inotify ──► quiet for a moment ──┐                        ┌─► plan and apply, as `netpath apply` does it
+//! netlink ──► does it matter? ─────┼──► one order at a time ┤
+//! SIGHUP ──────────────────────────┘                        └─► what came of it: log, systemd, `netpath status`
+//! a clock ─────► idle connections are swept, a step at a time
+//! ```
+//!
+//! It owns nothing: programs, maps and links are the kernel's, and go on when it is stopped, hangs or is killed. What it
+//! knows is made anew from the files and the maps when it starts.
+
+mod files;
+mod interest;
+mod notify;
+mod paths;
+mod quiet;
+mod readable;
+pub mod record;
+mod run;
+#[cfg(test)]
+mod scratch;
+mod sweep;
+mod work;
+
+use std::path::PathBuf;
+
+pub use self::run::run;
+
+/// What an agent is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The definitions: a file, or a folder of files.
+    pub definitions: PathBuf,
+    /// The host whose part it is.
+    pub host: String,
+    /// The pin root.
+    pub root: PathBuf,
+    /// Where it notes what it does.
+    pub state_dir: PathBuf,
+}

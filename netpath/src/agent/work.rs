@@ -1,0 +1,179 @@
+//! What takes its time: reading the definitions and applying them. It is done beside the agent's loop, one thing at a time,
+//! by the very functions that `netpath apply` runs.
+//!
+//! ```text
+//!            read                 applied
+//! files ──────────► [candidate] ──────────► [in force] ◄── applied again whenever the host changes
+//!   │ broken            │ refused
+//!   └──► error          └──► error, and it is tried again; what is in force stays so
+//! ```
+
+use std::{
+    error::Error as _,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::interest::Interest;
+use crate::{
+    apply::{self, Outcome},
+    definitions::{self, Zone},
+    error::Error,
+    netlink,
+};
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Order {
+    /// The files have changed: read them, and apply what they say.
+    pub(super) read: bool,
+    /// The host has changed: apply what is in force again.
+    pub(super) apply: bool,
+    /// What was told of the host's devices is not all that happened.
+    pub(super) look: bool,
+}
+
+impl Order {
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// What came of an order.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// What was applied.
+    pub(super) applied: Option<Applied>,
+    /// What is wrong with the definitions, or with the host.
+    pub(super) error: Option<String>,
+    /// An apply was refused or failed, and may do better later.
+    pub(super) retry: bool,
+    /// What matters from now on, after definitions were read or devices were lost sight of.
+    pub(super) interest: Option<Interest>,
+}
+
+/// An apply that was made.
+#[derive(Debug, Clone)]
+pub(super) struct Applied {
+    pub(super) edits: usize,
+    pub(super) steps: usize,
+    pub(super) waiting: usize,
+    pub(super) took: Duration,
+}
+
+/// The definitions that the agent works with.
+#[derive(Debug)]
+pub(super) struct Work {
+    definitions: PathBuf,
+    host: String,
+    root: PathBuf,
+    in_force: Option<Zone>,
+    candidate: Option<Zone>,
+    /// What is wrong with the files, as long as they are as they are.
+    broken: Option<String>,
+}
+
+impl Work {
+    pub(super) fn new(definitions: &Path, host: &str, root: &Path) -> Self {
+        let (definitions, root) = (definitions.to_owned(), root.to_owned());
+        Self { definitions, host: host.to_owned(), root, in_force: None, candidate: None, broken: None }
+    }
+
+    /// Does what is asked for.
+    pub(super) fn perform(&mut self, order: Order) -> Done {
+        let mut done = Done::default();
+        if order.read {
+            self.read();
+        }
+        done.error = self.broken.clone();
+        if let Some(zone) = self.candidate.take() {
+            match self.apply(&zone) {
+                Ok(applied) => {
+                    // An applied document becomes a revision of the history here, and nowhere else in the agent.
+                    self.in_force = Some(zone);
+                    done.applied = Some(applied);
+                }
+                Err(error) => {
+                    self.candidate = Some(zone);
+                    (done.error, done.retry) = (Some(described(&error)), true);
+                }
+            }
+        }
+        if let Some(zone) = self.in_force.as_ref().filter(|_| order.apply && done.applied.is_none()) {
+            match self.apply(zone) {
+                Ok(applied) => done.applied = Some(applied),
+                Err(error) => (done.error, done.retry) = (Some(described(&error)), true),
+            }
+        }
+        if order.read || order.look {
+            done.interest = self.interest();
+        }
+        done
+    }
+
+    /// Reads the files. What was read while somebody wrote counts for nothing: he is heard of, and they are read once more.
+    fn read(&mut self) {
+        let before = stamps(&self.definitions);
+        let loaded = definitions::load(&self.definitions);
+        if stamps(&self.definitions) != before {
+            tracing::debug!("the definitions changed while they were read");
+            return;
+        }
+        match loaded {
+            Ok(zone) => (self.candidate, self.broken) = (Some(zone), None),
+            Err(error) => (self.candidate, self.broken) = (None, Some(described(&error.into()))),
+        }
+    }
+
+    fn apply(&self, zone: &Zone) -> Result<Applied, Error> {
+        let start = Instant::now();
+        let Outcome { plan, made, .. } = apply::apply(zone, &self.host, &self.root, &|_, _| {})?;
+        Ok(Applied {
+            edits: plan.edits.len(),
+            steps: made.len() + plan.steps().count(),
+            waiting: plan.waiting.len(),
+            took: start.elapsed(),
+        })
+    }
+
+    /// What matters of the host, as it is now. `None` where it cannot be told: then every change is taken for one that does.
+    fn interest(&self) -> Option<Interest> {
+        let zones = self.in_force.iter().chain(&self.candidate);
+        let mut interest = Interest::of(zones, &self.host);
+        match netlink::devices() {
+            Ok(devices) => interest.look(&devices),
+            Err(error) => {
+                tracing::warn!("devices cannot be listed: {}", described(&error.into()));
+                return None;
+            }
+        }
+        Some(interest)
+    }
+}
+
+/// Which files there are, and what tells one writing of them from another.
+fn stamps(definitions: &Path) -> Vec<(PathBuf, Option<(u64, u64, i64, i64)>)> {
+    let files = match definitions.is_dir() {
+        true => definitions::documents_in(definitions).unwrap_or_default(),
+        false => vec![definitions.to_owned()],
+    };
+    let stamp = |path: PathBuf| {
+        let found = fs::metadata(&path).ok();
+        let stamp = found.map(|found| (found.ino(), found.size(), found.mtime(), found.mtime_nsec()));
+        (path, stamp)
+    };
+    files.into_iter().map(stamp).collect()
+}
+
+/// An error with its causes.
+pub(super) fn described(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text += &format!(": {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,123 @@
+//! An agent that runs, as the service manager starts and ends it.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{guest::PATIENCE, runner::Netpath};
+
+/// How often is looked whether what is waited for has come.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// `netpath agent`, killed when this goes out of scope.
+#[derive(Debug)]
+pub struct Agent {
+    netpath: Netpath,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts one on definitions.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    pub fn start(netpath: &Netpath, definitions: &Path) -> Self {
+        let log = netpath.state_dir().join("agent.log");
+        let mut command =
+            netpath.command(["agent", "-f", &definitions.display().to_string(), "--host", netpath.host()]);
+        let stderr = File::options().create(true).append(true).open(&log).expect("the state folder is writable");
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("the binary can be started");
+        Self { netpath: netpath.clone(), child, log }
+    }
+
+    /// Starts one, and waits until its definitions are in force.
+    #[track_caller]
+    pub fn in_force(netpath: &Netpath, definitions: &Path) -> Self {
+        let mut agent = Self::start(netpath, definitions);
+        agent.until("its definitions are in force", |agent| {
+            !agent["last_apply"].is_null() && agent["last_error"].is_null()
+        });
+        agent
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid() as i32).expect("a process has a number");
+        kill_process(pid, signal).expect("the agent is there");
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end, and waits until it has.
+    #[track_caller]
+    pub fn end(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.child.try_wait().expect("the agent is ours") {
+                Some(status) => return status,
+                None => assert!(Instant::now() < deadline, "the agent does not end\n{}", self.log()),
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until what `netpath status` says of it is as wanted.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.netpath.run(["status", "-o", "json"]);
+            let agent =
+                serde_json::from_str(&status.stdout).map_or(Value::Null, |status: Value| status["agent"].clone());
+            if agent["pid"] == self.pid() && is_so(&agent) {
+                return agent;
+            }
+            let is_gone = self.child.try_wait().expect("the agent is ours").is_some();
+            let gave_up = is_gone || Instant::now() > deadline;
+            assert!(!gave_up, "waited until {what}: {agent}\n{}\n{}", status.stderr, self.log());
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not within [`PATIENCE`].
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited until {what}");
+        thread::sleep(LOOK);
+    }
+}

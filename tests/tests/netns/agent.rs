@@ -1,0 +1,288 @@
+//! The agent: follows its definitions and the host's devices, and nothing depends on it.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use netpath_tests::{
+    agent::{Agent, until},
+    guest::{
+        PATIENCE, RawGuest,
+        raw::{contains, marker},
+    },
+    pace::paced,
+    packet::{Endpoint, guest},
+    topology::{Offloads, Tap, TwoHypervisors},
+};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::Signal,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    lifecycle::is_converged,
+    scene::{A, B, C, delivers, raw_guests},
+};
+
+/// Writes a document as an editor does: to a new file, which is renamed over the old one.
+fn replace(topology: &TwoHypervisors, file: &Path, text: &str) {
+    let fresh = topology.scratch().write("fresh.tmp", text).unwrap();
+    fs::rename(fresh, file).unwrap();
+}
+
+/// The document, and the same without blue's NIC 13.
+fn whole_and_fewer(topology: &TwoHypervisors) -> (Value, Value) {
+    let whole = topology.vxlan_definitions();
+    let mut fewer = whole.clone();
+    fewer["networks"][0]["nics"].as_array_mut().unwrap().remove(2);
+    (whole, fewer)
+}
+
+/// Whether a frame from one guest reaches another within a moment.
+fn reaches(from: &RawGuest, to: &RawGuest, source: Endpoint, destination: Endpoint) -> bool {
+    let payload = marker();
+    from.send(guest(source).to(destination).payload(&payload).build());
+    to.until(Instant::now() + Duration::from_millis(2), |frame| contains(frame, &payload)).is_some()
+}
+
+fn last_error(agent: &Value) -> &str {
+    agent["last_error"]["message"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn definitions_that_are_replaced_are_in_force() {
+    let topology = raw_guests();
+    let (whole, fewer) = whole_and_fewer(&topology);
+    let file = topology.write("followed.yaml", &fewer);
+    let netpath = &topology.hosts[0].netpath;
+    let _agent = Agent::in_force(netpath, &file);
+    let (a, b, c) = (topology.raw("blue", 11), topology.raw("blue", 12), topology.raw("blue", 13));
+    assert!(is_converged(netpath, &file));
+    delivers(a, b, &guest(A).to(B));
+    replace(&topology, &file, &whole.to_string());
+    until("the new NIC is reached", || reaches(a, c, A, C));
+    delivers(c, b, &guest(C).to(B));
+    until("nothing is left to do", || is_converged(netpath, &file));
+    fs::write(&file, fewer.to_string()).unwrap();
+    until("a file that is written over is followed too", || is_converged(netpath, &file));
+}
+
+#[test]
+fn a_broken_file_is_reported_with_its_line_and_the_last_good_one_stays_in_force() {
+    let topology = raw_guests();
+    let (whole, fewer) = whole_and_fewer(&topology);
+    let file = topology.write("followed.yaml", &whole);
+    let good = topology.write("good.yaml", &whole);
+    let netpath = &topology.hosts[0].netpath;
+    let mut agent = Agent::in_force(netpath, &file);
+    // Cut off in its third line; YAML misses the bracket at the end of the file.
+    replace(&topology, &file, "zone: zone1\nnetworks:\n  - {name: blue-web, cidr: 10.1.1.0/24\n");
+    let status = agent.until("the error is shown", |agent| !last_error(agent).is_empty());
+    assert!(last_error(&status).contains("followed.yaml:4:1: "), "{status}");
+    let shown = netpath.run(["status"]).stdout;
+    assert!(shown.contains("followed.yaml:4:1: "), "{shown}");
+    assert!(is_converged(netpath, &good));
+    delivers(topology.raw("blue", 11), topology.raw("blue", 13), &guest(A).to(C));
+    fs::remove_file(&file).unwrap();
+    agent.until("that it is gone is shown", |agent| last_error(agent).contains("there is no file"));
+    assert!(is_converged(netpath, &good));
+    replace(&topology, &file, &fewer.to_string());
+    agent.until("all is well again", |agent| last_error(agent).is_empty());
+    assert!(is_converged(netpath, &file));
+}
+
+#[test]
+fn a_definition_that_the_host_cannot_carry_is_reported_and_taken_once_it_can() {
+    let topology = raw_guests();
+    let (whole, fewer) = whole_and_fewer(&topology);
+    let file = topology.write("followed.yaml", &fewer);
+    let good = topology.write("good.yaml", &fewer);
+    let netpath = &topology.hosts[0].netpath;
+    let mut agent = Agent::in_force(netpath, &file);
+    let mut large = whole;
+    large["networks"][0]["mtu"] = 1700.into();
+    replace(&topology, &file, &large.to_string());
+    let status = agent.until("the error is shown", |agent| !last_error(agent).is_empty());
+    assert!(last_error(&status).contains("MTU"), "{status}");
+    assert!(is_converged(netpath, &good));
+    topology.hosts[0].ns.run(|| netpath_tests::topology::Link::named("eth1").mtu(2000)).unwrap();
+    agent.until("all is well again", |agent| last_error(agent).is_empty());
+    assert!(is_converged(netpath, &file));
+}
+
+#[test]
+fn a_folder_of_documents_is_one_document() {
+    let topology = raw_guests();
+    let (whole, fewer) = whole_and_fewer(&topology);
+    let folder = topology.scratch().path().join("definitions");
+    fs::create_dir(&folder).unwrap();
+    let networks = |of: &Value, index: usize| json!({"networks": [of["networks"][index]]}).to_string();
+    let mut rest = whole.clone();
+    rest.as_object_mut().unwrap().remove("networks");
+    fs::write(folder.join("00-zone.yaml"), rest.to_string()).unwrap();
+    fs::write(folder.join("10-blue.yaml"), networks(&fewer, 0)).unwrap();
+    fs::write(folder.join("20-green.yaml"), networks(&whole, 1)).unwrap();
+    let netpath = &topology.hosts[0].netpath;
+    let mut agent = Agent::in_force(netpath, &folder);
+    assert!(is_converged(netpath, &topology.write("same.yaml", &fewer)));
+    replace(&topology, &folder.join("10-blue.yaml"), &networks(&whole, 0));
+    let (a, c) = (topology.raw("blue", 11), topology.raw("blue", 13));
+    until("the new NIC is reached", || reaches(a, c, A, C));
+    // Green's network a second time.
+    fs::write(folder.join("30-again.yaml"), networks(&whole, 1)).unwrap();
+    let status = agent.until("the error is shown", |agent| !last_error(agent).is_empty());
+    let error = last_error(&status);
+    assert!(error.contains("30-again.yaml:1:") && error.contains("line 1 of"), "{error}");
+    assert!(is_converged(netpath, &topology.write("same.yaml", &whole)));
+}
+
+/// A document with one NIC more, whose device is not there yet.
+fn with_late(topology: &TwoHypervisors) -> Value {
+    let mut definitions = topology.vxlan_definitions();
+    definitions["networks"][0]["nics"].as_array_mut().unwrap().push(json!({
+        "instance": "late", "mac": "02:00:0a:01:01:0e", "ip": "10.1.1.14", "host": "hv1", "device": "vnet14",
+    }));
+    definitions
+}
+
+#[test]
+fn a_device_that_appears_is_attached_and_one_that_goes_is_cleaned_up() {
+    let topology = raw_guests();
+    let file = topology.write("followed.yaml", &with_late(&topology));
+    let host = &topology.hosts[0];
+    let mut agent = Agent::in_force(&host.netpath, &file);
+    let late = Endpoint::numbered(14);
+    let a = topology.raw("blue", 11);
+    let mut took = Vec::new();
+    for _ in 0..paced(10) {
+        let (tap, start) = (host.ns.run(|| Tap::new("vnet14", Offloads::None).unwrap()), Instant::now());
+        let guest_14 = RawGuest::on_tap("late", tap);
+        let deadline = start + PATIENCE;
+        while !reaches(&guest_14, a, late, A) {
+            assert!(Instant::now() < deadline, "the device is not attached\n{}", agent.log());
+        }
+        took.push(start.elapsed());
+        delivers(a, &guest_14, &guest(A).to(late));
+        drop(guest_14);
+        agent.until("its NIC waits again", |agent| agent["last_apply"]["waiting"] == 1);
+        let ports = host.netpath.json(["map", "dump", "PORTS"]);
+        assert_eq!(ports.as_array().unwrap().len(), 4, "{ports}");
+    }
+    took.sort();
+    eprintln!(
+        "from a device's appearance to its first frame delivered: median {:?}, most {:?}",
+        took[took.len() / 2],
+        took.last()
+    );
+}
+
+#[test]
+fn of_two_agents_for_one_root_the_second_is_refused_and_the_first_is_named() {
+    let topology = raw_guests();
+    let file = topology.write("followed.yaml", &topology.vxlan_definitions());
+    let netpath = &topology.hosts[0].netpath;
+    let first = Agent::in_force(netpath, &file);
+    let second = netpath.run(["agent", "-f", &file.display().to_string(), "--host", "hv1"]);
+    assert_eq!(second.code, 1);
+    assert!(second.stderr.contains(&format!("process {}", first.pid())), "{}", second.stderr);
+    let detach = netpath.run(["detach"]);
+    assert_eq!(detach.code, 1);
+    assert!(detach.stderr.contains(&format!("process {}", first.pid())), "{}", detach.stderr);
+    // Another root is another matter.
+    let _other = Agent::in_force(&topology.hosts[1].netpath, &file);
+    assert!(first.end().success());
+    let _next = Agent::in_force(netpath, &file);
+}
+
+#[test]
+fn a_stopped_agent_leaves_traffic_and_apply_alone_and_goes_on_where_it_was() {
+    let topology = raw_guests();
+    let (whole, fewer) = whole_and_fewer(&topology);
+    let file = topology.write("followed.yaml", &whole);
+    let other = topology.write("other.yaml", &fewer);
+    let netpath = &topology.hosts[0].netpath;
+    let (a, c) = (topology.raw("blue", 11), topology.raw("blue", 13));
+    let agent = Agent::in_force(netpath, &file);
+    agent.signal(Signal::STOP);
+    delivers(a, c, &guest(A).to(C));
+    let applied = netpath.apply(&other);
+    assert!(applied.stderr.contains(&format!("process {}", agent.pid())), "{}", applied.stderr);
+    assert!(is_converged(netpath, &other));
+    agent.signal(Signal::CONT);
+    // What it follows is in force again with its next change.
+    agent.signal(Signal::HUP);
+    until("its own definitions are in force", || is_converged(netpath, &file));
+    delivers(a, c, &guest(A).to(C));
+}
+
+#[test]
+fn an_apply_that_waits_says_for_whom() {
+    let topology = raw_guests();
+    let file = topology.write("zone.yaml", &topology.vxlan_definitions());
+    let netpath = &topology.hosts[0].netpath;
+    let root = fs::File::open(netpath.root()).unwrap();
+    flock(&root, FlockOperation::LockExclusive).unwrap();
+    let mut apply =
+        netpath.command(netpath.apply_args(&file)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(apply.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains(&format!("waiting for process {}", std::process::id())), "{line}");
+    drop(root);
+    assert!(apply.wait().unwrap().success());
+}
+
+/// Frames from A to B and back until told to stop; a lost one fails the test.
+fn exchange_until(topology: &TwoHypervisors, stop: &AtomicBool, exchanged: &AtomicU64) {
+    let (a, b) = (topology.raw("blue", 11), topology.raw("blue", 12));
+    while !stop.load(Ordering::Relaxed) {
+        delivers(a, b, &guest(A).to(B));
+        delivers(b, a, &guest(B).to(A).tcp(80, 1000, 0x10));
+        exchanged.fetch_add(2, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() {
+    let topology = raw_guests();
+    let (whole, fewer) = whole_and_fewer(&topology);
+    let file = topology.write("followed.yaml", &whole);
+    let netpath = &topology.hosts[0].netpath;
+    let start = Instant::now();
+    Agent::in_force(netpath, &file).kill();
+    let usual = start.elapsed();
+    let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let traffic = scope.spawn(|| exchange_until(&topology, &stop, &exchanged));
+        for round in 0..paced(20) as u32 {
+            if traffic.is_finished() {
+                break;
+            }
+            let document = if round % 2 == 0 { &fewer } else { &whole };
+            replace(&topology, &file, &document.to_string());
+            let mut agent = Agent::start(netpath, &file);
+            // A point in time of its life, another one each round.
+            let until = Instant::now() + usual * (round * 7 % 20) / 20;
+            while Instant::now() < until && !traffic.is_finished() {
+                thread::yield_now();
+            }
+            agent.kill();
+            if round % 5 == 4 {
+                let _next = Agent::in_force(netpath, &file);
+                assert!(is_converged(netpath, &file), "round {round}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        traffic.join().unwrap();
+    });
+    assert!(exchanged.load(Ordering::Relaxed) > 0);
+    eprintln!("{} frames delivered while agents were killed", exchanged.load(Ordering::Relaxed));
+    let _last = Agent::in_force(netpath, &file);
+    assert!(is_converged(netpath, &file));
+}

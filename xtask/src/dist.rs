@@ -1,0 +1,115 @@
+//! `cargo xtask dist`: what is installed on hypervisors, as a tar archive and as a Debian package.
+//!
+//! ```text
+//! target/dist/netpath-VERSION-x86_64-linux.tar.gz     one folder: binary, unit, docs, examples
+//! target/dist/netpath_VERSION_amd64.deb               the same where Debian has such things
+//! ```
+//!
+//! The same sources make the same files: times are those of the last commit, or `SOURCE_DATE_EPOCH`.
+
+mod package;
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, bail};
+
+use self::package::{Control, File, PACKAGE, SCRIPTS};
+use crate::{
+    process,
+    setup::{self, Need},
+    workspace,
+};
+
+/// Builds the binary as for a release, and packs it.
+pub(crate) fn run() -> Result<ExitCode> {
+    setup::ensure(&[Need::Build])?;
+    process::run(workspace::cargo().args(["build", "--release", "-p", "netpath"]))?;
+    let binary = workspace::target().join("release/netpath");
+    let version = env!("CARGO_PKG_VERSION");
+    let dist = workspace::target().join("dist");
+    fs::create_dir_all(&dist)?;
+    let stamp = stamp()?;
+    let files = package::files(&binary, workspace::root())?;
+    for made in [archive(&dist, version, &files, &stamp)?, debian(&dist, version, &binary, &files, &stamp)?] {
+        println!("{}", made.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// When the files were made, in seconds of the Unix epoch.
+fn stamp() -> Result<String> {
+    if let Ok(stamp) = env::var("SOURCE_DATE_EPOCH") {
+        return Ok(stamp);
+    }
+    let mut git = Command::new("git");
+    git.args(["log", "-1", "--format=%ct"]).current_dir(workspace::root());
+    Ok(process::output(&mut git)?.trim().to_owned())
+}
+
+fn archive(dist: &Path, version: &str, files: &[File], stamp: &str) -> Result<PathBuf> {
+    let name = format!("{PACKAGE}-{version}-x86_64-linux");
+    let staging = fresh(&dist.join(&name))?;
+    for file in files {
+        put(&staging.join(&file.in_archive), &fs::read(&file.source)?, file.mode)?;
+    }
+    let made = dist.join(format!("{name}.tar.gz"));
+    let mut tar = Command::new("tar");
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"]).arg(format!("--mtime=@{stamp}"));
+    tar.arg("--create").arg("--use-compress-program=gzip -n").arg("--file").arg(&made);
+    process::run(tar.arg("--directory").arg(dist).arg(&name))?;
+    fs::remove_dir_all(staging)?;
+    Ok(made)
+}
+
+fn debian(dist: &Path, version: &str, binary: &Path, files: &[File], stamp: &str) -> Result<PathBuf> {
+    if process::find("dpkg-deb").is_none() {
+        bail!("there is no dpkg-deb; install the package dpkg, or use the tar archive");
+    }
+    let name = format!("{PACKAGE}_{version}_amd64");
+    let staging = fresh(&dist.join(&name))?;
+    let mut size = 0;
+    for file in files {
+        let bytes = fs::read(&file.source)?;
+        size += bytes.len();
+        put(&staging.join(&file.in_system), &bytes, file.mode)?;
+    }
+    // Definitions name tenants; nobody else has to read them.
+    let definitions = staging.join("etc/netpath");
+    fs::create_dir_all(&definitions)?;
+    fs::set_permissions(&definitions, fs::Permissions::from_mode(0o750))?;
+    let libc = package::oldest_libc(&fs::read(binary)?).context("the binary names no version of glibc")?;
+    let control = Control { version, libc: &libc, installed_kib: size.div_ceil(1024) };
+    let meta = staging.join("DEBIAN");
+    put(&meta.join("control"), control.to_string().as_bytes(), 0o644)?;
+    put(&meta.join("conffiles"), package::conffiles(files).as_bytes(), 0o644)?;
+    for script in SCRIPTS {
+        put(&meta.join(script), &fs::read(workspace::root().join("dist").join(script))?, 0o755)?;
+    }
+    let made = dist.join(format!("{name}.deb"));
+    let mut dpkg = Command::new("dpkg-deb");
+    dpkg.env("SOURCE_DATE_EPOCH", stamp).args(["--root-owner-group", "-Zxz", "--build"]);
+    process::run(dpkg.arg(&staging).arg(&made))?;
+    fs::remove_dir_all(staging)?;
+    Ok(made)
+}
+
+/// An empty folder.
+fn fresh(folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    Ok(folder.to_owned())
+}
+
+fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let folder = path.parent().context("a file lies in a folder")?;
+    fs::create_dir_all(folder)?;
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+}

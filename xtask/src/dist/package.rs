@@ -1,0 +1,171 @@
+//! What is in a package, and what is said of it.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+/// Its name.
+pub(super) const PACKAGE: &str = "netpath";
+/// Scripts of `dist/` that dpkg runs.
+pub(super) const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
+/// Where documents go.
+const DOC: &str = "usr/share/doc/netpath";
+
+/// One file, and where it goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct File {
+    /// Where it is now.
+    pub(super) source: PathBuf,
+    /// Its place below the archive's one folder.
+    pub(super) in_archive: String,
+    /// Its place below `/`.
+    pub(super) in_system: String,
+    /// Its permissions.
+    pub(super) mode: u32,
+}
+
+impl File {
+    fn new(source: PathBuf, in_archive: &str, in_system: &str, mode: u32) -> Self {
+        Self { source, in_archive: in_archive.to_owned(), in_system: in_system.to_owned(), mode }
+    }
+
+    /// Whether the operator's changes outlive an upgrade.
+    fn is_settings(&self) -> bool {
+        self.in_system.starts_with("etc/")
+    }
+}
+
+/// Every file, in the order of their names: the binary, what `dist/` has, licences, documents, examples.
+pub(super) fn files(binary: &Path, root: &Path) -> Result<Vec<File>> {
+    let dist = root.join("dist");
+    let mut files = vec![
+        File::new(binary.to_owned(), "netpath", "usr/bin/netpath", 0o755),
+        File::new(
+            dist.join("netpath-agent.service"),
+            "netpath-agent.service",
+            "usr/lib/systemd/system/netpath-agent.service",
+            0o644,
+        ),
+        File::new(dist.join("netpath.default"), "netpath.default", "etc/default/netpath", 0o644),
+        File::new(root.join("README.md"), "README.md", &format!("{DOC}/README.md"), 0o644),
+        File::new(dist.join("copyright"), "copyright", &format!("{DOC}/copyright"), 0o644),
+    ];
+    for (folder, ending) in [("docs", "md"), ("docs/adr", "md"), ("examples", "yaml")] {
+        for name in names_in(&root.join(folder), ending)? {
+            let place = format!("{folder}/{name}");
+            files.push(File::new(root.join(&place), &place, &format!("{DOC}/{place}"), 0o644));
+        }
+    }
+    Ok(files)
+}
+
+fn names_in(folder: &Path, ending: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|found| found == ending) {
+            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The list of files that dpkg asks about before it replaces them.
+pub(super) fn conffiles(files: &[File]) -> String {
+    files.iter().filter(|file| file.is_settings()).map(|file| format!("/{}\n", file.in_system)).collect()
+}
+
+/// The package as dpkg knows it.
+pub(super) struct Control<'c> {
+    pub(super) version: &'c str,
+    /// The oldest glibc that has all that the binary asks of it.
+    pub(super) libc: &'c str,
+    pub(super) installed_kib: usize,
+}
+
+impl fmt::Display for Control<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, libc, installed_kib } = self;
+        writeln!(f, "Package: {PACKAGE}")?;
+        writeln!(f, "Version: {version}")?;
+        writeln!(f, "Architecture: amd64")?;
+        writeln!(f, "Maintainer: netpath <netpath@localhost>")?;
+        writeln!(f, "Installed-Size: {installed_kib}")?;
+        writeln!(f, "Depends: libc6 (>= {libc}), libgcc-s1")?;
+        writeln!(f, "Section: net")?;
+        writeln!(f, "Priority: optional")?;
+        writeln!(f, "Description: eBPF/XDP fast path for the tenant networks of KVM hypervisors")?;
+        writeln!(f, " XDP and TC programs take the place of a Linux bridge per network, and of a virtual router:")?;
+        writeln!(f, " VXLAN and VLAN segments, anti-spoofing, gateways, NAT, firewall and access lists, all from one")?;
+        writeln!(
+            f,
+            " declarative document. Nothing is started by the installation: put definitions into /etc/netpath,"
+        )?;
+        writeln!(f, " then `systemctl enable --now netpath-agent`.")
+    }
+}
+
+/// The oldest glibc that a binary runs with: the newest version among those that its symbols have.
+pub(super) fn oldest_libc(binary: &[u8]) -> Option<String> {
+    const MARK: &[u8] = b"GLIBC_2.";
+    let marks = binary.windows(MARK.len()).enumerate().filter(|(_, bytes)| *bytes == MARK);
+    let minors = marks.filter_map(|(at, _)| {
+        let digits: String =
+            binary[at + MARK.len()..].iter().take(3).map(|b| char::from(*b)).take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().ok()
+    });
+    minors.max().map(|minor| format!("2.{minor}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace;
+
+    #[test]
+    fn every_file_of_the_package_is_there_and_lies_where_it_belongs() {
+        let files = files(Path::new("/target/netpath"), workspace::root()).unwrap();
+        for file in files.iter().skip(1) {
+            assert!(file.source.is_file(), "{}", file.source.display());
+        }
+        let places: Vec<&str> = files.iter().map(|file| &*file.in_system).collect();
+        for place in [
+            "usr/bin/netpath",
+            "usr/lib/systemd/system/netpath-agent.service",
+            "usr/share/doc/netpath/copyright",
+            "usr/share/doc/netpath/docs/operations.md",
+            "usr/share/doc/netpath/examples/first.yaml",
+        ] {
+            assert!(places.contains(&place), "{place}");
+        }
+        assert_eq!(conffiles(&files), "/etc/default/netpath\n");
+    }
+
+    #[test]
+    fn the_control_file_has_a_field_a_line_and_a_folded_description() {
+        let control = Control { version: "1.2.3", libc: "2.34", installed_kib: 5000 }.to_string();
+        assert!(control.contains("\nVersion: 1.2.3\n") && control.contains("\nDepends: libc6 (>= 2.34), libgcc-s1\n"));
+        for line in control.lines() {
+            assert!(line.starts_with(' ') || line.contains(": "), "{line}");
+        }
+        assert!(control.ends_with('\n'));
+    }
+
+    #[test]
+    fn the_newest_symbol_tells_the_oldest_libc() {
+        assert_eq!(oldest_libc(b"..GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.17\0").as_deref(), Some("2.34"));
+        assert_eq!(oldest_libc(b"GLIBC_2.\0"), None);
+    }
+
+    #[test]
+    fn no_script_starts_or_enables_anything() {
+        for script in SCRIPTS {
+            let text = fs::read_to_string(workspace::root().join("dist").join(script)).unwrap();
+            assert!(!text.contains("systemctl start") && !text.contains("enable"), "{script}");
+        }
+    }
+}
