@@ -114,7 +114,12 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
     };
     let tunnels = tunnel_devices(zone, host, &devices, |device| is_own_tunnel(root, device));
     let host_addresses = address::addresses()?;
-    let reserved = listeners::listeners(&host_addresses)?;
+    // Walking the host's sockets takes long, and matters only where an address is the host's and a network's.
+    let is_public = |address| zone.public_ranges.iter().any(|range| range.cidr.contains(address));
+    let reserved = match host_addresses.iter().any(is_public) {
+        true => listeners::listeners(&host_addresses)?,
+        false => Vec::new(),
+    };
     let uplinks = pacing::Uplinks::observe(zone, host, &devices, &existing)?;
     let surroundings = Surroundings {
         devices: &devices,

@@ -3,41 +3,64 @@
 use std::collections::BTreeMap;
 
 use bytemuck::{Pod, bytes_of};
-use netpath_common::maps::Gateway;
+use netpath_common::maps::{Forward, ForwardKey, Gateway, PublicAddress, PublicKey, RuleList, name_kind};
 
 use super::epochs;
 use crate::{
-    compile::{Row, Rows},
+    compile::{Prefix, Row, Rows},
     datapath::{DatapathError, Tables, name_row, name_text},
     reconcile::Edit,
 };
 
-/// Every row that the loader reconciles, in one pass over each map.
+/// Every row that the loader reconciles, in one pass over each map. A name comes before the first row of what it is of and goes
+/// after the last, so that of arrays only what is below the highest named index has to be read.
 pub(super) fn read(tables: &Tables) -> Result<Rows, DatapathError> {
     let names = tables.names.rows()?;
+    let end = |kind| {
+        let indices = names.iter().filter(|(key, _)| key.kind == kind).map(|(key, _)| key.index as usize + 1);
+        indices.max().unwrap_or(0)
+    };
+    let (networks, tunnels, links) = (end(name_kind::NETWORK), end(name_kind::TUNNEL), end(name_kind::PUBLIC_LINK));
+    let gateways = gateways(tables, networks)?;
+    let public_address: BTreeMap<_, _> = tables.public_address.rows()?.into_iter().collect();
+    let forwards: BTreeMap<_, _> = tables.forwards.rows()?.into_iter().collect();
+    let rules = end_of_rules(&gateways, &public_address, &forwards);
     Ok(Rows {
         names: names.into_iter().map(|(key, name)| (key, name_text(&name))).collect(),
         limits: used(tables.limits.rows()?).collect(),
         port_meters: used(tables.port_meters.rows()?).collect(),
         public_meters: used(tables.public_meters.rows()?).collect(),
-        tunnels: used(tables.tunnels.rows()?).collect(),
+        tunnels: used(tables.tunnels.first_rows(tunnels)?).collect(),
         endpoints: tables.endpoints.rows()?.into_iter().collect(),
-        networks: used(tables.networks.rows()?).collect(),
+        networks: used(tables.networks.first_rows(networks)?).collect(),
         neighbours: tables.neighbours.rows()?.into_iter().collect(),
         fdb: tables.fdb.rows()?.into_iter().collect(),
         floods: tables.floods.rows()?.into_iter().collect(),
         addresses: tables.addresses.rows()?.into_iter().collect(),
         ports: tables.ports.rows()?.into_iter().collect(),
-        upstreams: used(tables.upstreams.rows()?).collect(),
-        rules: used(tables.rules.rows()?).collect(),
+        upstreams: used(tables.upstreams.first_rows(links)?).collect(),
+        rules: used(tables.rules.first_rows(rules)?).collect(),
         static_nat: tables.static_nat.rows()?.into_iter().collect(),
-        forwards: tables.forwards.rows()?.into_iter().collect(),
+        forwards,
         routes: tables.routes.rows()?.into_iter().collect(),
-        public_address: tables.public_address.rows()?.into_iter().collect(),
-        gateways: gateways(tables)?,
+        public_address,
+        gateways,
         uplinks: tables.uplinks.rows()?.into_iter().collect(),
         segments: tables.segments.rows()?.into_iter().collect(),
     })
+}
+
+/// Where the last list of rules ends. What a killed apply has left behind it is nobody's, and is written over when the place is
+/// needed: reading all of RULES would take as long as everything else together.
+fn end_of_rules(
+    gateways: &BTreeMap<u32, Box<Gateway>>,
+    public_address: &BTreeMap<PublicKey, PublicAddress>,
+    forwards: &BTreeMap<Prefix<ForwardKey>, Forward>,
+) -> usize {
+    let lists = gateways.values().flat_map(|row| [row.egress, row.acl_ingress, row.acl_egress]);
+    let lists = lists.chain(public_address.values().map(|row| row.ingress));
+    let sources = forwards.values().map(|row| RuleList { start: row.sources_start, count: row.sources_count });
+    lists.chain(sources).map(|list| list.start as usize + list.count as usize).max().unwrap_or(0)
 }
 
 /// Makes one edit.
@@ -103,8 +126,8 @@ fn delete(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {
 }
 
 /// A row of which only the epoch is left is free.
-fn gateways(tables: &Tables) -> Result<BTreeMap<u32, Box<Gateway>>, DatapathError> {
-    let rows = used(tables.gateways.rows()?);
+fn gateways(tables: &Tables, count: usize) -> Result<BTreeMap<u32, Box<Gateway>>, DatapathError> {
+    let rows = used(tables.gateways.first_rows(count)?);
     let used = rows.filter(|(_, row)| *row != Gateway { epoch: row.epoch, ..Gateway::default() });
     Ok(used.map(|(index, row)| (index, Box::new(row))).collect())
 }

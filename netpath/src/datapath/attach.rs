@@ -22,6 +22,7 @@ use super::{
     DatapathError, Hook, LinkPin, Programs, Root,
     error::errno,
     pins::{make_dir, remove_dir, remove_pin},
+    syscall,
 };
 use crate::netlink::{Device, XdpSupport, tc};
 
@@ -128,13 +129,20 @@ pub fn detach(root: &Root, device: &str, hook: Hook) -> Result<(), DatapathError
     link.parent().map_or(Ok(()), remove_dir)
 }
 
-/// Program ids on a device's TC ingress that are not netpath's, by name, through tcx.
+/// Programs on a device's TC ingress that are not netpath's, by name, through tcx; by their ids, where the caller may not
+/// open what others have loaded (`CAP_SYS_ADMIN`).
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn foreign_tcx(device: &Device, own: &[u32]) -> Result<Vec<String>, DatapathError> {
+    let ids = tcx_programs(device)?;
+    let foreign = ids.into_iter().filter(|id| !own.contains(id)).map(|id| format!("id {id}")).collect::<Vec<_>>();
+    if foreign.is_empty() {
+        return Ok(foreign);
+    }
     let programs = match SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress) {
         Ok((_, programs)) => programs,
+        Err(error) if errno(&error) == Some(Errno::PERM.raw_os_error()) => return Ok(foreign),
         // The kernel has no tcx, or the device went away meanwhile.
         Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => return Ok(Vec::new()),
         Err(error) => return Err(DatapathError::failed(format!("list programs of device {}", device.name), error)),
@@ -269,10 +277,10 @@ fn own_filters(device: &Device) -> Result<impl Iterator<Item = tc::Filter>, Data
 }
 
 fn tcx_programs(device: &Device) -> Result<Vec<u32>, DatapathError> {
-    match SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress) {
-        Ok((_, programs)) => Ok(programs.iter().map(ProgramInfo::id).collect()),
+    match syscall::tcx_programs(device.index) {
+        Ok(programs) => Ok(programs),
         // The kernel has no tcx, or the device went away meanwhile.
-        Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => Ok(Vec::new()),
+        Err(error) if error.raw_os_error().is_some_and(is_absent) => Ok(Vec::new()),
         Err(error) => Err(DatapathError::failed(format!("list programs of device {}", device.name), error)),
     }
 }

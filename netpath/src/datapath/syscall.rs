@@ -13,6 +13,12 @@ use rustix::io::Errno;
 const LOOKUP: libc::c_int = 1;
 /// `BPF_MAP_LOOKUP_BATCH` (Linux 5.6).
 const LOOKUP_BATCH: libc::c_int = 24;
+/// `BPF_PROG_QUERY`.
+const QUERY: libc::c_int = 16;
+/// `BPF_TCX_INGRESS` (Linux 6.6).
+const TCX_INGRESS: u32 = 46;
+/// As many programs as a device has at most (`BPF_MPROG_MAX`).
+const PROGRAMS_MAX: usize = 64;
 /// Rows that are asked for at a time.
 const BATCH: usize = 4096;
 
@@ -37,6 +43,31 @@ struct Batch {
     map: u32,
     element_flags: u64,
     flags: u64,
+}
+
+/// The part of `union bpf_attr` that asks for programs, which wants zeros behind it.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    device: u32,
+    kind: u32,
+    flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    pad: u32,
+    more: [u64; 4],
+}
+
+/// The ids of the programs that tcx runs on what a device receives, in their order. aya opens each of them by its id, which
+/// takes more privilege and, for a thousand devices, more time than the rest of a plan.
+pub(super) fn tcx_programs(device: u32) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; PROGRAMS_MAX];
+    let (ids_at, count) = (ids.as_mut_ptr() as u64, ids.len() as u32);
+    let mut attr = Query { device, kind: TCX_INGRESS, ids: ids_at, count, ..Query::default() };
+    // SAFETY: there is room for as many ids as said, and it outlives the call.
+    unsafe { bpf(QUERY, &mut attr) }?;
+    Ok(ids.into_iter().take(attr.count as usize).collect())
 }
 
 /// One row; `None` where there is none.

@@ -56,6 +56,22 @@ impl<K: Pod, V: Pod> HashTable<K, V> {
 }
 
 impl<V: Pod> ArrayTable<V> {
+    /// The first `count` rows, or all where there are fewer; rows that were never written are all zero.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn first_rows(&self, count: usize) -> Result<Vec<V>, DatapathError> {
+        const ROOM: usize = 4096;
+        let mut rows = Vec::with_capacity(count);
+        let mut batches = Batches::<u32, V>::from(self.map.map(), None, count.clamp(1, ROOM));
+        while rows.len() < count
+            && let Some((_, values)) = batches.next().map_err(|e| failed("read", self.shape, e))?
+        {
+            rows.extend(values.iter().take(count - rows.len()));
+        }
+        Ok(rows)
+    }
+
     /// Calls `visit` with each row and its index, those that were never written too.
     ///
     /// # Errors
