@@ -310,7 +310,9 @@ fn a_file_that_is_no_document_is_one_clear_error() {
     let missing = definitions::load(&dir.join("none")).unwrap_err();
     assert!(matches!(missing, DefinitionsError::Missing { .. }), "{missing}");
     let directory = definitions::load(&dir).unwrap_err().to_string();
-    assert!(directory.contains("is a directory"), "{directory}");
+    assert!(directory.contains("holds no definitions"), "{directory}");
+    let device = definitions::load(std::path::Path::new("/dev/null")).unwrap_err().to_string();
+    assert!(device.contains("is a device or socket"), "{device}");
     fs::remove_dir_all(&dir).unwrap();
 }
 

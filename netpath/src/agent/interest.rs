@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ipnet::Ipv4Net;
 use netpath_common::Mac;
 
 use crate::{
@@ -29,6 +30,7 @@ pub(super) struct Interest {
     names: HashSet<String>,
     taps: HashSet<Mac>,
     uplinks: HashSet<String>,
+    public: Vec<Ipv4Net>,
     known: HashMap<u32, Facts>,
 }
 
@@ -55,6 +57,7 @@ impl Interest {
                     None => drop(interest.taps.insert(compile::tap_mac(*nic.mac))),
                 }
             }
+            interest.public.extend(zone.public_ranges.iter().map(|range| *range.cidr));
             if let Some(host) = zone.host(host) {
                 interest.uplinks.extend(host.uplinks.iter().map(|(_, device)| device.to_string()));
             }
@@ -79,7 +82,11 @@ impl Interest {
     pub(super) fn note(&mut self, event: &Event) -> (Call, Option<u32>) {
         let apply = Call { apply: true, look: false };
         match event {
-            Event::Address => (apply, None),
+            // Of the host's addresses those matter that are a network's as well.
+            Event::Address(address) => {
+                let apply = self.public.iter().any(|range| range.contains(address));
+                (Call { apply, look: false }, None)
+            }
             Event::Overflow => (Call { apply: true, look: true }, None),
             Event::Gone { index } => match self.known.remove(index) {
                 Some(_) => (apply, None),
@@ -207,6 +214,8 @@ networks:
         for stranger in [device("veth1", 20), Device { kind: Some("bridge".into()), ..device("docker0", 21) }] {
             assert_eq!(interest.note(&Event::Device(stranger)), (NOTHING, None));
         }
+        let of_the_host = Event::Address(std::net::Ipv4Addr::new(192, 0, 2, 1));
+        assert_eq!(interest.note(&of_the_host), (NOTHING, None), "no network has it");
         assert_eq!(interest.note(&Event::Overflow), (Call { apply: true, look: true }, None));
     }
 

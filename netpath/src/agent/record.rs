@@ -4,7 +4,9 @@
 //! holder is an old one.
 
 use std::{
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -74,7 +76,9 @@ impl Record {
             fs::create_dir_all(folder)?;
         }
         let fresh = path.with_extension("json.new");
-        fs::write(&fresh, serde_json::to_vec(self)?)?;
+        // What is wrong with definitions quotes them, and they are not everybody's to read.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(fresh, path)
     }
 }

@@ -217,7 +217,7 @@ impl Agent {
         }
     }
 
-    fn finish(&mut self, (work, done): (Work, Done)) {
+    fn finish(&mut self, (order, work, done): (Order, Work, Done)) {
         self.work = Some(work);
         if done.interest.is_some() {
             self.interest = done.interest;
@@ -251,7 +251,7 @@ impl Agent {
             (None, None) => "no definitions in force".to_owned(),
         };
         self.notify.tell(Message::Status(&state));
-        if !std::mem::replace(&mut self.is_ready, true) {
+        if order.read && !std::mem::replace(&mut self.is_ready, true) {
             self.notify.tell(Message::Ready);
         }
     }
@@ -319,12 +319,13 @@ async fn heard(monitor: &mut AsyncFd<Monitor>) -> Result<Vec<Event>, Error> {
 }
 
 /// Waits for the work that is going on; for ever where there is none.
-async fn finished(running: &mut Option<Running>) -> (Work, Done) {
+async fn finished(running: &mut Option<Running>) -> (Order, Work, Done) {
     match running {
-        Some(Running { result, .. }) => match result.await {
-            Ok(done) => {
+        Some(Running { order, result, .. }) => match result.await {
+            Ok((work, done)) => {
+                let order = *order;
                 *running = None;
-                done
+                (order, work, done)
             }
             // Only a defect gets here, and the service manager starts another agent.
             Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Global, terms::duration};
+use super::{Global, plan::count, terms::duration};
 use crate::{
     agent::record::{LastApply, LastError, Record},
     datapath::{Holder, Root},
@@ -50,7 +50,8 @@ impl Agent {
         }
         text.push('\n');
         if let Some(LastApply { at, edits, steps, milliseconds, .. }) = &self.last_apply {
-            text += &format!("applied   {} ago, {edits} rows and {steps} steps in {milliseconds} ms\n", ago(*at));
+            let (rows, steps) = (count(*edits, "row"), count(*steps, "step"));
+            text += &format!("applied   {} ago, {rows} and {steps} in {milliseconds} ms\n", ago(*at));
         }
         if let Some(LastError { at, message }) = &self.last_error {
             let mut lines = message.lines();

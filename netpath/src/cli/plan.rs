@@ -131,6 +131,7 @@ impl Report {
     }
 }
 
-fn count(number: usize, noun: &str) -> String {
+/// A number of things.
+pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::{
     findings::Findings,
-    node::{Key, Kind, Node},
+    node::{Key, Kind, Node, WEIGHT_MAX},
 };
 
 /// A field of the whole document, and its values in the files that have it.
@@ -17,6 +17,11 @@ type Field<'a> = (Key<'a>, Vec<Rc<Node<'a>>>);
 /// The one document that `roots` are together; `None` where there is nothing in any of them.
 pub(super) fn merge<'a>(roots: &[Rc<Node<'a>>], findings: &mut Findings) -> Option<Rc<Node<'a>>> {
     let at = roots.first()?.at;
+    if roots.iter().fold(0_u32, |sum, root| sum.saturating_add(root.weight())) > WEIGHT_MAX {
+        let problem = format_args!("the files unfold to more than {WEIGHT_MAX} values together");
+        findings.add(at, "*", problem, "write the values out instead of aliases of aliases");
+        return None;
+    }
     let mut whole: Vec<Field<'a>> = Vec::new();
     for root in roots {
         let Kind::Map(fields) = &root.kind else {

@@ -12,7 +12,7 @@ use super::findings::{Findings, Pos};
 /// Deeper nesting than any definitions have.
 const HEIGHT_MAX: u32 = 64;
 /// More values than any definitions have, aliases unfolded.
-const WEIGHT_MAX: u32 = 4_000_000;
+pub(super) const WEIGHT_MAX: u32 = 4_000_000;
 
 /// One value of the document.
 #[derive(Debug)]
@@ -51,6 +51,11 @@ impl<'a> Node<'a> {
 }
 
 impl Node<'_> {
+    /// How many values it unfolds to.
+    pub(super) fn weight(&self) -> u32 {
+        self.weight
+    }
+
     /// Whether the value is left out: `~`, `null` or nothing behind the colon.
     pub(super) fn is_null(&self) -> bool {
         match &self.kind {

@@ -15,12 +15,12 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 /// `struct ifaddrmsg`.
-const IFADDR_LEN: usize = 8;
+pub(super) const IFADDR_LEN: usize = 8;
 const AF_INET: u8 = 2;
 /// Link scope: never chosen as the source of anything that leaves the link.
 const RT_SCOPE_LINK: u8 = 253;
 const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
+pub(super) const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_MCAUTOJOIN: u32 = 0x400;
 

@@ -2,11 +2,13 @@
 
 use std::{
     io,
+    net::Ipv4Addr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
 use super::{
     Device, NetlinkError,
+    address::{IFA_LOCAL, IFADDR_LEN},
     codec::{self, Reply, u32_at},
     device::{self, RTM_NEWLINK},
     socket::Socket,
@@ -33,7 +35,7 @@ pub enum Event {
         index: u32,
     },
     /// An address of the host came or went.
-    Address,
+    Address(Ipv4Addr),
     /// More happened than the socket had room for: only looking at everything tells what.
     Overflow,
 }
@@ -97,9 +99,14 @@ fn read(datagram: &[u8]) -> impl Iterator<Item = Event> {
         RTM_NEWLINK | RTM_DELLINK if payload.first() == Some(&AF_BRIDGE) => None,
         RTM_NEWLINK => device::device(&Reply { kind, payload: payload.to_vec() }, None).map(Event::Device),
         RTM_DELLINK => u32_at(payload, 4).map(|index| Event::Gone { index }),
-        RTM_NEWADDR | RTM_DELADDR => Some(Event::Address),
+        RTM_NEWADDR | RTM_DELADDR => address(&Reply { kind, payload: payload.to_vec() }),
         _ => None,
     })
+}
+
+fn address(reply: &Reply) -> Option<Event> {
+    let address = <[u8; 4]>::try_from(reply.attributes(IFADDR_LEN).find(IFA_LOCAL)?).ok()?;
+    Some(Event::Address(address.into()))
 }
 
 #[cfg(test)]
@@ -121,13 +128,13 @@ mod tests {
             link(RTM_NEWLINK, AF_BRIDGE),
             link(RTM_DELLINK, AF_BRIDGE),
             link(RTM_DELLINK, 0),
-            Message::new(RTM_DELADDR, 0, &[0; 8]).finish(0),
+            Message::new(RTM_DELADDR, 0, &[0; IFADDR_LEN]).attribute(IFA_LOCAL, &[192, 0, 2, 1]).finish(0),
         ]
         .concat();
         let events: Vec<Event> = read(&datagram).collect();
         let [Event::Device(device), gone, address] = &events[..] else { panic!("{events:?}") };
         assert_eq!((device.name.as_str(), device.index), ("vnet7", 7));
         assert_eq!(gone, &Event::Gone { index: 7 });
-        assert_eq!(address, &Event::Address);
+        assert_eq!(address, &Event::Address(Ipv4Addr::new(192, 0, 2, 1)));
     }
 }
