@@ -53,6 +53,9 @@ pub(super) fn files(binary: &Path, root: &Path) -> Result<Vec<File>> {
         File::new(root.join("README.md"), "README.md", &format!("{DOC}/README.md"), 0o644),
         File::new(dist.join("copyright"), "copyright", &format!("{DOC}/copyright"), 0o644),
     ];
+    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        files.push(File::new(root.join(name), name, &format!("{DOC}/{name}"), 0o644));
+    }
     for (folder, ending) in [("docs", "md"), ("docs/adr", "md"), ("examples", "yaml")] {
         for name in names_in(&root.join(folder), ending)? {
             let place = format!("{folder}/{name}");
