@@ -62,11 +62,6 @@ impl Netpath {
         History::open(&self.state_dir, &self.root)
     }
 
-    /// Where it keeps what is not the kernel's.
-    pub fn state_dir(&self) -> &Path {
-        &self.state_dir
-    }
-
     /// The command with its global options, ready to run inside the namespace.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let ns = self.ns.fd().try_clone_to_owned().expect("a namespace's descriptor can be duplicated");
