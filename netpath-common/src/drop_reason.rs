@@ -24,6 +24,13 @@ macro_rules! drop_reasons {
                 match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
             }
 
+            /// Whether there was no room for the packet's connection: in a table, in a limit, or at a public address.
+            #[inline(always)]
+            pub const fn is_exhaustion(self) -> bool {
+                let (first, last) = (Self::PortsExhausted as u32, Self::BindingTableFull as u32);
+                first <= self as u32 && self as u32 <= last
+            }
+
             /// The row with this code.
             pub const fn from_code(code: u32) -> Option<Self> {
                 match code { $($code => Some(Self::$name),)+ _ => None }
@@ -148,7 +155,7 @@ drop_reasons! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, vec::Vec};
 
     #[test]
     fn codes_count_up_from_one_without_gaps_and_labels_differ() {
@@ -159,5 +166,12 @@ mod tests {
         }
         let labels: BTreeSet<_> = DropReason::ALL.iter().map(|r| r.label()).collect();
         assert_eq!(labels.len(), DropReason::ALL.len());
+    }
+
+    #[test]
+    fn four_reasons_say_that_there_is_no_room() {
+        use DropReason::{BindingTableFull, ConnectionLimit, FlowTableFull, PortsExhausted};
+        let found: Vec<_> = DropReason::ALL.iter().filter(|reason| reason.is_exhaustion()).collect();
+        assert_eq!(found, [&PortsExhausted, &ConnectionLimit, &FlowTableFull, &BindingTableFull]);
     }
 }

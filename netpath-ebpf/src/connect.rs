@@ -11,13 +11,13 @@
 
 use netpath_common::{
     DropReason, Frame, frame,
-    maps::{Flow, FlowKey, PUBLIC_SIDE, flow_flags, flow_state, stage},
+    maps::{Flow, FlowKey, PUBLIC_SIDE, event_hook, flow_flags, flow_state, stage},
     stage::tcp,
 };
 
 use crate::{
     connection::{self, Connection},
-    gateway,
+    event, gateway,
     handover::{Answer, Handover},
     inward, maps, outward,
     packet::TcPacket,
@@ -47,6 +47,9 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     }
     if let Err(reason) = connection::install(connection, now) {
         return refused(pkt, Handover { owner: *owner, ..handover }, &routed.frame, connection, now, reason);
+    }
+    if connection.known == 0 {
+        event::connected(pkt.skb(), event_hook::CONNECT, &connection.key);
     }
     Handover { owner: *owner, ..handover }.to(pkt, stage::GATEWAY);
     Err(DropReason::RoutedTooOften)

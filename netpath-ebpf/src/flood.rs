@@ -12,12 +12,12 @@ use core::ffi::c_void;
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
     DropReason, Frame, Packet as _, frame,
-    maps::{Destination, FloodKey, Network, destination_kind},
+    maps::{Destination, FloodKey, Network, destination_kind, event_hook},
     vxlan::Outer,
 };
 
 use crate::{
-    account,
+    account, event,
     handover::Handover,
     maps, meter, next_hop,
     packet::TcPacket,
@@ -122,7 +122,10 @@ fn copy_to_port(walk: &Walk, member: &Destination) {
     let pkt = &mut TcPacket::from_raw(walk.skb);
     match meter::to_guest(pkt, member.slot) {
         Ok(()) => redirect::clone_to(pkt, member.target),
-        Err(reason) => account::dropped(walk.index, reason),
+        Err(reason) => {
+            account::dropped(walk.index, reason);
+            event::dropped(walk.skb, event_hook::FLOOD, walk.index, reason);
+        }
     }
 }
 
@@ -162,6 +165,7 @@ unsafe extern "C" fn to_local_or_device(position: u32, walk: *mut Walk) -> i64 {
                 walk.unresolved = member.target + 1;
             } else {
                 account::dropped(walk.index, DropReason::UnderlayUnresolved);
+                event::dropped(walk.skb, event_hook::FLOOD, walk.index, DropReason::UnderlayUnresolved);
             }
         }
         _ => {}

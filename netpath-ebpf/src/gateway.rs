@@ -6,7 +6,7 @@ use netpath_common::{
     DropReason, Frame, Packet as _,
     frame::Protocol,
     maps::{
-        self as rows, Flow, FlowKey, Gateway, GatewayState, Network, PUBLIC_SIDE, flow_flags, flow_state,
+        self as rows, Flow, FlowKey, Gateway, GatewayState, Network, PUBLIC_SIDE, event_hook, flow_flags, flow_state,
         gateway_flags, hop, stage,
     },
     stage::{idle, tcp},
@@ -15,6 +15,7 @@ use netpath_common::{
 use crate::{
     account,
     atomic::Word,
+    event,
     handover::{Answer, Handover},
     maps, meter,
     packet::TcPacket,
@@ -79,7 +80,11 @@ pub fn established(key: &FlowKey, now: u32) -> Option<(&'static mut Flow, &'stat
         return None;
     }
     let gateway = maps::GATEWAYS.get(flow.network)?;
-    (flow.epoch == gateway.epoch && !is_idle(flow, key.protocol, gateway, now)).then_some((flow, gateway))
+    if flow.epoch != gateway.epoch || is_idle(flow, key.protocol, gateway, now) {
+        return None;
+    }
+    event::met(flow);
+    Some((flow, gateway))
 }
 
 /// Whether this direction of a connection has been silent for too long. An idle row counts as absent, swept or not.
@@ -188,6 +193,7 @@ pub fn answer(
     answer: Answer,
 ) -> Result<Verdict, DropReason> {
     account::dropped(owner, reason);
+    event::dropped(pkt.skb(), event_hook::GATEWAY, owner, reason);
     Handover { answer: answer.word(), owner, ..handover }.to(pkt, stage::ANSWER);
     Ok(Verdict::CONSUMED)
 }

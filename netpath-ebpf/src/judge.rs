@@ -4,11 +4,11 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
-    maps::RuleList,
+    maps::{RuleList, event_step},
     stage::policy::{self, Subject},
 };
 
-use crate::{connection::Connection, maps};
+use crate::{connection::Connection, event, maps};
 
 /// What a list of rules says.
 #[repr(u32)]
@@ -66,6 +66,7 @@ unsafe extern "C" fn visit(position: u32, walk: *mut Walk) -> i64 {
     if !policy::matches(rule, &walk.subject) {
         return 0;
     }
+    event::step(event_step::RULE, 0, 0, u32::from(rule.allow), walk.start.wrapping_add(position));
     walk.judgement = if rule.allow != 0 { Judgement::Allow as u32 } else { Judgement::Deny as u32 };
     1
 }

@@ -3,10 +3,10 @@
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     Mac,
-    maps::{Destination, FdbKey, LEARNED_IDLE_NS, Learned},
+    maps::{Destination, FdbKey, LEARNED_IDLE_NS, Learned, event_step},
 };
 
-use crate::maps;
+use crate::{event, maps};
 
 /// How old a row may be before a frame renews it: writing for each frame would cost more than it tells.
 const RENEW_NS: u64 = 1_000_000_000;
@@ -33,6 +33,16 @@ pub fn note(mac: Mac, place: &Destination) {
 /// Where `mac` lives: as defined, else as learned within the last five minutes.
 #[inline(always)]
 pub fn find(network: u32, mac: Mac) -> Option<Destination> {
+    let found = look_up(network, mac);
+    if event::is_trace() {
+        let (kind, target) = found.map_or((0, 0), |row| (u32::from(row.kind), row.target));
+        event::step(event_step::STATION, 0, network, kind, target);
+    }
+    found
+}
+
+#[inline(always)]
+fn look_up(network: u32, mac: Mac) -> Option<Destination> {
     let key = FdbKey::new(network, mac);
     // SAFETY: the row is copied at once, and `network` tells whether it is still the row that was asked for.
     if let Some(row) = unsafe { maps::FDB.get(key) }.copied() {
@@ -43,7 +53,7 @@ pub fn find(network: u32, mac: Mac) -> Option<Destination> {
 
 #[inline(never)]
 fn learned(key: FdbKey) -> Option<Destination> {
-    // SAFETY: as in `find`.
+    // SAFETY: as in `look_up`.
     let row = unsafe { maps::LEARNED.get(key) }.copied()?;
     // SAFETY: no arguments, no side effects.
     let now = unsafe { helper::bpf_ktime_get_coarse_ns() };

@@ -15,6 +15,7 @@ mod atomic;
 mod bind;
 mod connect;
 mod connection;
+mod event;
 mod flood;
 mod forward;
 mod from_guest;
@@ -46,63 +47,65 @@ mod vlan;
 mod way_back;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, xdp_action},
+    EbpfContext as _,
+    bindings::{__sk_buff, TC_ACT_SHOT, xdp_action},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
+use netpath_common::{
+    DropReason,
+    maps::{event_hook, event_step},
+};
 
-use crate::packet::{TcPacket, XdpPacket};
+use crate::{
+    packet::{TcPacket, XdpPacket},
+    redirect::Verdict,
+};
+
+/// A TC program: its pipeline, which tells the network that refusals are counted for as soon as it knows, and the one exit.
+#[inline(always)]
+fn tc(ctx: &TcContext, hook: u8, process: impl FnOnce(&mut TcPacket, &mut u32) -> Result<Verdict, DropReason>) -> i32 {
+    let skb: *mut __sk_buff = ctx.as_ptr().cast();
+    let mut network = 0;
+    event::step(event_step::PROGRAM, hook, 0, 0, 0);
+    if hook <= event_hook::FROM_TUNNEL {
+        event::entered(skb, hook);
+    }
+    match process(&mut TcPacket::new(ctx), &mut network) {
+        Ok(verdict) => {
+            event::left(skb, hook, network, verdict);
+            redirect::tc_action(verdict)
+        }
+        Err(reason) => {
+            account::dropped(network, reason);
+            event::refused(skb, hook, network, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
 
 /// TC ingress of a guest's device.
 #[classifier]
 pub fn from_guest(ctx: TcContext) -> i32 {
-    let mut network = 0;
-    match from_guest::process(&mut TcPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(network, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::FROM_GUEST, from_guest::process)
 }
 
 /// A packet to be routed, handed on by another program.
 #[classifier]
 pub fn gateway(ctx: TcContext) -> i32 {
-    let mut network = 0;
-    match gateway::process(&mut TcPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(network, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::GATEWAY, gateway::process)
 }
 
 /// The first packet of a connection, handed on by `gateway`.
 #[classifier]
 pub fn connect(ctx: TcContext) -> i32 {
-    let mut network = 0;
-    match connect::process(&mut TcPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(network, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::CONNECT, connect::process)
 }
 
 /// A connection that there is no room for, handed on by `connect`.
 #[classifier]
 pub fn sweep(ctx: TcContext) -> i32 {
-    let mut network = 0;
-    match sweep::process(&mut TcPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(network, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::SWEEP, sweep::process)
 }
 
 /// Rows that the agent has found to be over; it runs this itself, and no packet ever gets here.
@@ -114,37 +117,30 @@ pub fn reap(ctx: TcContext) -> i32 {
 /// A packet that another host has routed into a network of this one.
 #[classifier]
 pub fn admit(ctx: TcContext) -> i32 {
-    let mut network = 0;
-    match admit::process(&mut TcPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(network, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::ADMIT, admit::process)
 }
 
 /// A guest's frame for everybody, or for somebody unknown, handed on by `from_guest`.
 #[classifier]
 pub fn flood(ctx: TcContext) -> i32 {
-    let mut network = 0;
-    match flood::from_guest(&mut TcPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(network, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::FLOOD, flood::from_guest)
 }
 
 /// XDP of an uplink.
 #[xdp(frags)]
 pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
+    const HOOK: u8 = event_hook::FROM_UPLINK_XDP;
     let mut network = 0;
+    event::step(event_step::PROGRAM, HOOK, 0, 0, 0);
+    event::entered(ctx.ctx, HOOK);
     match from_uplink::process(&mut XdpPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::xdp_action(verdict),
+        Ok(verdict) => {
+            event::left(ctx.ctx, HOOK, network, verdict);
+            redirect::xdp_action(verdict)
+        }
         Err(reason) => {
             account::dropped(network, reason);
+            event::refused(ctx.ctx, HOOK, network, reason);
             xdp_action::XDP_DROP
         }
     }
@@ -153,53 +149,25 @@ pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
 /// TC ingress of an uplink.
 #[classifier]
 pub fn from_uplink(ctx: TcContext) -> i32 {
-    let mut network = 0;
-    match from_stack::uplink(&mut TcPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(network, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::FROM_UPLINK, from_stack::uplink)
 }
 
 /// TC ingress of netpath's own tunnel device.
 #[classifier]
 pub fn from_tunnel(ctx: TcContext) -> i32 {
-    let mut network = 0;
-    match from_stack::tunnel_device(&mut TcPacket::new(&ctx), &mut network) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(network, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::FROM_TUNNEL, from_stack::tunnel_device)
 }
 
 /// An ICMP error about a connection, handed on by `gateway`.
 #[classifier]
 pub fn icmp_error(ctx: TcContext) -> i32 {
-    let mut owner = 0;
-    match icmp_error::process(&mut TcPacket::new(&ctx), &mut owner) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(owner, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::ICMP_ERROR, icmp_error::process)
 }
 
 /// A packet that becomes its own answer; others hand packets on to it.
 #[classifier]
 pub fn answer(ctx: TcContext) -> i32 {
-    let mut owner = 0;
-    match answer::process(&mut TcPacket::new(&ctx), &mut owner) {
-        Ok(verdict) => redirect::tc_action(verdict),
-        Err(reason) => {
-            account::dropped(owner, reason);
-            TC_ACT_SHOT
-        }
-    }
+    tc(&ctx, event_hook::ANSWER, answer::process)
 }
 
 #[cfg(not(test))]

@@ -1,7 +1,7 @@
 //! The maps, declared once; their shapes and meaning stand in `netpath_common::maps`.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
     macros::btf_map,
 };
 use netpath_common::maps::{
@@ -9,7 +9,7 @@ use netpath_common::maps::{
     FloodKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, Limit, Meter,
     MeterEvents, NO_PREALLOC, Name, NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, PortMeters,
     PublicAddress, PublicKey, Resolved, Route, RouteKey, Rule, SCRATCH_WORDS, Segment, SegmentKey, Shares, StaticKey,
-    StaticNat, Tunnel, Uplink, UplinkKey, Upstream, capacity, connection_row, stage,
+    StaticNat, Tunnel, Uplink, UplinkKey, Upstream, Watch, Watched, capacity, connection_row, stage,
 };
 
 /// See [`netpath_common::maps::shape::PORTS`].
@@ -175,3 +175,15 @@ pub static CONNECTION: PerCpuArray<[u64; CONNECTION_WORDS], { connection_row::CO
 /// See [`netpath_common::maps::shape::SCRATCH`].
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
+
+/// See [`netpath_common::maps::shape::EVENTS`].
+#[btf_map]
+pub static EVENTS: RingBuf<(), { capacity::EVENTS }> = RingBuf::new();
+
+/// See [`netpath_common::maps::shape::WATCH`].
+#[btf_map]
+pub static WATCH: Array<Watch, 1> = Array::new();
+
+/// See [`netpath_common::maps::shape::WATCHED`].
+#[btf_map]
+pub static WATCHED: PerCpuArray<Watched, 1> = PerCpuArray::new();

@@ -13,7 +13,7 @@ mod out;
 use netpath_common::{
     DropReason, Mac, Packet as _,
     frame::EtherType,
-    maps::{PUBLIC_SIDE, PublicAddress, PublicKey, Resolved, Upstream, public_flags, stage},
+    maps::{PUBLIC_SIDE, PublicAddress, PublicKey, Resolved, Upstream, event_hook, public_flags, stage},
     stage::arp::{self, Arp},
 };
 use network_types::{eth::EthHdr, ip::Ipv4Hdr, vlan::VlanHdr};
@@ -23,7 +23,7 @@ pub use self::{
     out::send,
 };
 use crate::{
-    account,
+    account, event,
     handover::Handover,
     maps,
     packet::{Rewrite as _, TcPacket},
@@ -93,6 +93,7 @@ fn hear(pkt: &TcPacket, index: u32, l3: usize, to_uplink: bool) -> u32 {
     }
     if let Some(row) = address(index, arp.sender_address) {
         account::dropped(row.network, DropReason::AddressConflict);
+        event::dropped(pkt.raw().cast_mut(), event_hook::FROM_UPLINK, row.network, DropReason::AddressConflict);
         return outcome::PASS;
     }
     let note = |heard: Heard| {

@@ -5,7 +5,9 @@ use aya_ebpf::{
     helpers::generated as helper,
 };
 
-use crate::packet::TcPacket;
+use netpath_common::maps::{event_action, event_step};
+
+use crate::{event, packet::TcPacket};
 
 /// What becomes of a packet that is not refused.
 ///
@@ -21,10 +23,10 @@ pub struct Verdict {
 #[repr(u32)]
 #[derive(Clone, Copy)]
 enum Action {
-    Pass,
-    Redirect,
-    RedirectNeighbour,
-    Consumed,
+    Pass = event_action::PASS as u32,
+    Redirect = event_action::REDIRECT as u32,
+    RedirectNeighbour = event_action::REDIRECT_NEIGHBOUR as u32,
+    Consumed = event_action::CONSUMED as u32,
 }
 
 impl Verdict {
@@ -37,6 +39,18 @@ impl Verdict {
     #[inline(always)]
     pub fn redirect(ifindex: u32) -> Self {
         Self { action: Action::Redirect, ifindex }
+    }
+
+    /// The same as `netpath_common::maps::event_action` has it.
+    #[inline(always)]
+    pub fn told(&self) -> u8 {
+        self.action as u8
+    }
+
+    /// The device that it goes out of; 0 for none.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
     }
 
     /// Out of the device with this ifindex, with the link layer addresses that the kernel's neighbours say.
@@ -77,6 +91,9 @@ pub fn xdp_action(verdict: Verdict) -> u32 {
 /// concern: a member that is down must not keep a flood from the others.
 #[inline(always)]
 pub fn clone_to(pkt: &mut TcPacket, ifindex: u32) {
+    if event::is_trace() {
+        return event::step(event_step::COPY, 0, 0, 0, ifindex);
+    }
     // SAFETY: the context is the kernel's; no pointer into the packet outlives `&mut`.
     unsafe { helper::bpf_clone_redirect(pkt.skb(), ifindex, 0) };
 }

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     Address, DropReason, Frame, Packet as _, checksum,
     frame::EtherType,
-    maps::{NeighbourKey, Network, Port},
+    maps::{NeighbourKey, Network, Port, event_hook},
     stage::arp,
     too_big::{self, ICMP_LEN, QUOTE_LEN, TooBig},
 };
@@ -15,7 +15,7 @@ use network_types::{
 };
 
 use crate::{
-    account, maps,
+    account, event, maps,
     packet::{Rewrite as _, TcPacket},
     redirect::Verdict,
 };
@@ -54,6 +54,7 @@ pub fn too_big(
 ) -> Result<Verdict, DropReason> {
     let len = become_too_big(pkt, frame, network, mtu)?;
     account::dropped(port.network, DropReason::PacketTooBig);
+    event::dropped(pkt.skb(), event_hook::FROM_GUEST, port.network, DropReason::PacketTooBig);
     account::to_guest(port.slot, len as usize);
     Ok(Verdict::redirect(port.ifindex))
 }

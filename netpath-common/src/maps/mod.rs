@@ -7,6 +7,7 @@
 //!
 //! Numbers are in host order unless the type says otherwise; addresses are in wire order.
 
+mod event;
 mod flow;
 mod gateway;
 mod meter;
@@ -15,6 +16,7 @@ mod shapes;
 use bytemuck::{Pod, Zeroable};
 
 pub use self::{
+    event::*,
     flow::*,
     gateway::*,
     meter::*,
@@ -490,5 +492,8 @@ mod user {
         MeterEvents,
         PortMeters,
         Shares,
+        Event,
+        Watch,
+        Watched,
     );
 }

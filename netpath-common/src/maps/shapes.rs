@@ -20,6 +20,8 @@ pub enum MapKind {
     LruHash = 9,
     /// `BPF_MAP_TYPE_LPM_TRIE`.
     LpmTrie = 11,
+    /// `BPF_MAP_TYPE_RINGBUF`.
+    Ring = 27,
 }
 
 /// What a map looks like; [`ALL`] has one for each.
@@ -99,6 +101,8 @@ pub mod capacity {
     pub const UPSTREAMS: usize = 64;
     /// Stations on public links.
     pub const ON_LINK: usize = 4096;
+    /// Bytes of the ring, not rows: a power of two.
+    pub const EVENTS: usize = 1 << 20;
 }
 
 macro_rules! shapes {
@@ -204,6 +208,12 @@ shapes! {
     STAGES: ProgramArray<u32, u32>, 0, stage::COUNT, "";
     /// What of a packet the stack has no room for, while a program runs. Written and read by the programs for ICMP.
     SCRATCH: PerCpuArray<u32, [u64; super::SCRATCH_WORDS]>, 0, 1, "";
+    /// What happens, while somebody watches: an [`Event`] and a packet's first bytes. Written by the data path.
+    EVENTS: Ring<(), ()>, 0, capacity::EVENTS, "";
+    /// Whether somebody watches, and what. Written by the watcher, read where something happens.
+    WATCH: Array<u32, Watch>, 0, 1, "";
+    /// How much a watcher was told, and how much was kept from it. Written by the data path.
+    WATCHED: PerCpuArray<u32, Watched>, 0, 1, "";
 }
 
 #[cfg(test)]

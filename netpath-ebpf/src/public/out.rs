@@ -3,14 +3,14 @@
 use netpath_common::{
     DropReason, Mac,
     frame::EtherType,
-    maps::{Flow, Upstream, hop},
+    maps::{Flow, Upstream, event_hook, hop},
     stage::arp,
 };
 use network_types::{arp::ArpHdr, eth::EthHdr};
 
 use super::{Hop, link, state};
 use crate::{
-    account,
+    account, event,
     packet::{Rewrite as _, TcPacket},
     redirect::{self, Verdict},
 };
@@ -31,6 +31,7 @@ pub fn send(pkt: &mut TcPacket, flow: &Flow, next: Hop) -> Result<Verdict, DropR
         }
         state::ASK => {
             account::dropped(flow.network, DropReason::NeighbourUnresolved);
+            event::dropped(pkt.skb(), event_hook::GATEWAY, flow.network, DropReason::NeighbourUnresolved);
             push_tag(pkt, link)?;
         }
         _ => return Err(DropReason::NeighbourUnresolved),

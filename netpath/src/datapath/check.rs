@@ -33,6 +33,7 @@ impl fmt::Display for FoundShape {
             6 => "per-CPU array",
             9 => "LRU hash",
             11 => "trie",
+            27 => "ring",
             other => return write!(f, "map of type {other}"),
         };
         let (key, value) = (self.key_size, self.value_size);
@@ -70,6 +71,8 @@ fn memory_of(shape: &MapShape, capacity: u32, cpus: u64) -> u64 {
     match shape.kind {
         MapKind::Array | MapKind::ProgramArray => rows * value,
         MapKind::PerCpuArray => rows * value * cpus,
+        // Its capacity is in bytes.
+        MapKind::Ring => rows,
         MapKind::LpmTrie => 0,
         _ if shape.flags & maps::NO_PREALLOC != 0 => buckets,
         MapKind::PerCpuHash => rows * (ELEMENT + key + 8 + value * cpus) + buckets,

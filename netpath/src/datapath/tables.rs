@@ -16,7 +16,7 @@ use netpath_common::maps::{
     Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState, Learned, Limit, MapShape, Meter,
     MeterEvents, Name, NameKey, Neighbour, NeighbourKey, Network, NextHop, Port, PortMeters, PublicAddress, PublicKey,
     Resolved, Route, RouteKey, Rule, Segment, SegmentKey, Shares, StaticKey, StaticNat, Tunnel, Uplink, UplinkKey,
-    Upstream, shape,
+    Upstream, Watch, Watched, shape,
 };
 
 pub use self::batch::Place;
@@ -96,6 +96,8 @@ pub struct Tables {
     pub upstreams: ArrayTable<Upstream>,
     pub upstream_macs: ArrayTable<Resolved>,
     pub on_link: HashTable<PublicKey, Resolved>,
+    pub watch: ArrayTable<Watch>,
+    pub watched: PerCpuArrayTable<Watched>,
 }
 
 impl Tables {
@@ -144,6 +146,8 @@ impl Tables {
             upstreams: ArrayTable::open(root, &shape::UPSTREAMS)?,
             upstream_macs: ArrayTable::open(root, &shape::UPSTREAM_MACS)?,
             on_link: HashTable::open(root, &shape::ON_LINK)?,
+            watch: ArrayTable::open(root, &shape::WATCH)?,
+            watched: PerCpuArrayTable::open(root, &shape::WATCHED)?,
         })
     }
 }

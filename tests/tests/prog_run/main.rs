@@ -4,6 +4,7 @@ mod answer;
 mod drops;
 mod drops_routed;
 mod egress;
+mod event;
 mod forward;
 mod from_guest;
 mod from_uplink;

@@ -64,6 +64,7 @@ macro_rules! decode {
     };
 }
 
+mod event;
 mod flow;
 mod gateway;
 mod meter;

@@ -103,6 +103,7 @@ fn list(applied: &Applied, global: &Global) -> Result<(), Error> {
             MapKind::LruHash => "lru_hash",
             MapKind::LpmTrie => "lpm_trie",
             MapKind::ProgramArray => "program_array",
+            MapKind::Ring => "ring",
         };
         let cells = [shape.key_size.to_string(), shape.value_size.to_string(), rows.to_string(), room.to_string()];
         table.row([shape.name.to_owned(), kind.to_owned()].into_iter().chain(cells));

@@ -66,6 +66,8 @@ pub(super) fn visit(applied: &Applied, shape: &MapShape, sink: Sink<'_>) -> Resu
         "UPSTREAM_MACS" => array(&tables.upstream_macs, Index::<LINK>, |v| v, names, sink),
         "ON_LINK" => hash(&tables.on_link, |k| k, |v| v, names, sink),
         "STAGES" => stages(applied, sink),
+        "WATCH" => array(&tables.watch, Index::<NUMBER>, |v| v, names, sink),
+        "WATCHED" => per_cpu(tables.watched.capacity(), |i| tables.watched.get(i), Index::<NUMBER>, names, sink),
         _ => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ mod seen;
 mod tables;
 mod tier;
 mod traffic;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,7 @@ use netpath_tests::{
     topology::{Link, NetNs, netns::sysctl},
 };
 
-pub use self::{gateway::*, limits::*, policy::*, pool::Routed, run::*, seen::*, tier::*, traffic::*};
+pub use self::{gateway::*, limits::*, policy::*, pool::Routed, run::*, seen::*, tier::*, traffic::*, watch::*};
 
 /// A station on this host.
 pub const A: Endpoint = Endpoint::numbered(11);

@@ -8,7 +8,7 @@ use std::{
 
 use netpath_common::maps::{
     Binding, BindingKey, Flow, FlowKey, Forward, ForwardKey, Fragment, FragmentKey, Gateway, GatewayState,
-    PublicAddress, PublicKey, Resolved, Route, RouteKey, StaticKey, StaticNat, capacity,
+    PublicAddress, PublicKey, Resolved, Route, RouteKey, StaticKey, StaticNat, Watch, capacity,
 };
 
 use super::{BLUE, GREEN, PLAIN, RED, Rig, TIER};
@@ -68,6 +68,7 @@ impl Rig {
         }
         self.unlimited();
         self.rules = 0;
+        self.watch(Watch::default());
         self.standard_networks();
         self.standard_gateways();
     }
