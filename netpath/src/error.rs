@@ -103,6 +103,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The kernel does not let signals be waited for.
+    #[error("signals cannot be waited for")]
+    Signals(#[source] io::Error),
     /// The output could not be written.
     #[error("the output cannot be written")]
     Output(#[source] io::Error),

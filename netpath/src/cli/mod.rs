@@ -16,6 +16,7 @@ mod host;
 mod manual;
 mod map;
 mod metrics;
+mod monitor;
 mod output;
 mod plan;
 mod rollback;
@@ -26,6 +27,7 @@ mod stream;
 mod table;
 mod terms;
 mod validate;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -88,6 +90,7 @@ enum Verb {
     Manual(manual::Args),
     #[command(hide = true)]
     AwaitConfirmation(confirm::WaitArgs),
+    Monitor(monitor::Args),
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Error> {
@@ -109,6 +112,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Verb::Completions(args) => completions::run(args, global),
         Verb::Manual(args) => manual::run(args, global),
         Verb::AwaitConfirmation(args) => confirm::wait(args, global),
+        Verb::Monitor(args) => monitor::run(args, global),
     }
 }
 

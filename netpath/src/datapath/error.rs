@@ -52,6 +52,17 @@ pub enum DatapathError {
         #[source]
         source: io::Error,
     },
+    /// Somebody else watches.
+    #[error(
+        "process {process} watches already (`{command}`), and events are told to one reader at a time; end it first, or give it \
+         the filter that you want"
+    )]
+    Watched {
+        /// The watcher's process.
+        process: u32,
+        /// Its command line.
+        command: String,
+    },
     /// A pinned map is not what this build works with.
     #[error(
         "map {name} pinned at {} is a {found}, this build needs a {wanted}; an older or newer netpath of ABI v{ABI_VERSION} \

@@ -16,6 +16,7 @@ mod reap;
 mod stages;
 mod syscall;
 mod tables;
+mod watch;
 
 pub use aya::Pod;
 
@@ -34,4 +35,5 @@ pub use self::{
         ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Place, Tables, TrieTable, add, applied_host,
         name_row, name_text,
     },
+    watch::{Watcher, Woken},
 };

@@ -17,6 +17,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod monitor;
 mod mutation;
 mod nat;
 mod rates;

@@ -50,7 +50,7 @@ fn kernel_guests() -> TwoHypervisors {
 }
 
 /// The same, in force, the upstream router known.
-fn online(mode: &str) -> TwoHypervisors {
+pub(crate) fn online(mode: &str) -> TwoHypervisors {
     let topology = kernel_guests();
     topology.apply(&in_mode(topology.gateway_definitions(), mode));
     meet_the_router(&topology);

@@ -1,0 +1,255 @@
+//! `netpath monitor`: refusals and new connections as they happen, one line each.
+
+use std::{
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
+
+use netpath_common::{
+    DropReason,
+    maps::{EVENT_BYTES, Event, Flow, Watch, event_kind},
+};
+use serde::Serialize;
+
+use super::{
+    Exit, Format, Global,
+    applied::Applied,
+    terms,
+    watch::{self, Signals, Until},
+};
+use crate::{
+    datapath::{Watcher, Woken},
+    error::Error,
+    headers::Headers,
+};
+
+/// Watch refused packets and new connections as they happen, each with its reason
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only of this network
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Only on this device
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Only packets refused for this reason, as `show drops` names it
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Only what has this address on either side, before or after translation
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
+    /// Only what has this port or ICMP identifier on either side
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Refused packets only
+    #[arg(long, conflicts_with = "flows")]
+    drops: bool,
+    /// New connections only
+    #[arg(long, conflicts_with = "reason")]
+    flows: bool,
+    #[command(flatten)]
+    until: Until,
+}
+
+/// What happened.
+#[derive(Debug, Serialize)]
+struct Happened {
+    /// RFC 3339, in UTC.
+    time: String,
+    /// `drop`, `connection`, `exhaustion`.
+    kind: &'static str,
+    /// `null` where the packet was refused before its network was known.
+    network: Option<String>,
+    /// Where the packet came in.
+    device: String,
+    /// The program.
+    hook: &'static str,
+    /// The reason's label, and its sentence.
+    reason: Option<&'static str>,
+    explanation: Option<&'static str>,
+    /// The packet's length in bytes.
+    length: u32,
+    /// What the packet says.
+    packet: Headers,
+    /// What becomes of a connection's packets.
+    translated: Option<Translated>,
+}
+
+/// How a connection's packets leave.
+#[derive(Debug, Serialize)]
+struct Translated {
+    source: Ipv4Addr,
+    source_port: u16,
+    destination: Ipv4Addr,
+    destination_port: u16,
+    /// `local`, `tunnel`, `uplink`, `upstream`, `on_link`, `again`.
+    hop: &'static str,
+    /// A device, a tunnel, a public link.
+    target: String,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
+    let applied = Applied::open(global)?;
+    let wanted = Watch {
+        kinds: args.kinds(),
+        network: args.network.as_deref().map_or(Ok(0), |name| watch::network(&applied, name))?,
+        reason: args.reason.as_deref().map_or(Ok(0), reason)?,
+        ifindex: args.device.as_deref().map_or(Ok(0), |name| watch::device(&applied, name))?,
+        rate: args.until.rate,
+        bytes: EVENT_BYTES as u32,
+        ..Watch::default()
+    };
+    let signals = Signals::catch()?;
+    let mut watcher = Watcher::begin(&applied.root, wanted)?;
+    tracing::info!("watching");
+    let (begun, offset, mut seen) = (Instant::now(), watch::clock_offset(), 0);
+    loop {
+        let mut is_closed = false;
+        watcher.read(|event, bytes| {
+            let Some(happened) = args.happened(&applied, wanted.network, event, bytes, offset)? else {
+                return Ok(true);
+            };
+            is_closed = !print(global.output, &happened)?;
+            seen += 1;
+            Ok::<_, Error>(!is_closed && !args.until.is_enough(seen))
+        })?;
+        let left = args.until.left(begun);
+        if is_closed || args.until.is_enough(seen) || left.is_zero() {
+            break;
+        }
+        if watcher.wait(std::os::fd::AsFd::as_fd(&signals), left)? == Woken::Other {
+            break;
+        }
+    }
+    say_untold(&watcher)?;
+    Ok(Exit::Done)
+}
+
+/// Says on standard error what the kernel kept back.
+pub(super) fn say_untold(watcher: &Watcher) -> Result<(), Error> {
+    let (suppressed, lost) = watcher.untold()?;
+    if suppressed > 0 {
+        eprintln!("{suppressed} more events were above the rate and are not shown (--rate)");
+    }
+    if lost > 0 {
+        eprintln!("{lost} more events found no room and are not shown");
+    }
+    Ok(())
+}
+
+/// The code of a reason by its label.
+fn reason(label: &str) -> Result<u32, Error> {
+    let found = DropReason::ALL.iter().find(|reason| reason.label() == label);
+    found.map(|reason| *reason as u32).ok_or_else(|| {
+        let labels: Vec<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
+        Error::NotFound {
+            what: "reason",
+            name: label.to_owned(),
+            next: format!("the reasons are {}", labels.join(", ")),
+        }
+    })
+}
+
+impl Args {
+    fn kinds(&self) -> u32 {
+        let (drops, flows) = (1 << event_kind::DROP | 1 << event_kind::EXHAUSTION, 1 << event_kind::CONNECTION);
+        match (self.drops || self.reason.is_some(), self.flows) {
+            (true, _) => drops,
+            (_, true) => flows,
+            _ => drops | flows,
+        }
+    }
+
+    /// The event in words, if it is one that is asked for.
+    fn happened(
+        &self,
+        applied: &Applied,
+        only: u32,
+        event: &Event,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<Option<Happened>, Error> {
+        let network = watch::network_of(applied, event)?;
+        let packet = Headers::tagged(bytes, event.tag);
+        let translated = (event.kind == event_kind::CONNECTION).then(|| Translated::of(applied, event));
+        if only != 0 && network != only || !self.wants(&packet, translated.as_ref()) {
+            return Ok(None);
+        }
+        let reason = DropReason::from_code(event.reason);
+        Ok(Some(Happened {
+            time: watch::timestamp(event.time_ns + offset),
+            kind: match event.kind {
+                event_kind::CONNECTION => "connection",
+                event_kind::EXHAUSTION => "exhaustion",
+                _ => "drop",
+            },
+            network: (network != 0).then(|| applied.names.network(network)),
+            device: applied.names.device(event.ifindex),
+            hook: watch::hook(event),
+            reason: reason.map(DropReason::label),
+            explanation: reason.map(DropReason::sentence),
+            length: event.len,
+            packet,
+            translated,
+        }))
+    }
+
+    fn wants(&self, packet: &Headers, translated: Option<&Translated>) -> bool {
+        let has_address =
+            |ip: IpAddr| packet.has_address(ip) || translated.is_some_and(|to| ip == to.source || ip == to.destination);
+        let has_port = |port: u16| {
+            packet.has_port(port) || translated.is_some_and(|to| port == to.source_port || port == to.destination_port)
+        };
+        self.address.is_none_or(has_address) && self.port.is_none_or(has_port)
+    }
+}
+
+impl Translated {
+    fn of(applied: &Applied, event: &Event) -> Self {
+        let flow = Flow { hop: event.hop, target: event.target, ..Flow::default() };
+        let (hop, target) = terms::next_hop(&flow, &applied.names);
+        Self {
+            source: event.source.into(),
+            source_port: event.source_port,
+            destination: event.destination.into(),
+            destination_port: event.destination_port,
+            hop,
+            target,
+        }
+    }
+}
+
+impl Happened {
+    fn line(&self) -> String {
+        let (network, time) = (self.network.as_deref().unwrap_or("-"), &self.time[11..23]);
+        let what = match (&self.translated, self.explanation) {
+            (Some(to), _) => {
+                let from = terms::endpoint(to.source.octets(), to.source_port);
+                let to_end = terms::endpoint(to.destination.octets(), to.destination_port);
+                format!("new connection, as {from} > {to_end} to {} {}", to.hop, to.target)
+            }
+            (None, Some(sentence)) => format!("{}: {sentence}", self.reason.unwrap_or_default()),
+            (None, None) => "refused for a reason that this build does not know".to_owned(),
+        };
+        format!("{time} {network} {} {}  {what}\n", self.device, self.packet)
+    }
+}
+
+/// Prints one; `false` when nobody reads any more.
+fn print(format: Format, happened: &Happened) -> Result<bool, Error> {
+    let text = match format {
+        Format::Table => happened.line(),
+        // One line each in YAML, too: JSON is YAML as it stands.
+        Format::Json => serde_json::to_string(happened).map_err(|e| Error::Output(io::Error::other(e)))? + "\n",
+        Format::Yaml => {
+            "- ".to_owned() + &serde_json::to_string(happened).map_err(|e| Error::Output(io::Error::other(e)))? + "\n"
+        }
+    };
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::Output(error)),
+    }
+}
