@@ -102,6 +102,19 @@ pub enum Error {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    /// It is no packet, or none that can be made here.
+    #[error("{why}")]
+    Packet {
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+    /// A file is no capture.
+    #[error("{} cannot be used as a capture", path.display())]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: crate::pcap::ReadError,
     },
     /// The kernel does not let signals be waited for.
     #[error("signals cannot be waited for")]

@@ -11,5 +11,6 @@ pub mod headers;
 pub mod history;
 pub mod metrics;
 pub mod netlink;
+pub mod pcap;
 pub mod preflight;
 pub mod reconcile;

@@ -26,6 +26,7 @@ mod status;
 mod stream;
 mod table;
 mod terms;
+mod trace;
 mod validate;
 mod watch;
 
@@ -91,6 +92,7 @@ enum Verb {
     #[command(hide = true)]
     AwaitConfirmation(confirm::WaitArgs),
     Monitor(monitor::Args),
+    Trace(trace::Args),
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Error> {
@@ -113,6 +115,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Verb::Manual(args) => manual::run(args, global),
         Verb::AwaitConfirmation(args) => confirm::wait(args, global),
         Verb::Monitor(args) => monitor::run(args, global),
+        Verb::Trace(args) => trace::run(args, global),
     }
 }
 

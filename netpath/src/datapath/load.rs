@@ -179,7 +179,7 @@ fn load_object(root: &Root, capacities: Capacities<'_>) -> Result<Ebpf, Datapath
     }
 }
 
-fn load_program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Program, DatapathError> {
+pub(super) fn load_program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Program, DatapathError> {
     let program = ebpf.program_mut(name).ok_or(DatapathError::NotInObject { what: "program", name })?;
     let loaded = match program {
         Program::Xdp(program) => program.load(),

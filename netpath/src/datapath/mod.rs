@@ -16,6 +16,7 @@ mod reap;
 mod stages;
 mod syscall;
 mod tables;
+mod trace;
 mod watch;
 
 pub use aya::Pod;
@@ -35,5 +36,6 @@ pub use self::{
         ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Place, Tables, TrieTable, add, applied_host,
         name_row, name_text,
     },
+    trace::{Ran, Trace},
     watch::{Watcher, Woken},
 };

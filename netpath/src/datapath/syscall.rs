@@ -7,10 +7,13 @@ use std::{
 };
 
 use aya::{Pod, maps::MapData};
+use netpath_common::maps::{MapKind, MapShape};
 use rustix::io::Errno;
 
 /// `BPF_MAP_LOOKUP_ELEM`.
 const LOOKUP: libc::c_int = 1;
+/// `BPF_MAP_UPDATE_ELEM`.
+const UPDATE: libc::c_int = 2;
 /// `BPF_MAP_LOOKUP_BATCH` (Linux 5.6).
 const LOOKUP_BATCH: libc::c_int = 24;
 /// `BPF_PROG_QUERY`.
@@ -158,6 +161,56 @@ impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
         }
         Ok(())
     }
+}
+
+/// Copies every row of a hash or an array, of one value each, into an empty map of the same shape. Of an array, rows that
+/// are all zero are left out.
+pub(super) fn copy(from: &MapData, to: &MapData, shape: &MapShape) -> io::Result<()> {
+    let (key_size, value_size) = (shape.key_size as usize, shape.value_size as usize);
+    let (mut room, mut position) = (BATCH, None);
+    loop {
+        let (mut keys, mut values) = (vec![0_u8; room * key_size], vec![0_u8; room * value_size]);
+        let mut next = 0_u32;
+        let mut attr = Batch {
+            from: position.as_ref().map_or(0, address),
+            to: &raw mut next as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: room as u32,
+            map: fd(from),
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: keys and values have room for `count` rows of the map's sizes; all outlive the call.
+        let read = unsafe { bpf(LOOKUP_BATCH, &mut attr) };
+        let is_last = match read.as_ref().map_err(io::Error::raw_os_error) {
+            // A bucket has more rows than there is room for.
+            Err(error) if error == Some(Errno::NOSPC.raw_os_error()) => {
+                room *= 2;
+                continue;
+            }
+            Err(error) if error == Some(Errno::NOENT.raw_os_error()) => true,
+            _ => read.map(|()| false)?,
+        };
+        position = Some(next);
+        let rows = keys.chunks_exact(key_size).zip(values.chunks_exact(value_size)).take(attr.count as usize);
+        for (key, value) in rows {
+            if shape.kind != MapKind::Array || value.iter().any(|byte| *byte != 0) {
+                put(to, key, value)?;
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes a row, by its bytes.
+fn put(map: &MapData, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let (key, value) = (key.as_ptr() as u64, value.as_ptr() as u64);
+    let mut attr = Element { map: fd(map), pad: 0, key, value, flags: 0 };
+    // SAFETY: key and value have the map's sizes, and outlive the call.
+    unsafe { bpf(UPDATE, &mut attr) }
 }
 
 fn fd(map: &MapData) -> u32 {

@@ -26,6 +26,7 @@ mod scene;
 mod survival;
 mod too_big;
 mod topology;
+mod trace;
 mod tunnel;
 mod visibility;
 mod vlan;

@@ -1,0 +1,259 @@
+//! `netpath trace`: one packet through the real programs over the live tables, without consequences.
+
+mod packet;
+mod steps;
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use netpath_common::{
+    Address, DropReason, Mac,
+    maps::{Event, NeighbourKey, PUBLIC_SIDE, Port, event_action, event_kind, event_step, uplink_flags},
+};
+use serde::Serialize;
+
+use self::{packet::Spec, steps::Step};
+use super::{Exit, Global, applied::Applied, output, watch};
+use crate::{
+    datapath::{AttachState, Hook, Programs, Ran, Trace, attachments},
+    error::Error,
+    headers::Headers,
+    pcap,
+};
+
+/// Show what would become of a packet: every step, the rule that matched, the packet before and after
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The device that it comes in on: a guest's, or an uplink
+    #[arg(long, value_name = "DEVICE")]
+    from: String,
+    /// The packet: 'tcp 10.1.1.11:40000 -> 198.51.100.7:443', 'udp …', 'icmp echo A -> B', 'arp who-has A tell B'
+    #[arg(value_name = "PACKET", required_unless_present = "pcap", conflicts_with = "pcap")]
+    packet: Vec<String>,
+    /// A capture file with the frame, pcap or pcapng
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// Which frame of the file, from 1
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "pcap")]
+    number: usize,
+}
+
+/// What would become of the packet.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Where it comes in.
+    device: String,
+    /// The programs of this build are those in force.
+    programs_current: bool,
+    /// As it comes.
+    before: Headers,
+    /// What it meets.
+    steps: Vec<Step>,
+    /// `forwarded`, `answered`, `flooded`, `passed`, `dropped`.
+    verdict: &'static str,
+    /// Why it is dropped.
+    reason: Option<&'static str>,
+    /// The reason's sentence.
+    explanation: Option<&'static str>,
+    /// The device that it leaves by.
+    out: Option<String>,
+    /// What is behind that: a guest (`network/instance/mac`), a tunnel, or a public link's router.
+    to: Option<String>,
+    /// Devices that copies leave by.
+    copies: Vec<String>,
+    /// As it leaves; of a refused packet whose sender is told, the answer.
+    after: Option<Headers>,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
+    let applied = Applied::open(global)?;
+    let ifindex = watch::device(&applied, &args.from)?;
+    let (hooks, programs_current) = hooks(&applied, &args.from)?;
+    let frame = match &args.pcap {
+        Some(path) => pcap::frame(path, args.number)?,
+        None => {
+            let text = args.packet.join(" ");
+            let spec: Spec = text.parse().map_err(|why| Error::Packet { why })?;
+            frame(&applied, ifindex, &spec)?
+        }
+    };
+    let mut trace = Trace::load(&applied.root)?;
+    let mut ran = trace.run(hooks[0], ifindex, &frame)?;
+    for hook in &hooks[1..] {
+        if !is_passed(&ran) || pcap::is_noted(&ran.frame) {
+            break;
+        }
+        let next = trace.run(*hook, ifindex, &ran.frame)?;
+        ran.events.extend(next.events);
+        ran.drops.extend(next.drops);
+        (ran.action, ran.frame) = (next.action, next.frame);
+    }
+    let report = report(&applied, args, programs_current, ifindex, &frame, &ran)?;
+    output::print(global.output, &report, || report.text())?;
+    Ok(Exit::Done)
+}
+
+/// The hooks that a frame on the device meets, in their order, and whether this build's programs are there.
+fn hooks(applied: &Applied, device: &str) -> Result<(Vec<Hook>, bool), Error> {
+    let programs = Programs::pinned(&applied.root)?;
+    let found = attachments(&applied.root, programs.as_ref(), &applied.devices)?;
+    let here: Vec<_> = found.into_iter().filter(|at| at.device == device && at.hook != Hook::FromTunnel).collect();
+    let is_current = here.iter().all(|at| at.state == AttachState::Current);
+    let order = [Hook::FromGuest, Hook::FromUplinkXdp, Hook::FromUplink];
+    let hooks: Vec<_> = order.into_iter().filter(|hook| here.iter().any(|at| at.hook == *hook)).collect();
+    if hooks.is_empty() {
+        let next = "name a guest's device or an uplink, as `netpath status` prints them".to_owned();
+        return Err(Error::NotFound { what: "program to trace on device", name: device.to_owned(), next });
+    }
+    Ok((hooks, is_current))
+}
+
+/// The frame of a packet, with the addresses that its sender would have put on it.
+fn frame(applied: &Applied, ifindex: u32, spec: &Spec) -> Result<Vec<u8>, Error> {
+    match applied.tables.ports.get(&ifindex)? {
+        Some(port) => Ok(spec.frame(port.mac, station(applied, &port, spec)?, 0)),
+        None => from_outside(applied, ifindex, spec),
+    }
+}
+
+/// Whom a guest's stack would send it to: a neighbour that it knows of, or the gateway.
+fn station(applied: &Applied, port: &Port, spec: &Spec) -> Result<Mac, Error> {
+    if spec.is_arp() {
+        return Ok(Mac::BROADCAST);
+    }
+    let key = NeighbourKey { network: port.network, address: Address::v4(spec.destination.octets()) };
+    let neighbour = applied.tables.neighbours.get(&key)?.map(|row| row.mac);
+    let gateway = applied.tables.networks.get(port.network)?.map(|row| row.gateway_mac).filter(|mac| *mac != Mac::ZERO);
+    // A virtual router that the definitions do not name may have been learned; who it is, only a capture tells.
+    neighbour.or(gateway).ok_or_else(|| Error::Packet {
+        why: format!(
+            "{} is no station of the network, which has no gateway; trace a captured frame with --pcap",
+            spec.destination
+        ),
+    })
+}
+
+/// A packet from the upstream router of a public link.
+fn from_outside(applied: &Applied, ifindex: u32, spec: &Spec) -> Result<Vec<u8>, Error> {
+    let links = applied.tables.upstreams.rows()?;
+    for (key, _) in applied.tables.public_address.rows()? {
+        let index = key.side & !PUBLIC_SIDE;
+        let Some(link) = links.get(index as usize).filter(|link| link.ifindex == ifindex) else { continue };
+        if key.address == spec.destination.octets() {
+            let known = applied.tables.upstream_macs.get(index)?.map_or(0, |row| row.mac);
+            let [a, b, c, d, e, f, ..] = known.to_le_bytes();
+            let router = if known == 0 { Mac([2, 0, 0, 0, 0, 1]) } else { Mac([a, b, c, d, e, f]) };
+            return Ok(spec.frame(router, if spec.is_arp() { Mac::BROADCAST } else { link.mac }, link.vlan));
+        }
+    }
+    Err(Error::Packet {
+        why: format!(
+            "{} is no public address of this host on that uplink; for a frame of a segment, trace a captured one with --pcap",
+            spec.destination
+        ),
+    })
+}
+
+/// The last program has left it to the next, or to the kernel.
+fn is_passed(ran: &Ran) -> bool {
+    last_exit(ran).is_some_and(|event| event.action == event_action::PASS)
+}
+
+fn last_exit(ran: &Ran) -> Option<&Event> {
+    ran.events.iter().rev().find(|event| event.kind == event_kind::EXIT)
+}
+
+fn report(
+    applied: &Applied,
+    args: &Args,
+    programs_current: bool,
+    ifindex: u32,
+    frame: &[u8],
+    ran: &Ran,
+) -> Result<Report, Error> {
+    let copies = ran.events.iter().filter(|event| event.kind == event_kind::STEP && event.action == event_step::COPY);
+    let copies: Vec<_> = copies.map(|event| applied.names.device(event.target)).collect();
+    let reason = ran.drops.last().map(|(_, reason)| *reason);
+    let (action, target) = last_exit(ran).map_or((event_action::CONSUMED, 0), |event| (event.action, event.target));
+    let leaves = matches!(action, event_action::REDIRECT | event_action::REDIRECT_NEIGHBOUR);
+    let verdict = match action {
+        _ if reason.is_some() => "dropped",
+        event_action::PASS => "passed",
+        event_action::CONSUMED => "flooded",
+        _ if !copies.is_empty() => "flooded",
+        _ if target == ifindex => "answered",
+        _ => "forwarded",
+    };
+    let after = (leaves || verdict == "passed").then(|| Headers::of(&ran.frame));
+    Ok(Report {
+        device: args.from.clone(),
+        programs_current,
+        before: Headers::of(frame),
+        steps: steps::of(applied, &ran.events)?,
+        verdict,
+        reason: reason.map(DropReason::label),
+        explanation: reason.map(DropReason::sentence),
+        out: leaves.then(|| applied.names.device(target)),
+        to: if leaves { behind(applied, target, after.as_ref())? } else { None },
+        copies,
+        after,
+    })
+}
+
+/// What is behind the device that a packet leaves by.
+fn behind(applied: &Applied, ifindex: u32, after: Option<&Headers>) -> Result<Option<String>, Error> {
+    if let Some(port) = applied.tables.ports.get(&ifindex)? {
+        return Ok(Some(applied.names.port(port.slot)));
+    }
+    let uplinks = applied.tables.uplinks.rows()?;
+    if uplinks.iter().any(|(key, row)| key.ifindex == ifindex && row.flags & uplink_flags::TUNNEL_DEVICE != 0) {
+        return Ok(Some("the kernel's tunnel device, which resolves the other host's neighbour first".to_owned()));
+    }
+    let Some(after) = after else { return Ok(None) };
+    if after.vni.is_some() {
+        let rows = applied.tables.tunnels.rows()?;
+        let index = rows.iter().position(|row| after.destination == Some(std::net::IpAddr::from(row.remote)));
+        return Ok(index.map(|index| applied.names.tunnel(index as u32)));
+    }
+    let links = applied.tables.upstreams.rows()?;
+    let vlan = after.vlans.first().copied().unwrap_or(0);
+    let link = links.iter().position(|link| link.ifindex == ifindex && link.vlan == vlan);
+    Ok(link.map(|index| format!("public:{}", applied.names.public_link(index as u32))))
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut text = format!("in   {}  {}\n", self.device, self.before);
+        for step in &self.steps {
+            let _ = writeln!(text, "     {:<10} {}", step.step, step.says);
+        }
+        if let Some(after) = &self.after {
+            let ttl = |headers: &Headers| headers.ttl.map_or(String::new(), |ttl| format!(", TTL {ttl}"));
+            let _ = writeln!(text, "out  {}  {after}{}", self.out.as_deref().unwrap_or("-"), ttl(after));
+        }
+        let _ = writeln!(text, "{}", self.sentence());
+        if !self.programs_current {
+            text.push_str(
+                "The programs in force are another build's; these are this one's. `netpath apply` replaces them.\n",
+            );
+        }
+        text
+    }
+
+    fn sentence(&self) -> String {
+        let out = self.out.as_deref().unwrap_or("-");
+        let to = self.to.as_ref().map_or(String::new(), |to| format!(", to {to}"));
+        match (self.verdict, self.explanation) {
+            ("dropped", Some(why)) => {
+                let told = if self.after.is_some() { " An answer goes back, or a question out, in its place." } else { "" };
+                format!("Dropped, {}: {why}{told}", self.reason.unwrap_or_default())
+            }
+            ("forwarded", _) => format!("Forwarded out of {out}{to}."),
+            ("answered", _) => format!("Answered, out of {out} again."),
+            ("flooded", _) => format!("Copied to {} and, where there are members, out of {out}.", self.copies.join(", ")),
+            _ if self.after.as_ref().is_some_and(|after| after.vni.is_some()) => {
+                "Passed to the kernel's tunnel device, which takes the outer headers off; a trace does not follow it there.".to_owned()
+            }
+            _ => "Passed: not netpath's, or a bridge's or the host's to deal with.".to_owned(),
+        }
+    }
+}

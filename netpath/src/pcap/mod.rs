@@ -1,0 +1,44 @@
+//! Capture files: one frame out of a pcap or pcapng file, and pcapng as it is written.
+//!
+//! The formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. What a file says of itself is never believed: every
+//! length is compared with a bound before anything is read by it.
+
+mod read;
+mod write;
+
+use std::{fs::File, io::BufReader, path::Path};
+
+pub use self::{
+    read::{ReadError, frames},
+    write::{Direction, Packet, Writer},
+};
+use crate::error::Error;
+
+/// Frames on Ethernet: `LINKTYPE_ETHERNET`.
+const ETHERNET: u32 = 1;
+/// Most bytes of a frame: more than any packet and its headers.
+const LONGEST_FRAME: usize = 70_000;
+
+/// A frame of a file, from 1.
+///
+/// # Errors
+/// When the file cannot be read, is neither pcap nor pcapng, or has fewer frames.
+pub fn frame(path: &Path, number: usize) -> Result<Vec<u8>, Error> {
+    let failed = |source: ReadError| Error::Capture { path: path.to_owned(), source };
+    let file = File::open(path).map_err(|e| failed(e.into()))?;
+    let mut found = None;
+    let mut count = 0;
+    frames(BufReader::new(file), |frame| {
+        count += 1;
+        found = (count == number).then(|| frame.to_vec());
+        found.is_none()
+    })
+    .map_err(failed)?;
+    found.ok_or_else(|| failed(ReadError::TooFew { wanted: number, found: count }))
+}
+
+/// Whether the data path has put a note for itself before a frame, as XDP does for one whose outer headers it took off.
+#[must_use]
+pub fn is_noted(frame: &[u8]) -> bool {
+    frame.starts_with(&0x6e70_7631_u32.to_ne_bytes())
+}

@@ -1,0 +1,220 @@
+//! Reads pcap and pcapng.
+
+use std::io::{self, ErrorKind, Read};
+
+use super::{ETHERNET, LONGEST_FRAME};
+
+/// Most bytes of a pcapng block that is looked at; longer ones that hold no frame are passed over.
+const LONGEST_BLOCK: usize = LONGEST_FRAME + 65_536;
+
+/// Why a file is no capture.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It cannot be read, or ends within a record.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is something else.
+    #[error("it is neither pcap nor pcapng")]
+    Unknown,
+    /// It was captured elsewhere than on Ethernet.
+    #[error("its frames are of link type {0}, not Ethernet's")]
+    LinkType(u32),
+    /// A length in it cannot be.
+    #[error("it says that something in it is {0} bytes long")]
+    Length(u64),
+    /// It ends before.
+    #[error("frame {wanted} is asked for, and it has {found}")]
+    TooFew {
+        /// The number of the frame that is asked for.
+        wanted: usize,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+/// Numbers in the file's byte order.
+#[derive(Clone, Copy)]
+struct Order {
+    is_big: bool,
+}
+
+impl Order {
+    fn u32(self, bytes: &[u8], offset: usize) -> Option<u32> {
+        let word = bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?;
+        Some(if self.is_big { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) })
+    }
+
+    fn u16(self, bytes: &[u8], offset: usize) -> Option<u16> {
+        let word = bytes.get(offset..offset.checked_add(2)?)?.try_into().ok()?;
+        Some(if self.is_big { u16::from_be_bytes(word) } else { u16::from_le_bytes(word) })
+    }
+}
+
+/// Calls `visit` with each frame until it says to stop.
+///
+/// # Errors
+/// [`ReadError`] at the first thing that cannot be.
+pub fn frames(mut from: impl Read, mut visit: impl FnMut(&[u8]) -> bool) -> Result<(), ReadError> {
+    let mut magic = [0; 4];
+    from.read_exact(&mut magic)?;
+    match u32::from_le_bytes(magic) {
+        0xa1b2_c3d4 | 0xa1b2_3c4d => pcap(from, Order { is_big: false }, &mut visit),
+        0xd4c3_b2a1 | 0x4d3c_b2a1 => pcap(from, Order { is_big: true }, &mut visit),
+        0x0a0d_0d0a => pcapng(from, &mut visit),
+        _ => Err(ReadError::Unknown),
+    }
+}
+
+/// `false` where the file ends; an end within the bytes is an error.
+fn fill(from: &mut impl Read, bytes: &mut [u8]) -> Result<bool, ReadError> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match from.read(&mut bytes[done..]) {
+            Ok(0) if done == 0 => return Ok(false),
+            Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+fn pcap(mut from: impl Read, order: Order, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<(), ReadError> {
+    let mut header = [0; 20];
+    from.read_exact(&mut header)?;
+    // The bits above say how long a frame check sequence is.
+    is_ethernet(order.u32(&header, 16).unwrap_or(0) & 0xffff)?;
+    let mut record = [0; 16];
+    while fill(&mut from, &mut record)? {
+        let len = order.u32(&record, 8).unwrap_or(0) as usize;
+        if len > LONGEST_FRAME {
+            return Err(ReadError::Length(len as u64));
+        }
+        let mut frame = vec![0; len];
+        from.read_exact(&mut frame)?;
+        if !visit(&frame) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn is_ethernet(link_type: u32) -> Result<(), ReadError> {
+    if link_type == ETHERNET { Ok(()) } else { Err(ReadError::LinkType(link_type)) }
+}
+
+/// The first four bytes, a section header's, have been read.
+fn pcapng(mut from: impl Read, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<(), ReadError> {
+    const SECTION: u32 = 0x0a0d_0d0a;
+    let mut order = Order { is_big: false };
+    let mut kind = SECTION;
+    loop {
+        let mut head = [0; 8];
+        from.read_exact(&mut head[..4])?;
+        let mut rest = 8;
+        if kind == SECTION {
+            from.read_exact(&mut head[4..])?;
+            order.is_big = match head[4..] {
+                [0x1a, 0x2b, 0x3c, 0x4d] => true,
+                [0x4d, 0x3c, 0x2b, 0x1a] => false,
+                _ => return Err(ReadError::Unknown),
+            };
+            rest += 4;
+        }
+        let len = order.u32(&head, 0).unwrap_or(0) as usize;
+        if len < rest + 4 || !len.is_multiple_of(4) || len > LONGEST_BLOCK {
+            return Err(ReadError::Length(len as u64));
+        }
+        let mut body = vec![0; len - rest];
+        from.read_exact(&mut body)?;
+        // The length stands at the end again.
+        body.truncate(body.len() - 4);
+        if kind != SECTION && !block(kind, &body, order, visit)? {
+            return Ok(());
+        }
+        let mut next = [0; 4];
+        if !fill(&mut from, &mut next)? {
+            return Ok(());
+        }
+        kind = order.u32(&next, 0).unwrap_or(0);
+    }
+}
+
+/// Looks at a block; `false` to stop.
+fn block(kind: u32, body: &[u8], order: Order, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, ReadError> {
+    const INTERFACE: u32 = 1;
+    const SIMPLE: u32 = 3;
+    const ENHANCED: u32 = 6;
+    let (offset, len): (usize, _) = match kind {
+        INTERFACE => return is_ethernet(order.u16(body, 0).unwrap_or(0).into()).map(|()| true),
+        ENHANCED => (20, order.u32(body, 12)),
+        SIMPLE => (4, order.u32(body, 0).map(|len| len.min(body.len().saturating_sub(4) as u32))),
+        _ => return Ok(true),
+    };
+    let len = len.unwrap_or(u32::MAX) as usize;
+    let frame = offset.checked_add(len).filter(|_| len <= LONGEST_FRAME).and_then(|end| body.get(offset..end));
+    Ok(visit(frame.ok_or(ReadError::Length(len as u64))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
+        let mut found = Vec::new();
+        frames(bytes, |frame| {
+            found.push(frame.to_vec());
+            true
+        })?;
+        Ok(found)
+    }
+
+    fn file(is_big: bool, link_type: u32, frames: &[&[u8]]) -> Vec<u8> {
+        let word = |number: u32| if is_big { number.to_be_bytes() } else { number.to_le_bytes() };
+        let mut file = [word(0xa1b2_c3d4), word(0x0002_0004), word(0), word(0), word(65535), word(link_type)].concat();
+        for frame in frames {
+            let len = word(frame.len() as u32);
+            file.extend([word(1), word(2), len, len].concat());
+            file.extend(*frame);
+        }
+        file
+    }
+
+    #[test]
+    fn a_pcap_file_of_either_byte_order_is_read() {
+        for is_big in [false, true] {
+            assert_eq!(read(&file(is_big, 1, &[&[1; 60], &[2; 70]])).unwrap(), [vec![1; 60], vec![2; 70]]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_capture_is_refused_in_words() {
+        let said = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
+        assert_eq!(said(b"GIF89a"), "it is neither pcap nor pcapng");
+        assert_eq!(said(&file(false, 113, &[])), "its frames are of link type 113, not Ethernet's");
+        let mut long = file(false, 1, &[&[0; 4]]);
+        long[24 + 8..24 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(said(&long), "it says that something in it is 4294967295 bytes long");
+        let whole = file(false, 1, &[&[0; 60]]);
+        assert!(read(&whole[..whole.len() - 1]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400), kind in 0..4usize) {
+            let begins: [&[u8]; 4] = [&[], &[0xd4, 0xc3, 0xb2, 0xa1], &[0xa, 0xd, 0xd, 0xa], &[0xa1, 0xb2, 0x3c, 0x4d]];
+            let _ = read(&[begins[kind], &bytes].concat());
+        }
+
+        #[test]
+        fn a_file_with_a_byte_changed_is_read_or_refused(at in 0..500usize, to in any::<u8>()) {
+            let mut file = crate::pcap::write::tests::file();
+            let at = at % file.len();
+            file[at] = to;
+            let _ = read(&file);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What `netpath trace` says of a packet is what then becomes of it, and it leaves nothing behind.
+
+use std::{
+    collections::BTreeMap,
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use netpath_tests::{
+    guest::{PATIENCE, bind_when_free, raw::contains, raw::marker},
+    packet::{BROADCAST, guest},
+    runner::Netpath,
+    topology::internet::{INTERNET, PUBLIC_UPLINK},
+};
+use serde_json::Value;
+
+use crate::{
+    gateway::online,
+    scene::{A, B, C, STRANGER, delivers, drops, moves_drops, raw_guests, refuses},
+};
+
+/// The devices of blue's NICs 11 and 13 on the first host.
+const DEVICE_A: &str = "vnet11";
+const DEVICE_C: &str = "vnet13";
+
+fn trace(netpath: &Netpath, from: &str, packet: &str) -> Value {
+    netpath.json(["trace", "--from", from, packet])
+}
+
+fn says(traced: &Value, step: &str) -> Vec<String> {
+    let steps = traced["steps"].as_array().unwrap().iter().filter(|row| row["step"] == step);
+    steps.map(|row| row["says"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_frame_for_a_neighbour_goes_where_its_trace_said() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let (from, to) = (DEVICE_A, DEVICE_C);
+    let traced = trace(netpath, from, "udp 10.1.1.11:1 -> 10.1.1.13:2");
+    assert_eq!((&traced["verdict"], &traced["out"]), (&"forwarded".into(), &to.into()), "{traced:#}");
+    assert!(traced["to"].as_str().unwrap().starts_with("blue-web/"));
+    delivers(topology.raw("blue", 11), topology.raw("blue", 13), &guest(A).to(C));
+
+    // Once, so that the neighbour on the underlay is known.
+    delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+    let traced = trace(netpath, from, "udp 10.1.1.11:1 -> 10.1.1.12:2");
+    assert_eq!((&traced["verdict"], &traced["after"]["vni"]), (&"forwarded".into(), &5001.into()), "{traced:#}");
+    assert_eq!(traced["after"]["inside"]["destination"], "10.1.1.12");
+    assert!(traced["to"].as_str().unwrap().ends_with("/hv2"), "{traced:#}");
+    delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+}
+
+#[test]
+fn a_refused_frame_is_refused_for_the_reason_that_its_trace_gave() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let traced = trace(netpath, DEVICE_A, "udp 10.1.1.99:1 -> 10.1.1.13:2");
+    assert_eq!((&traced["verdict"], &traced["reason"]), (&"dropped".into(), &"spoofed_ipv4".into()), "{traced:#}");
+    assert!(traced["explanation"].as_str().unwrap().starts_with("The guest sent from an IPv4 address"));
+    let (a, c) = (topology.raw("blue", 11), topology.raw("blue", 13));
+    moves_drops(netpath, &[("blue-web", "spoofed_ipv4", 1)], || {
+        refuses(a, c, &[guest(A).from(STRANGER.ip).to(C).udp(1, 2).build()], &guest(A).to(C));
+    });
+}
+
+#[test]
+fn arp_for_the_gateway_or_a_neighbour_is_answered_as_its_trace_said() {
+    let topology = raw_guests();
+    let from = DEVICE_A;
+    let traced = trace(&topology.hosts[0].netpath, from, "arp who-has 10.1.1.12 tell 10.1.1.11");
+    assert_eq!((&traced["verdict"], &traced["after"]["protocol"]), (&"answered".into(), &"reply".into()), "{traced:#}");
+    let a = topology.raw("blue", 11);
+    a.send(guest(A).arp_request(B.ip).build());
+    a.expect("the reply", |frame| frame[12..14] == [8, 6] && frame[20..22] == [0, 2]);
+}
+
+#[test]
+fn the_first_packet_of_a_connection_is_translated_as_its_trace_said() {
+    let topology = online("tc");
+    let netpath = &topology.hosts[0].netpath;
+    let from = DEVICE_A;
+    let traced = trace(netpath, from, "udp 10.1.1.11:5000 -> 198.51.100.7:53");
+    assert_eq!(traced["verdict"], "forwarded", "{traced:#}");
+    assert_eq!(traced["out"], PUBLIC_UPLINK);
+    let [connection] = &says(&traced, "connection")[..] else { panic!("{traced:#}") };
+    assert!(connection.contains("a port of source NAT is chosen when the packet is sent"), "{connection}");
+
+    let server = topology.internet().host.ns().run(|| bind_when_free(|| UdpSocket::bind((INTERNET.ip, 53)))).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let client = topology.kernel("blue", 11).ns().run(|| UdpSocket::bind("10.1.1.11:5000")).unwrap();
+    client.send_to(b"?", (INTERNET.ip, 53)).unwrap();
+    let (_, peer) = server.recv_from(&mut [0; 8]).unwrap();
+    let after = &traced["after"];
+    assert_eq!(
+        (after["source"].as_str(), after["source_port"].as_u64()),
+        (Some(&*peer.ip().to_string()), Some(peer.port().into()))
+    );
+
+    // Now it is known, and needs no rule.
+    let traced = trace(netpath, from, "udp 10.1.1.11:5000 -> 198.51.100.7:53");
+    assert_eq!((says(&traced, "flow").len(), says(&traced, "connection").len()), (1, 0), "{traced:#}");
+}
+
+#[test]
+fn a_connection_from_outside_meets_the_rule_that_its_trace_named() {
+    let topology = online("tc");
+    let netpath = &topology.hosts[0].netpath;
+    let traced = trace(netpath, PUBLIC_UPLINK, "tcp 198.51.100.7:40000 -> 203.0.113.10:2222");
+    assert_eq!(traced["verdict"], "forwarded", "{traced:#}");
+    assert_eq!(
+        (&traced["after"]["destination"], &traced["after"]["destination_port"]),
+        (&"10.1.1.13".into(), &22.into())
+    );
+    let rules = says(&traced, "rule");
+    assert!(
+        rules.iter().any(|rule| rule.contains("of ingress of 203.0.113.10 (blue-web) matches: let pass")),
+        "{rules:?}"
+    );
+    let _listener =
+        topology.kernel("blue", 13).ns().run(|| bind_when_free(|| TcpListener::bind("10.1.1.13:22"))).unwrap();
+    let internet = topology.internet().host.ns();
+    internet.run(|| TcpStream::connect_timeout(&"203.0.113.10:2222".parse().unwrap(), PATIENCE)).unwrap();
+
+    let traced = trace(netpath, PUBLIC_UPLINK, "tcp 198.51.100.7:40000 -> 203.0.113.10:23");
+    assert_eq!(traced["verdict"], "dropped", "{traced:#}");
+    let reason = traced["reason"].as_str().unwrap().to_owned();
+    let count = || drops(netpath).get(&("blue-web".to_owned(), reason.clone())).copied().unwrap_or(0);
+    let before = count();
+    let refused =
+        internet.run(|| TcpStream::connect_timeout(&"203.0.113.10:23".parse().unwrap(), Duration::from_secs(1)));
+    assert!(refused.is_err() && count() > before, "{reason}");
+}
+
+/// Every row of every map but STAGES, in hexadecimal.
+fn maps(netpath: &Netpath) -> BTreeMap<String, Value> {
+    let list = netpath.json(["map", "list"]);
+    let names = list.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned());
+    names.map(|name| (name.clone(), netpath.json(["map", "dump", &name, "--raw"]))).collect()
+}
+
+#[test]
+fn a_trace_changes_no_map_and_sends_nothing() {
+    let topology = online("tc");
+    let netpath = &topology.hosts[0].netpath;
+    let from = DEVICE_A;
+    for (device, packet) in [
+        (from, "tcp 10.1.1.11:40000 -> 198.51.100.7:443"),
+        (from, "icmp echo 10.1.1.11 -> 198.51.100.7"),
+        (from, "udp 10.1.1.99:1 -> 10.1.1.13:2"),
+        (from, "arp who-has 10.1.1.200 tell 10.1.1.11"),
+        (PUBLIC_UPLINK, "tcp 198.51.100.7:40000 -> 203.0.113.10:2222"),
+    ] {
+        // The guests' kernels say something of their own now and then; a trace that wrote would be seen every time.
+        let unchanged = (0..10).any(|_| {
+            let before = maps(netpath);
+            trace(netpath, device, packet);
+            maps(netpath) == before
+        });
+        assert!(unchanged, "{packet} on {device}");
+    }
+}
+
+#[test]
+fn a_traced_flood_reaches_nobody() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let from = DEVICE_A;
+    let payload = marker();
+    let frame = guest(A).to(C).to_mac(BROADCAST).udp(1, 2).payload(&payload).build();
+    let file = topology.scratch().write("flood.pcap", "").unwrap();
+    std::fs::write(&file, pcap(&frame)).unwrap();
+    let traced = netpath.json(["trace", "--from", from, "--pcap", &file.display().to_string()]);
+    assert_eq!(traced["verdict"], "flooded", "{traced:#}");
+    assert!(traced["copies"].as_array().unwrap().contains(&DEVICE_C.into()), "{traced:#}");
+    let last = marker();
+    topology.raw("blue", 11).send(guest(A).to(C).payload(&last).build());
+    topology.raw("blue", 13).expect_none_before(|frame| contains(frame, &payload), |frame| contains(frame, &last));
+}
+
+/// A capture file of one frame.
+fn pcap(frame: &[u8]) -> Vec<u8> {
+    let header = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1, 0, 0, frame.len() as u32, frame.len() as u32];
+    [header.map(u32::to_le_bytes).concat(), frame.to_vec()].concat()
+}
