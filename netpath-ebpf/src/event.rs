@@ -262,6 +262,7 @@ fn record<S: Source, const BYTES: usize>(from: S, watch: &Watch, fill: impl FnOn
         *event = core::mem::zeroed();
         event.time_ns = helper::bpf_ktime_get_ns();
         (event.ifindex, event.tag) = (from.ifindex(), from.tag());
+        event.cpu = helper::bpf_get_smp_processor_id();
         fill(event);
         let len = from.len();
         event.len = len as u32;

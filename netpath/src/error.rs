@@ -102,6 +102,7 @@ pub enum Error {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    },
     /// It is no packet, or none that can be made here.
     #[error("{why}")]
     Packet {

@@ -7,6 +7,7 @@ pub mod compile;
 pub mod datapath;
 pub mod definitions;
 pub mod error;
+pub mod filter;
 pub mod headers;
 pub mod history;
 pub mod metrics;

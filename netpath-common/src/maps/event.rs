@@ -129,6 +129,10 @@ pub struct Event {
     pub len: u32,
     /// How many of its bytes follow.
     pub kept: u32,
+    /// The processor: it is done with one frame before it begins another.
+    pub cpu: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Most bytes of a packet in a record that is not of a capture: Ethernet, IPv6 with extensions, VXLAN and what is inside.

@@ -7,6 +7,7 @@ mod agent;
 mod agent_state;
 mod applied;
 mod apply;
+mod capture;
 mod change;
 mod completions;
 mod confirm;
@@ -93,6 +94,7 @@ enum Verb {
     AwaitConfirmation(confirm::WaitArgs),
     Monitor(monitor::Args),
     Trace(trace::Args),
+    Capture(capture::Args),
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Error> {
@@ -116,6 +118,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Verb::AwaitConfirmation(args) => confirm::wait(args, global),
         Verb::Monitor(args) => monitor::run(args, global),
         Verb::Trace(args) => trace::run(args, global),
+        Verb::Capture(args) => capture::run(args, global),
     }
 }
 

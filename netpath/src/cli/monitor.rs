@@ -52,6 +52,9 @@ pub(super) struct Args {
     until: Until,
 }
 
+/// Most events of each processor in a second, unless said otherwise.
+const RATE: u32 = 1000;
+
 /// What happened.
 #[derive(Debug, Serialize)]
 struct Happened {
@@ -96,7 +99,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         network: args.network.as_deref().map_or(Ok(0), |name| watch::network(&applied, name))?,
         reason: args.reason.as_deref().map_or(Ok(0), reason)?,
         ifindex: args.device.as_deref().map_or(Ok(0), |name| watch::device(&applied, name))?,
-        rate: args.until.rate,
+        rate: args.until.rate.unwrap_or(RATE),
         bytes: EVENT_BYTES as u32,
         ..Watch::default()
     };

@@ -21,8 +21,8 @@ pub(super) struct Until {
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub(super) longest: Option<Duration>,
     /// Most events of each processor in a second; the kernel counts the others
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub(super) rate: u32,
+    #[arg(long, value_name = "N")]
+    pub(super) rate: Option<u32>,
 }
 
 impl Until {

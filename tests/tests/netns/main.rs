@@ -6,6 +6,7 @@
 mod agent;
 mod antispoof;
 mod arp;
+mod capture;
 mod coexistence;
 mod differential;
 mod flood;

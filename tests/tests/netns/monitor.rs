@@ -56,7 +56,7 @@ impl Monitor {
 }
 
 /// The process that watches, by the row of WATCH.
-fn watcher(netpath: &Netpath) -> Option<u64> {
+pub(crate) fn watcher(netpath: &Netpath) -> Option<u64> {
     netpath.json(["map", "dump", "WATCH"])[0]["value"]["process"].as_u64()
 }
 

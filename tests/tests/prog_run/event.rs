@@ -38,6 +38,7 @@ fn a_refusal_is_told_with_its_reason_and_the_packet_as_it_came() {
         reason: DropReason::SpoofedMac as u32,
         len: frame.len() as u32,
         kept: frame.len().min(128) as u32,
+        cpu: event.cpu,
         ..Event::default()
     };
     assert_eq!((event, bytes), (&expected, &frame));
@@ -147,6 +148,7 @@ fn a_new_connection_is_told_once_with_its_translation() {
         destination_port: DNS.1,
         len: event.len,
         kept: bytes.len() as u32,
+        cpu: event.cpu,
         ..Event::default()
     };
     assert_eq!(event, &expected);
