@@ -173,7 +173,7 @@ pub fn connected(from: *mut __sk_buff, hook: u8, key: &FlowKey) {
 /// Which kinds are wanted, somebody watching or not.
 #[inline(always)]
 fn wanted() -> u32 {
-    // Volatile: what is wanted may change between one look and the next, and each is one.
+    // SAFETY: a word of a map's row. Volatile: what is wanted may change between one look and the next, and each is one.
     maps::WATCH.get(0).map_or(0, |watch| unsafe { (&raw const watch.kinds).read_volatile() })
 }
 

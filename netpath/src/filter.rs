@@ -283,7 +283,7 @@ mod tests {
             words in proptest::collection::vec(proptest::sample::select(vec!["not", "(", ")", "and", "or", "tcp", "host", "10.0.0.1"]), 0..250)
         ) {
             if let Ok(filter) = words.join(" ").parse::<Filter>() {
-                filter.wants(&segment(), false);
+                let _ = filter.wants(&segment(), false);
             }
         }
     }

@@ -27,7 +27,7 @@ fn a_refusal_is_told_with_its_reason_and_the_packet_as_it_came() {
     rig.watch(only(&[event_kind::DROP]));
     let frame = spoofed();
     assert_eq!(rig.from_a(BLUE, &frame).action, SHOT);
-    let events = rig.events();
+    let events = rig.told();
     let [(event, bytes)] = &events[..] else { panic!("{events:?}") };
     let expected = Event {
         time_ns: event.time_ns,
@@ -52,7 +52,7 @@ fn a_refusal_in_xdp_is_told_too() {
     let outer = Outer::new(5001, (THERE_MAC, THERE), (rig.uplink_mac, HERE));
     let frame = outer.wrap(&guest(C).to(C).udp(1, 2).build());
     rig.xdp(&frame).assert_dropped(BLUE, DropReason::NotOnThisHost);
-    let told: Vec<_> = rig.events().into_iter().map(|(event, bytes)| (event.hook, event.reason, bytes)).collect();
+    let told: Vec<_> = rig.told().into_iter().map(|(event, bytes)| (event.hook, event.reason, bytes)).collect();
     assert_eq!(
         told,
         [(event_hook::FROM_UPLINK_XDP, DropReason::NotOnThisHost as u32, frame[..frame.len().min(128)].to_vec())]
@@ -65,7 +65,7 @@ fn nothing_is_told_where_nobody_watches_or_the_watcher_has_ended() {
     for watch in [Watch::default(), Watch { until_ns: 1, ..WATCHER }, Watch { kinds: 0, ..WATCHER }] {
         rig.watch(watch);
         rig.from_a(BLUE, &spoofed());
-        assert_eq!((rig.events(), rig.untold()), (vec![], (0, 0)), "{watch:?}");
+        assert_eq!((rig.told(), rig.untold()), (vec![], (0, 0)), "{watch:?}");
     }
 }
 
@@ -85,7 +85,7 @@ fn a_watcher_of_a_network_a_reason_or_a_device_is_told_of_nothing_else() {
     ] {
         rig.watch(watch);
         rig.from_a(BLUE, &spoofed());
-        assert_eq!(rig.events().len(), told, "{watch:?}");
+        assert_eq!(rig.told().len(), told, "{watch:?}");
     }
 }
 
@@ -98,7 +98,7 @@ fn above_the_rate_events_are_counted_and_not_told() {
     a_thousand_refusals(&mut rig);
     let dropped = rig.drops().values().sum::<u64>() - before;
     let (suppressed, lost) = rig.untold();
-    let told = rig.events().len() as u64;
+    let told = rig.told().len() as u64;
     assert_eq!((dropped, told + suppressed, lost), (1000, 1000, 0));
     assert!(told < 200, "{told}");
 }
@@ -109,7 +109,7 @@ fn every_refusal_that_is_counted_is_told() {
         let mut rig = Rig::routed();
         rig.watch(only(&[event_kind::DROP, event_kind::EXHAUSTION]));
         refuse(&mut rig);
-        let told: Vec<_> = rig.events().into_iter().map(|(event, _)| DropReason::from_code(event.reason)).collect();
+        let told: Vec<_> = rig.told().into_iter().map(|(event, _)| DropReason::from_code(event.reason)).collect();
         assert_eq!(told, [Some(reason)]);
     }
 }
@@ -120,7 +120,7 @@ fn a_ring_that_nobody_empties_loses_events_and_counts_them() {
     rig.watch(Watch { rate: u32::MAX, bytes: 2048, ..only(&[event_kind::DROP]) });
     a_thousand_refusals(&mut rig);
     let (suppressed, lost) = rig.untold();
-    let told = rig.events().len() as u64;
+    let told = rig.told().len() as u64;
     assert_eq!((suppressed, told + lost), (0, 1000));
     assert!(told > 400 && lost > 400, "told {told}, lost {lost}");
 }
@@ -131,7 +131,7 @@ fn a_new_connection_is_told_once_with_its_translation() {
     rig.watch(only(&[event_kind::CONNECTION]));
     rig.udp_out(BLUE, A, 5000, DNS).seen();
     rig.udp_out(BLUE, A, 5000, DNS).seen();
-    let events = rig.events();
+    let events = rig.told();
     let [(event, bytes)] = &events[..] else { panic!("{events:?}") };
     let expected = Event {
         time_ns: event.time_ns,
@@ -162,7 +162,7 @@ fn a_connection_that_there_is_no_room_for_is_told_as_such() {
     rig.watch(only(&[event_kind::EXHAUSTION, event_kind::DROP]));
     rig.udp_out(BLUE, A, 5000, DNS).seen();
     rig.udp_out(BLUE, A, 5001, DNS);
-    let told: Vec<_> = rig.events().into_iter().map(|(event, _)| (event.kind, event.reason)).collect();
+    let told: Vec<_> = rig.told().into_iter().map(|(event, _)| (event.kind, event.reason)).collect();
     assert_eq!(told, [(event_kind::EXHAUSTION, DropReason::ConnectionLimit as u32)]);
 }
 
@@ -172,7 +172,7 @@ fn a_frame_is_told_as_it_comes_and_as_it_goes() {
     rig.watch(Watch { bytes: 2048, ..only(&[event_kind::ENTRY, event_kind::EXIT]) });
     let out = rig.udp_out(BLUE, A, 5000, DNS);
     assert_eq!(out.action, REDIRECT);
-    let events = rig.events();
+    let events = rig.told();
     let [(entry, came), (exit, went)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((entry.kind, entry.hook), (event_kind::ENTRY, event_hook::FROM_GUEST));
     assert_eq!(came[26..30], A.ip.octets());
@@ -183,7 +183,7 @@ fn a_frame_is_told_as_it_comes_and_as_it_goes() {
     assert_eq!((exit.tag & 0xffff, went), (u32::from(crate::rig::PUBLIC_VLAN), &untagged));
 
     rig.from_a(BLUE, &spoofed());
-    let told: Vec<_> = rig.events().into_iter().map(|(event, _)| (event.kind, event.action, event.reason)).collect();
+    let told: Vec<_> = rig.told().into_iter().map(|(event, _)| (event.kind, event.action, event.reason)).collect();
     let refused = (event_kind::EXIT, event_action::REFUSED, DropReason::SpoofedMac as u32);
     assert_eq!(told, [(event_kind::ENTRY, 0, 0), refused]);
 }

@@ -62,6 +62,7 @@ fn program(event: &Event) -> String {
         event_hook::ICMP_ERROR => "an ICMP error: which connection is it about",
         event_hook::ANSWER => "the gateway answers",
         event_hook::SWEEP => "no room: idle connections would be removed",
+        event_hook::FLOOD => "a copy for each member",
         event_hook::ADMIT => "routed by another host: its connection would be noted",
         _ => "",
     };

@@ -31,11 +31,11 @@ impl Rig {
             PerCpuArray::try_from(self.bpf.map_mut("WATCHED").unwrap()).unwrap();
         let zeros = told.get(&0, 0).unwrap().iter().map(|_| Watched::default()).collect::<Vec<_>>();
         told.set(0, zeros.try_into().unwrap(), 0).unwrap();
-        self.events();
+        self.told();
     }
 
     /// What was told since the last time, with the packets' first bytes.
-    pub fn events(&mut self) -> Vec<(Event, Vec<u8>)> {
+    pub fn told(&mut self) -> Vec<(Event, Vec<u8>)> {
         let mut ring = RingBuf::try_from(self.bpf.map_mut("EVENTS").unwrap()).unwrap();
         let mut events = Vec::new();
         while let Some(record) = ring.next() {
