@@ -49,11 +49,22 @@ pub fn memberships() -> Result<Vec<Membership>, NetlinkError> {
 /// # Errors
 /// When the kernel refuses the request.
 pub fn addresses() -> Result<Vec<Ipv4Addr>, NetlinkError> {
+    Ok(by_device()?.into_iter().map(|(_, address)| address).collect())
+}
+
+/// The same, each with the index of the device that has it.
+///
+/// # Errors
+/// When the kernel refuses the request.
+pub fn by_device() -> Result<Vec<(u32, Ipv4Addr)>, NetlinkError> {
     let mut header = [0; IFADDR_LEN];
     header[0] = AF_INET;
     let replies = Socket::route()?.ask("list addresses", Message::new(RTM_GETADDR, DUMP, &header))?;
-    let address = |reply: &Reply| <[u8; 4]>::try_from(reply.attributes(IFADDR_LEN).find(IFA_LOCAL)?).ok();
-    Ok(replies.iter().filter(|reply| membership(reply).is_none()).filter_map(address).map(Ipv4Addr::from).collect())
+    let address = |reply: &Reply| {
+        let octets = <[u8; 4]>::try_from(reply.attributes(IFADDR_LEN).find(IFA_LOCAL)?).ok()?;
+        Some((u32_at(&reply.payload, 4)?, Ipv4Addr::from(octets)))
+    };
+    Ok(replies.iter().filter(|reply| membership(reply).is_none()).filter_map(address).collect())
 }
 
 /// Joins; a group already joined is no error.

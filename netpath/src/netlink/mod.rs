@@ -8,7 +8,9 @@
 //! - [`address`]: the host's addresses; joining multicast groups by autojoin addresses.
 //! - [`fq`]: the queueing discipline that keeps packets until their time of departure.
 //! - [`frame`]: frames sent as they are.
+//! - [`link`]: what one device has counted, and the id of a VLAN device.
 //! - [`monitor`]: what the kernel tells of devices and addresses that change.
+//! - [`route`]: through which device an address is reached.
 //! - [`tc`]: queueing disciplines and filters that others have put on a device.
 
 pub mod address;
@@ -18,7 +20,9 @@ pub mod ethtool;
 pub mod fq;
 pub mod frame;
 mod generic;
+pub mod link;
 pub mod monitor;
+pub mod route;
 mod socket;
 pub mod tc;
 pub mod vxlan;
