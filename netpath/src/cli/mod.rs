@@ -42,7 +42,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 pub use self::output::Format;
-use crate::error::Error;
+use crate::{datapath::DEFAULT_ROOT, error::Error};
 
 /// The eBPF/XDP fast path of tenant networks on this hypervisor.
 #[derive(Debug, Parser)]
@@ -58,7 +58,8 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Where the maps and links are pinned; one per instance
-    #[arg(long, global = true, value_name = "PIN_ROOT", default_value = "/sys/fs/bpf/netpath", env = "NETPATH_ROOT")]
+    #[arg(long, global = true, value_name = "PIN_ROOT", default_value = DEFAULT_ROOT, env = "NETPATH_ROOT",
+        value_parser = whole_path)]
     pub root: PathBuf,
     /// Where applied documents are kept
     #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/netpath", env = "NETPATH_STATE_DIR")]
@@ -95,6 +96,11 @@ enum Verb {
     Monitor(monitor::Args),
     Trace(trace::Args),
     Capture(capture::Args),
+}
+
+/// A path from the file system's root, the same however it is written: an instance knows its devices by it.
+fn whole_path(path: &str) -> io::Result<PathBuf> {
+    Ok(std::path::absolute(path)?.components().collect())
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Error> {
@@ -193,6 +199,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_root_is_the_same_however_it_is_written() {
+        let root = |path: &str| Cli::try_parse_from(["netpath", "--root", path, "status"]).unwrap().global.root;
+        for path in ["/sys/fs/bpf/netpath/", "/sys/fs//bpf/netpath", "/sys/fs/bpf/./netpath"] {
+            assert_eq!(root(path).as_os_str(), "/sys/fs/bpf/netpath", "{path}");
+        }
+        assert!(root("bpf").is_absolute());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use self::{
     hook::Hook,
     load::{Loading, Programs, load},
     lock::{Holder, Lock},
-    pins::{LinkPin, Root},
+    pins::{DEFAULT_ROOT, LinkPin, Root},
     probe::{Kernel, release},
     reap::Reaper,
     stages::program_at,

@@ -24,6 +24,8 @@ use super::{
     lock::{self, Holder, Lock},
 };
 
+/// Where pins are unless somebody says otherwise.
+pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/netpath";
 /// `BPF_FS_MAGIC`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// Ends the name of a pin that stands for a clsact filter.
