@@ -6,6 +6,7 @@ pub mod cli;
 pub mod compile;
 pub mod datapath;
 pub mod definitions;
+pub mod doctor;
 pub mod error;
 pub mod filter;
 pub mod headers;

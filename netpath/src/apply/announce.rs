@@ -136,8 +136,8 @@ fn announcements(link: &Upstream, address: [u8; 4]) -> [Vec<u8>; 2] {
     [frame(arp::REQUEST, Mac::ZERO), frame(arp::REPLY, Mac::BROADCAST)]
 }
 
-/// Who has the router's address?
-fn question(link: &Upstream, address: [u8; 4]) -> Vec<u8> {
+/// Who has the router's address? From nobody's, it is a probe.
+pub(crate) fn question(link: &Upstream, address: [u8; 4]) -> Vec<u8> {
     frame(link, arp::REQUEST, address, (Mac::ZERO, link.gateway))
 }
 

@@ -18,6 +18,7 @@ mod counts;
 mod epochs;
 mod expedited;
 mod listeners;
+mod orphans;
 mod pacing;
 mod perform;
 mod plan;
@@ -28,8 +29,11 @@ mod steps;
 use std::path::Path;
 
 pub use self::announce::announce_again;
-pub(crate) use self::{attachments::Fallback, pacing::Unpaced};
+pub(crate) use self::{
+    announce::question as router_question, attachments::Fallback, pacing::Unpaced, rows::read as rows_in_force,
+};
 pub use self::{
+    orphans::{Orphans, release},
     perform::{Outcome, Progress, apply},
     plan::{Plan, plan},
     steps::Step,

@@ -9,12 +9,14 @@ use netpath_common::maps::{PublicAddress, PublicKey, Upstream, tunnel_flags, upl
 
 use super::{
     attachments::{self, Fallback, UplinkFacts},
-    is_own_tunnel, listeners, pacing, rows,
+    is_own_tunnel, listeners,
+    pacing::{self, Unpaced},
+    rows,
     steps::Step,
 };
 use crate::{
     compile::{
-        self, Compiled, PLANNED_DEVICE, Role, Rows, Surroundings, TunnelDevice, Waiting, tunnel_device_name,
+        self, Compiled, PLANNED_DEVICE, Role, Rows, Surroundings, TunnelDevice, UplinkUse, Waiting, tunnel_device_name,
         tunnel_devices,
     },
     datapath::{self, AttachState, Attachment, DatapathError, Hook, Kernel, Programs, Root, Tables},
@@ -55,6 +57,10 @@ pub struct Plan {
     pub(super) devices: Vec<Device>,
     pub(super) existing: Rows,
     desired: Rows,
+    uplinks: Vec<UplinkUse>,
+    tunnels: BTreeMap<u16, TunnelDevice>,
+    fallbacks: Vec<(String, Fallback)>,
+    unpaced: Vec<(String, Unpaced)>,
 }
 
 impl Plan {
@@ -67,6 +73,36 @@ impl Plan {
     /// Everything but rows.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.make.iter().chain(&self.queues).chain(&self.on).chain(&self.off).chain(&self.delete)
+    }
+
+    /// The uplinks that its networks use.
+    pub(crate) fn uplinks(&self) -> &[UplinkUse] {
+        &self.uplinks
+    }
+
+    /// What listens on the UDP ports in use.
+    pub(crate) fn tunnels(&self) -> &BTreeMap<u16, TunnelDevice> {
+        &self.tunnels
+    }
+
+    /// Uplinks that do not take XDP though they could be asked to.
+    pub(crate) fn fallbacks(&self) -> &[(String, Fallback)] {
+        &self.fallbacks
+    }
+
+    /// Uplinks on which packets above a rate are dropped though the definitions ask for fq.
+    pub(crate) fn unpaced(&self) -> &[(String, Unpaced)] {
+        &self.unpaced
+    }
+
+    /// The rows that there shall be.
+    pub(super) fn desired(&self) -> &Rows {
+        &self.desired
+    }
+
+    /// The same, without the rest of the plan.
+    pub(crate) fn into_desired(self) -> Rows {
+        self.desired
     }
 
     /// The public links that there shall be.
@@ -152,8 +188,13 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
     off.extend(planner.offloads_on(&existing, &compiled.rows));
     off.extend(planner.leaves(&existing, &compiled)?);
     let unpaced = uplinks.unpaced(&compiled);
-    let (fallbacks, unpaced) = (&taken.fallbacks[..], &unpaced[..]);
-    let observed = Observed { devices: &devices, tunnels: &tunnels, actual: &actual, fallbacks, unpaced };
+    let observed = Observed {
+        devices: &devices,
+        tunnels: &tunnels,
+        actual: &actual,
+        fallbacks: &taken.fallbacks,
+        unpaced: &unpaced,
+    };
     Ok(Plan {
         host: host.to_owned(),
         make,
@@ -162,10 +203,14 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         on,
         off,
         delete: planner.delete().into_iter().chain(tunnels_off).collect(),
-        findings: preflight::check(zone, host, &compiled, &observed)?,
+        findings: preflight::check(host, &compiled, &observed)?,
         memory: datapath::memory(&capacities, datapath::cpus()?),
         waiting: compiled.waiting,
         desired: compiled.rows,
+        uplinks: compiled.uplinks,
+        fallbacks: taken.fallbacks,
+        unpaced,
+        tunnels,
         devices,
         existing,
     })

@@ -14,7 +14,7 @@ use crate::{
 
 /// Every row that the loader reconciles, in one pass over each map. A name comes before the first row of what it is of and goes
 /// after the last, so that of arrays only what is below the highest named index has to be read.
-pub(super) fn read(tables: &Tables) -> Result<Rows, DatapathError> {
+pub(crate) fn read(tables: &Tables) -> Result<Rows, DatapathError> {
     let names = tables.names.rows()?;
     let end = |kind| {
         let indices = names.iter().filter(|(key, _)| key.kind == kind).map(|(key, _)| key.index as usize + 1);

@@ -93,17 +93,33 @@ impl Step {
     pub(super) fn make(&self, root: &Root, programs: &Programs, devices: &[Device]) -> Result<(), Error> {
         match self {
             Self::MakeTunnel(tunnel) | Self::CompleteTunnel(tunnel) => make_tunnel(tunnel, root, programs),
-            Self::DeleteTunnel(tunnel) => Ok(tunnel.delete()?),
-            Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, *on)?),
+            Self::Rxvlan { ifindex, on: false, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, false)?),
             Self::FairQueue { device, ifindex, queues } => Ok(fq::install(*ifindex, device, *queues)?),
-            Self::DefaultQueue { device, ifindex, .. } => Ok(fq::uninstall(*ifindex, device)?),
             Self::Join(membership) => Ok(address::join(*membership)?),
-            Self::Leave(membership) => Ok(address::leave(*membership)?),
             Self::Attach { device, hook } | Self::Replace { device, hook, .. } => {
                 Ok(datapath::attach(root, programs, find(devices, device)?, *hook)?)
             }
-            Self::Detach { device, hook } => Ok(datapath::detach(root, device, *hook)?),
+            Self::DeleteTunnel(_) | Self::Rxvlan { on: true, .. } | Self::Leave(_) => self.take_off(root),
+            Self::DefaultQueue { .. } | Self::Detach { .. } => self.take_off(root),
         }
+    }
+
+    /// Does it, where it takes something off the host; a step that puts something on is left alone.
+    pub(super) fn take_off(&self, root: &Root) -> Result<(), Error> {
+        match self {
+            Self::DeleteTunnel(tunnel) => Ok(tunnel.delete()?),
+            Self::Rxvlan { ifindex, on: true, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, true)?),
+            Self::DefaultQueue { device, ifindex, .. } => Ok(fq::uninstall(*ifindex, device)?),
+            Self::Leave(membership) => Ok(address::leave(*membership)?),
+            Self::Detach { device, hook } => Ok(datapath::detach(root, device, *hook)?),
+            Self::MakeTunnel(_) | Self::CompleteTunnel(_) | Self::Join(_) | Self::FairQueue { .. } => Ok(()),
+            Self::Rxvlan { on: false, .. } | Self::Attach { .. } | Self::Replace { .. } => Ok(()),
+        }
+    }
+
+    /// Is it about a tunnel device, which keeps its program for as long as it receives?
+    pub(super) fn is_of_tunnel(&self) -> bool {
+        matches!(self, Self::DeleteTunnel(_) | Self::Detach { hook: Hook::FromTunnel, .. })
     }
 
     /// Takes it back.

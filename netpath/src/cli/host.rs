@@ -16,6 +16,11 @@ pub(super) fn chosen(option: Option<&str>, global: &Global) -> Result<String, Er
     if let Some(host) = apply::recorded_host(&global.root)? {
         return Ok(host);
     }
+    own_name()
+}
+
+/// This host's name, as the kernel has it.
+pub(super) fn own_name() -> Result<String, Error> {
     let path = Path::new(HOSTNAME);
     let name = fs::read_to_string(path).map_err(|source| Error::HostName { path: path.to_owned(), source })?;
     Ok(name.trim().to_owned())

@@ -12,6 +12,7 @@ mod change;
 mod completions;
 mod confirm;
 mod detach;
+mod doctor;
 mod history;
 mod host;
 mod manual;
@@ -85,6 +86,7 @@ enum Verb {
     History(history::Args),
     Rollback(rollback::Args),
     Detach(detach::Args),
+    Doctor(doctor::Args),
     Show(show::Args),
     Map(map::Args),
     Metrics(metrics::Args),
@@ -116,6 +118,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Verb::History(args) => history::run(args, global),
         Verb::Rollback(args) => rollback::run(args, global),
         Verb::Detach(args) => detach::run(args, global),
+        Verb::Doctor(args) => doctor::run(args, global),
         Verb::Show(args) => show::run(args, global),
         Verb::Map(args) => map::run(args, global),
         Verb::Metrics(args) => metrics::run(args, global),

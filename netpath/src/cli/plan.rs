@@ -121,8 +121,7 @@ impl Report {
             text += &format!("waiting: {}/{} {} for {device}\n", nic.network, nic.instance, nic.mac);
         }
         for finding in &self.findings {
-            let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-            text += &format!("{severity}: {}: {}\n", finding.object, finding.message);
+            text += &format!("{}: {}: {}\n", finding.severity.word(), finding.object, finding.message);
         }
         for part in &self.not_in_force {
             text += &format!("not yet in force: {part}\n");

@@ -29,7 +29,7 @@ pub use self::{
     load::{Loading, Programs, load},
     lock::{Holder, Lock},
     pins::{DEFAULT_ROOT, LinkPin, Root},
-    probe::{Kernel, release},
+    probe::{Kernel, OLDEST_KERNEL, TCX_SINCE, release},
     reap::Reaper,
     stages::program_at,
     tables::{

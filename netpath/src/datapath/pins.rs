@@ -56,8 +56,7 @@ impl Root {
     /// # Errors
     /// [`DatapathError::NotBpffs`] when the path is on another file system; [`DatapathError::OtherAbi`].
     pub fn create(path: &Path) -> Result<Self, DatapathError> {
-        let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
-        if !is_bpffs(existing)? {
+        if !Self::is_on_bpffs(path)? {
             return Err(DatapathError::NotBpffs { root: path.to_owned() });
         }
         let root = Self { path: path.to_owned() };
@@ -66,6 +65,14 @@ impl Root {
             make_dir(&dir)?;
         }
         Ok(root)
+    }
+
+    /// Whether a path is, or would be, on a BPF file system.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn is_on_bpffs(path: &Path) -> Result<bool, DatapathError> {
+        is_bpffs(path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/")))
     }
 
     /// The root at `path`, where something was applied before.

@@ -5,11 +5,11 @@ use aya::util::KernelVersion;
 use super::DatapathError;
 
 /// XDP programs with several buffers per frame, atomics that return, `bpf_loop`.
-const OLDEST: (u8, u8) = (5, 18);
+pub const OLDEST_KERNEL: (u8, u8) = (5, 18);
 /// `BPF_F_ADJ_ROOM_DECAP_L3_IPV6`.
 const DECAP_L3_SINCE: (u8, u8) = (6, 3);
 /// tcx links.
-const TCX_SINCE: (u8, u8) = (6, 6);
+pub const TCX_SINCE: (u8, u8) = (6, 6);
 
 /// The kernel's abilities that the loader decides by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Kernel {
     pub fn probe() -> Result<Self, DatapathError> {
         let version = KernelVersion::current().map_err(|e| DatapathError::failed("read the kernel's version", e))?;
         let at_least = |(major, minor)| version >= KernelVersion::new(major, minor, 0);
-        if !at_least(OLDEST) {
+        if !at_least(OLDEST_KERNEL) {
             return Err(DatapathError::KernelTooOld { found: release(), needed: "5.18" });
         }
         Ok(Self { has_tcx: at_least(TCX_SINCE), has_decap_l3: at_least(DECAP_L3_SINCE) })

@@ -4,7 +4,8 @@
 //!
 //! - [`Device`], [`devices`]: what devices there are.
 //! - [`vxlan`]: netpath's own collect-metadata vxlan device.
-//! - [`ethtool`]: offload switches.
+//! - [`driver`]: a driver's name and its own counters.
+//! - [`ethtool`]: offload switches, queues.
 //! - [`address`]: the host's addresses; joining multicast groups by autojoin addresses.
 //! - [`fq`]: the queueing discipline that keeps packets until their time of departure.
 //! - [`frame`]: frames sent as they are.
@@ -16,6 +17,7 @@
 pub mod address;
 mod codec;
 mod device;
+pub mod driver;
 pub mod ethtool;
 pub mod fq;
 pub mod frame;

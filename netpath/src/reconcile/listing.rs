@@ -1,7 +1,7 @@
 //! Edits as people read them: `+ ~ -` lines grouped by object.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Write as _,
 };
 
@@ -86,6 +86,25 @@ fn summary(edit: &Edit) -> Option<String> {
         (Some(before), Some(after)) => Some(format!("{before} → {after}")),
         (before, after) => after.or(before),
     }
+}
+
+/// The removals of objects of which nothing is added or changed.
+pub fn whole_removals<'e>(
+    edits: &'e [Edit],
+    actual: &Rows,
+    desired: &Rows,
+    devices: &HashMap<u32, String>,
+) -> Vec<&'e Edit> {
+    let (old, new) = (Reader::of(actual, devices), Reader::of(desired, devices));
+    let owner = |edit: &Edit| match (&edit.before, &edit.after) {
+        (_, Some(row)) => Some(new.owner(row)),
+        (Some(row), None) => Some(old.owner(row)),
+        (None, None) => None,
+    };
+    let owned: Vec<_> = edits.iter().filter_map(|edit| Some((owner(edit)?, edit))).collect();
+    let kept: HashSet<&Object> =
+        owned.iter().filter(|(_, edit)| edit.after.is_some()).map(|(object, _)| object).collect();
+    owned.iter().filter(|(object, _)| !kept.contains(object)).map(|(_, edit)| *edit).collect()
 }
 
 /// Rules of one object: a list has thousands of rows, and is one line.

@@ -13,7 +13,7 @@ mod listing;
 mod object;
 
 pub use self::{
-    listing::{Group, Line, group, render},
+    listing::{Group, Line, group, render, whole_removals},
     object::Object,
 };
 use crate::compile::{Row, Rows, Table};
