@@ -161,6 +161,15 @@ impl Link {
             .send(&format!("adding {address}/{prefix} to {}", self.0))
     }
 
+    /// Takes an IPv4 address off it.
+    pub fn remove_address(&self, address: Ipv4Addr, prefix: u8) -> Result<()> {
+        let mut body = vec![libc::AF_INET as u8, prefix, 0, 0];
+        body.extend(self.index()?.to_ne_bytes());
+        Request::new(libc::RTM_DELADDR, 0, &body)
+            .attr(libc::IFA_LOCAL, &address.octets())
+            .send(&format!("taking {address}/{prefix} off {}", self.0))
+    }
+
     /// Adds a route by a gateway, or on-link without one.
     pub fn route(&self, to: impl Into<IpAddr>, prefix: u8, gateway: Option<IpAddr>) -> Result<()> {
         let to = to.into();

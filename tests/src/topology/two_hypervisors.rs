@@ -178,6 +178,11 @@ impl TwoHypervisors {
         RawGuest::on_socket(&format!("wire of hv{}", host + 1), socket)
     }
 
+    /// Gives the wire's port at a hypervisor another MTU, as a switch between them may have.
+    pub fn narrow_wire(&self, host: usize, mtu: u32) {
+        self.wire.run(|| Link::named(&port(host)).mtu(mtu)).expect("the wire's port exists");
+    }
+
     /// Lets the wire take frames that XDP sends, as a NIC's does: a veth takes them while its GRO is on.
     pub fn wire_takes_xdp(&self) {
         for host in 0..self.hosts.len() {

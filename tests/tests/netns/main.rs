@@ -9,6 +9,7 @@ mod arp;
 mod capture;
 mod coexistence;
 mod differential;
+mod doctor;
 mod flood;
 mod forwarding;
 mod gateway;

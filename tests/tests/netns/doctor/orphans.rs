@@ -1,0 +1,75 @@
+//! What nothing needs any more: found, and released on demand.
+
+use netpath_tests::{
+    guest::KernelGuest,
+    topology::{Link, TwoHypervisors},
+};
+
+use super::{assert_among, assert_finds, assert_nothing, hypervisors, with_file};
+
+fn both_at_work() -> TwoHypervisors {
+    let topology = hypervisors();
+    topology.apply(&topology.gateway_definitions());
+    topology
+}
+
+#[test]
+fn what_stands_for_a_device_that_is_gone_is_found_and_released() {
+    let topology = both_at_work();
+    let host = &topology.hosts[0];
+    host.ns.run(|| Link::named("vnet13").delete()).unwrap();
+    assert_among(&host.netpath, &[], "orphan_program", "device vnet13");
+    let found = super::faults(&host.netpath, &[]);
+    assert!(found.iter().any(|(id, object)| id == "orphan_rows" && object.contains("blue-web/blue-13")), "{found:?}");
+    // It is found for as long as it is there, and only `--release` takes it away.
+    assert_among(&host.netpath, &[], "orphan_program", "device vnet13");
+    host.netpath.succeed(["doctor", "--release"]);
+    assert_nothing(&host.netpath, &[]);
+    topology.kernel("blue", 11).ping(topology.kernel("blue", 12).station().ip).unwrap();
+}
+
+#[test]
+fn what_is_in_no_definition_is_found_and_released_and_the_others_go_on() {
+    let topology = both_at_work();
+    let netpath = &topology.hosts[0].netpath;
+    let mut document = topology.gateway_definitions();
+    document["networks"].as_array_mut().unwrap().remove(1);
+    let file = topology.write("less.yaml", &document);
+    let args = with_file(&file, "hv1");
+    assert_among(netpath, &args, "orphan_rows", "network green-web");
+    assert_among(netpath, &args, "orphan_program", "device vnet111");
+    assert_nothing(netpath, &[]);
+    let (a, b, of_green): (_, _, &KernelGuest) =
+        (topology.kernel("blue", 11), topology.kernel("blue", 12), topology.kernel("green", 11));
+    of_green.ping(topology.kernel("green", 13).station().ip).unwrap();
+    netpath.succeed(args.into_iter().fold(vec!["doctor", "--release"], |mut all, arg| {
+        all.push(arg);
+        all
+    }));
+    // Names and the like are for the next apply to remove.
+    assert_finds(netpath, &args, &[("document_not_applied", "host hv1")]);
+    a.ping(b.station().ip).unwrap();
+    netpath.apply(&file);
+    assert_nothing(netpath, &args);
+    netpath.apply(&topology.write("zone.yaml", &topology.gateway_definitions()));
+    assert_nothing(netpath, &[]);
+    of_green.ping(topology.kernel("green", 13).station().ip).unwrap();
+}
+
+/// Old rules, and the old way, are in use until the new ones are in force.
+#[test]
+fn what_the_document_has_changed_or_moved_is_no_orphan() {
+    let topology = both_at_work();
+    let netpath = &topology.hosts[0].netpath;
+    let mut document = topology.gateway_definitions();
+    document["networks"][0]["firewall"]["egress"] = serde_json::json!([{"protocol": "tcp", "ports": "26"}]);
+    document["networks"][0]["segment"] = 6001.into();
+    document["vxlan_port"] = 8472.into();
+    let file = topology.write("moved.yaml", &document);
+    let args = with_file(&file, "hv1");
+    let found = super::faults(netpath, &args);
+    assert!(!found.iter().any(|(id, _)| id.starts_with("orphan")), "{found:?}");
+    netpath.run(["doctor", "--release"].iter().chain(&args));
+    topology.kernel("blue", 11).ping(topology.kernel("blue", 12).station().ip).unwrap();
+    assert_nothing(netpath, &[]);
+}

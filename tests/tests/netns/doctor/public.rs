@@ -1,0 +1,48 @@
+//! The public side.
+
+use netpath_tests::{guest::kernel::NIC, topology::Link};
+use serde_json::json;
+
+use super::{apply, assert_finds, assert_nothing, hypervisors};
+
+#[test]
+fn a_router_that_is_down_is_found_until_it_answers() {
+    let topology = hypervisors();
+    let (netpath, router) = (&topology.hosts[0].netpath, &topology.internet().router);
+    router.run(|| Link::named(NIC).down()).unwrap();
+    topology.apply(&topology.gateway_definitions());
+    assert_finds(netpath, &[], &[("upstream_silent", "public link public/untagged")]);
+    // The other host has no public address: the link is none of its.
+    assert_nothing(&topology.hosts[1].netpath, &[]);
+    router.run(|| Link::named(NIC).up()).unwrap();
+    assert_nothing(netpath, &[]);
+}
+
+#[test]
+fn a_wrong_tag_on_the_public_link_is_found() {
+    let topology = hypervisors();
+    let netpath = &topology.hosts[0].netpath;
+    let mut document = topology.gateway_definitions();
+    document["public_ranges"][0]["vlan"] = 901.into();
+    apply(&topology, &document);
+    assert_finds(netpath, &[], &[("upstream_silent", "public link public/901")]);
+    apply(&topology, &topology.gateway_definitions());
+    assert_nothing(netpath, &[]);
+}
+
+#[test]
+fn a_network_that_lets_its_guests_out_without_a_public_address_is_found() {
+    let topology = hypervisors();
+    let netpath = &topology.hosts[0].netpath;
+    let mut document = topology.vxlan_definitions();
+    apply(&topology, &document);
+    let both = [("egress_without_address", "network blue-web"), ("egress_without_address", "network green-web")];
+    assert_finds(netpath, &[], &both);
+    assert_eq!(super::doctor(netpath, &[]).0, 0, "what the offering allows is a note");
+    document["networks"][0]["firewall"] = json!({"egress": [{"protocol": "tcp", "ports": "25"}]});
+    apply(&topology, &document);
+    assert_finds(netpath, &[], &both);
+    assert_eq!(super::doctor(netpath, &[]).0, 1, "rules that somebody wrote are a warning");
+    apply(&topology, &topology.gateway_definitions());
+    assert_nothing(netpath, &[]);
+}

@@ -1,0 +1,86 @@
+//! Uplinks, and how their frames are taken.
+
+use netpath_tests::{
+    skip_unless,
+    topology::{Link, netns::sysctl, two_hypervisors::UPLINK},
+};
+
+use super::{apply, assert_among, assert_finds, assert_nothing, at_work, faults, hypervisors, with_file};
+use crate::scene::in_mode;
+
+#[test]
+fn an_uplink_that_is_down_or_in_another_bridge_is_found() {
+    let topology = at_work();
+    let host = &topology.hosts[0];
+    host.ns.run(|| Link::named(UPLINK).down()).unwrap();
+    assert_among(&host.netpath, &[], "uplink_down", "uplink eth1");
+    host.ns.run(|| Link::named(UPLINK).up()).unwrap();
+    assert_nothing(&host.netpath, &[]);
+    host.ns.run(|| {
+        let bridge = Link::bridge("br9").unwrap();
+        bridge.up().unwrap();
+        Link::named(UPLINK).enslave_to(&bridge).unwrap();
+    });
+    assert_among(&host.netpath, &[], "uplink_enslaved", "uplink eth1");
+    host.ns.run(|| Link::named("br9").down()).unwrap();
+    assert_among(&host.netpath, &[], "uplink_down", "bridge br9");
+    host.ns.run(|| Link::named("br9").delete()).unwrap();
+    assert_nothing(&host.netpath, &[]);
+}
+
+#[test]
+fn an_uplink_that_is_gone_is_found_with_the_document_and_without_until_it_is_released() {
+    let topology = at_work();
+    let (host, file) = (&topology.hosts[0], topology.write("zone.yaml", &topology.gateway_definitions()));
+    host.ns.run(|| Link::named(UPLINK).delete()).unwrap();
+    assert_among(&host.netpath, &[], "uplink_missing", "uplink eth1");
+    assert_among(&host.netpath, &with_file(&file, "hv1"), "uplink_missing", "uplink eth1");
+    let released = host.netpath.run(["doctor", "--release"]);
+    assert!(released.stdout.contains("- program from_uplink on device eth1"), "{}", released.stdout);
+    assert!(!faults(&host.netpath, &[]).iter().any(|(id, _)| id == "uplink_missing" || id.starts_with("orphan")));
+}
+
+#[test]
+fn offloads_of_uplinks_that_do_harm_are_found() {
+    let topology = hypervisors();
+    apply(&topology, &in_mode(topology.vlan_gateway_definitions(), "xdp"));
+    let host = &topology.hosts[0];
+    assert_nothing(&host.netpath, &[]);
+    let tags_out = |on| host.ns.run(|| Link::named(UPLINK).offload("rx-vlan-hw-parse", on)).unwrap();
+    tags_out(true);
+    let can = host.ns.run(|| Link::named(UPLINK).offload_is_on("rx-vlan-hw-parse")).unwrap();
+    skip_unless!(can, "this kernel's veth does not take tags out");
+    assert_finds(&host.netpath, &[], &[("rxvlan_on", "uplink eth1")]);
+    tags_out(false);
+    assert_nothing(&host.netpath, &[]);
+}
+
+#[test]
+fn gro_that_is_off_is_found_where_tunnels_come_in() {
+    let topology = at_work();
+    let host = &topology.hosts[0];
+    let gro = |device: &str, on| host.ns.run(|| Link::named(device).offload("rx-gro", on)).unwrap();
+    gro(UPLINK, false);
+    gro("eth3", false);
+    assert_finds(&host.netpath, &[], &[("gro_off", "uplink eth1")]);
+    gro(UPLINK, true);
+    assert_nothing(&host.netpath, &[]);
+}
+
+#[test]
+fn a_tunnel_device_without_forwarding_or_down_is_found() {
+    let topology = at_work();
+    let host = &topology.hosts[0];
+    // What many an operator does for hardening takes it from every device.
+    host.ns.run(|| {
+        sysctl("net/ipv4/ip_forward", "1").unwrap();
+        sysctl("net/ipv4/ip_forward", "0").unwrap();
+    });
+    assert_finds(&host.netpath, &[], &[("tunnel_device", "tunnel device np4789")]);
+    host.ns.run(|| sysctl("net/ipv4/conf/np4789/forwarding", "1")).unwrap();
+    assert_nothing(&host.netpath, &[]);
+    host.ns.run(|| Link::named("np4789").down()).unwrap();
+    assert_finds(&host.netpath, &[], &[("tunnel_device", "tunnel device np4789")]);
+    host.netpath.apply(&topology.write("zone.yaml", &topology.gateway_definitions()));
+    assert_nothing(&host.netpath, &[]);
+}
