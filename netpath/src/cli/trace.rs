@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// Which frame of the file, from 1
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "pcap")]
+    #[arg(long = "packet", value_name = "N", default_value_t = 1, requires = "pcap")]
     number: usize,
 }
 

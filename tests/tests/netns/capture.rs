@@ -146,7 +146,7 @@ fn a_capture_shows_a_packet_before_and_after_it_is_translated() {
     // What was captured can be traced.
     let file = topology.scratch().write("ping.pcapng", "").unwrap();
     std::fs::write(&file, &output.stdout).unwrap();
-    let traced = netpath.json(["trace", "--from", "vnet11", "--pcap", &file.display().to_string(), "--number", "1"]);
+    let traced = netpath.json(["trace", "--from", "vnet11", "--pcap", &file.display().to_string(), "--packet", "1"]);
     assert_eq!((&traced["verdict"], &traced["out"]), (&"forwarded".into(), &PUBLIC_UPLINK.into()));
 }
 
