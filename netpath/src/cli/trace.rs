@@ -7,7 +7,7 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use netpath_common::{
     Address, DropReason, Mac,
-    maps::{Event, NeighbourKey, PUBLIC_SIDE, Port, event_action, event_kind, event_step, uplink_flags},
+    maps::{Event, NeighbourKey, PUBLIC_SIDE, Port, event_action, event_hook, event_kind, event_step, uplink_flags},
 };
 use serde::Serialize;
 
@@ -174,12 +174,14 @@ fn report(
     let copies: Vec<_> = copies.map(|event| applied.names.device(event.target)).collect();
     let reason = ran.drops.last().map(|(_, reason)| *reason);
     let (action, target) = last_exit(ran).map_or((event_action::CONSUMED, 0), |event| (event.action, event.target));
+    let is_gateways = last_exit(ran).is_some_and(|event| event.hook == event_hook::GATEWAY);
     let leaves = matches!(action, event_action::REDIRECT | event_action::REDIRECT_NEIGHBOUR);
     let verdict = match action {
         _ if reason.is_some() => "dropped",
         event_action::PASS => "passed",
         event_action::CONSUMED => "flooded",
-        _ if !copies.is_empty() => "flooded",
+        // The gateway sends a copy on where it asks the next hop anew, with the original.
+        _ if !copies.is_empty() && !is_gateways => "flooded",
         _ if target == ifindex => "answered",
         _ => "forwarded",
     };
@@ -246,6 +248,9 @@ impl Report {
             ("dropped", Some(why)) => {
                 let told = if self.after.is_some() { " An answer goes back, or a question out, in its place." } else { "" };
                 format!("Dropped, {}: {why}{told}", self.reason.unwrap_or_default())
+            }
+            ("forwarded", _) if !self.copies.is_empty() => {
+                format!("Forwarded out of {out}{to}; behind it the next hop would be asked for its MAC address again.")
             }
             ("forwarded", _) => format!("Forwarded out of {out}{to}."),
             ("answered", _) => format!("Answered, out of {out} again."),
