@@ -120,6 +120,14 @@ pub enum Error {
     /// The kernel does not let signals be waited for.
     #[error("signals cannot be waited for")]
     Signals(#[source] io::Error),
+    /// Something under the state folder, or a saved document, cannot be read.
+    #[error("cannot read {}; check the path and its permissions", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The output could not be written.
     #[error("the output cannot be written")]
     Output(#[source] io::Error),

@@ -22,6 +22,7 @@ mod monitor;
 mod output;
 mod plan;
 mod rollback;
+mod samples;
 mod schema;
 mod show;
 mod status;
@@ -29,8 +30,10 @@ mod stream;
 mod table;
 mod terms;
 mod trace;
+mod usage;
 mod validate;
 mod watch;
+mod when;
 
 use std::{
     ffi::OsString,

@@ -1,12 +1,14 @@
-//! `netpath show networks|ports|fdb|counters|drops|nat|flows|rules`: what is in force, and what passed.
+//! `netpath show networks|ports|fdb|counters|drops|nat|flows|rules|limits|usage`: what is in force, and what passed.
 
 mod counters;
 mod fdb;
 mod flows;
+mod limits;
 mod nat;
 mod networks;
 mod ports;
 mod rules;
+mod usage;
 
 use std::net::Ipv4Addr;
 
@@ -16,7 +18,7 @@ use netpath_common::maps::{Flow, FlowKey};
 use super::{Exit, Global, applied::Applied};
 use crate::error::Error;
 
-/// Show networks, ports, where MAC addresses live, what passed and what was refused, NAT, connections, rules
+/// Show networks, ports, where MAC addresses live, what passed and what was refused, NAT, connections, rules, limits, usage
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to show
@@ -27,6 +29,8 @@ pub(super) struct Args {
     network: Option<String>,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    since: usage::Since,
 }
 
 /// What is shown of `nat`, `flows` and `rules`.
@@ -77,6 +81,10 @@ enum What {
     Flows,
     /// Rules of firewalls and ACLs, in the order in which they are asked
     Rules,
+    /// Limits, the rates of late, and what became of packets because of them
+    Limits,
+    /// What was counted for NICs, networks, accounts and public addresses
+    Usage,
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
@@ -90,6 +98,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         What::Drops => networks::show_drops(&applied, only, global)?,
         What::Nat => nat::show(&applied, only, &args.which, global)?,
         What::Flows => flows::show(&applied, only, &args.which, global)?,
+        What::Limits => limits::show(&applied, only, global)?,
+        What::Usage => usage::show(&applied, only, &args.since, global)?,
         What::Rules => rules::show(&applied, only, &args.which, global)?,
     }
     Ok(Exit::Done)

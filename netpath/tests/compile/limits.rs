@@ -1,13 +1,16 @@
 //! Meters: who is under which limit, and what a change of a rate touches.
 
 use netpath::{
-    compile::{CompileError, Row, Rows, Table},
+    compile::{CompileError, FairQueues, Row, Rows, Table},
     definitions::RateLimit,
     reconcile::{Edit, group, reconcile, render},
 };
-use netpath_common::maps::{FROM_GUEST, NameKey, PortMeters, TO_GUEST, meter_row, name_kind};
+use netpath_common::maps::{
+    FROM_GUEST, NameKey, PortMeters, TO_GUEST, meter_row, name_kind, network_flags, segment_kind, tunnel_flags,
+    uplink_flags, upstream_flags,
+};
 
-use crate::host::{compiled, devices, index, try_compile, zone};
+use crate::host::{compile_with, compiled, devices, index, try_compile, zone};
 
 const LIMITS: &str = include_str!("../../../examples/limits.yaml");
 
@@ -195,4 +198,52 @@ fn more_meters_than_there_is_room_for_are_refused() {
         Err(CompileError::Capacity { name: "LIMITS", needed: 12, capacity: 11, field: "meters", .. }) => {}
         other => panic!("{other:?}"),
     }
+}
+
+/// kvm1's rows where its uplinks can keep packets until their time of departure.
+fn paced(text: &str, present: &[u32], possible: &[u32]) -> netpath::compile::Compiled {
+    let set = |indices: &[u32]| indices.iter().copied().collect();
+    let fair_queues = FairQueues { present: set(present), possible: set(possible) };
+    compile_with(&zone(text), "kvm1", &devices(), &Rows::default(), &fair_queues).unwrap()
+}
+
+#[test]
+fn rows_say_where_packets_are_paced() {
+    let flags = |compiled: &netpath::compile::Compiled| {
+        let rows = &compiled.rows;
+        let tunnels: Vec<u8> = rows.tunnels.values().map(|row| row.flags & tunnel_flags::PACED).collect();
+        let upstreams: Vec<u16> = rows.upstreams.values().map(|row| row.flags & upstream_flags::PACED).collect();
+        let restored: Vec<u32> = rows
+            .uplinks
+            .iter()
+            .filter(|(_, row)| row.flags & uplink_flags::RESTORE_QDISC != 0)
+            .map(|(key, _)| key.ifindex)
+            .collect();
+        (tunnels, upstreams, restored)
+    };
+    let (tunnel, upstream) = (tunnel_flags::PACED, upstream_flags::PACED);
+    // eth1 (1) carries the tunnels, eth2 (2) is the public link.
+    assert_eq!(flags(&paced(LIMITS, &[], &[])), (vec![0], vec![0], vec![]));
+    assert_eq!(flags(&paced(LIMITS, &[1], &[])), (vec![tunnel], vec![0], vec![]));
+    let compiled = paced(LIMITS, &[1], &[2]);
+    assert_eq!(flags(&compiled), (vec![tunnel], vec![upstream], vec![2]));
+    assert_eq!(compiled.fair_queues, [2].into());
+    // A network on VLAN says it itself.
+    let vlan = crate::host::GATEWAY;
+    let networks = paced(vlan, &[1, 2, 3], &[]).rows.networks;
+    for network in networks.values() {
+        let is_vlan = network.kind != segment_kind::VXLAN;
+        assert_eq!(network.flags & network_flags::PACED != 0, is_vlan, "{network:?}");
+    }
+    assert!(networks.values().any(|network| network.kind == segment_kind::VLAN));
+}
+
+#[test]
+fn where_nothing_is_limited_no_fq_is_wanted() {
+    let head =
+        LIMITS.replace("default_rate: 1Gbps", "").replace("network_rate: 200Mbps, aggregate_rate: 300Mbps, ", "");
+    let text = head.replace("aggregate_rate: 500Mbps", "aggregate_rate: 0").replace("rate: 100Mbps", "rate: 0");
+    let compiled = paced(&text, &[], &[1, 2]);
+    assert_eq!(compiled.rows.limits, [].into());
+    assert_eq!(compiled.fair_queues, [].into());
 }

@@ -147,3 +147,88 @@ fn fq_is_put_on_uplinks_for_limits_where_the_kernel_has_it_and_taken_off_again()
     host.netpath.succeed(["detach"]);
     assert!(matches!(discipline(host), Discipline::Default(_)));
 }
+
+/// The total of a row of `show usage`, in bytes from guests.
+fn sent(usage: &Value, list: &str, key: &str, name: &str) -> u64 {
+    let rows = usage[list].as_array().unwrap();
+    let row = rows.iter().find(|row| row[key] == name).unwrap_or_else(|| panic!("{name} in {usage}"));
+    row["from_guest_bytes"].as_u64().unwrap()
+}
+
+#[test]
+fn limits_are_shown_with_rate_burst_and_the_way_in_force() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    topology.apply(&limited(&topology));
+    delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+    let netpath = &topology.hosts[0].netpath;
+    let all = netpath.json(["show", "limits"]);
+    let find = |object: &str, direction: &str| {
+        let rows = all.as_array().unwrap().iter();
+        let mut found = rows.filter(|row| row["object"] == object && row["direction"] == direction);
+        found.next().unwrap_or_else(|| panic!("{object} {direction} in {all}")).clone()
+    };
+    let account = find("account", "to_guest");
+    assert_eq!((&account["rate"], &account["burst_bytes"]), (&json!(400_000_000), &json!(1 << 20)));
+    let network = find("network", "from_guest");
+    assert_eq!((&network["name"], &network["rate"]), (&json!("blue-web"), &json!(300_000_000)));
+    assert_eq!(network["way"], "policed");
+    for field in ["current", "peak", "dropped_packets", "marked_bytes", "delayed_packets"] {
+        assert!(network[field].is_u64(), "{field} of {network}");
+    }
+    let blue = netpath.json(["show", "limits", "--network", "blue-web"]);
+    assert!(blue.as_array().unwrap().iter().all(|row| row["network"] == "blue-web" || row["name"] == "blue"));
+    assert!(blue.as_array().unwrap().len() < all.as_array().unwrap().len());
+    let table = netpath.succeed(["show", "limits"]).stdout;
+    assert!(table.contains("account blue") && table.contains("400Mbps"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+}
+
+#[test]
+fn usage_never_goes_down_when_nics_and_networks_go() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let full = topology.vxlan_definitions();
+    topology.apply(&full);
+    let netpath = &topology.hosts[0].netpath;
+    delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+    let before = netpath.json(["show", "usage"]);
+    let (network, account) =
+        (sent(&before, "networks", "network", "blue-web"), sent(&before, "accounts", "account", "blue"));
+    assert!(network > 0 && network == account, "{before}");
+    assert!(before["at"].as_str().unwrap() >= before["counted_since"].as_str().unwrap());
+    let saved = topology.write("usage.json", &before);
+
+    let mut less = full.clone();
+    less["networks"][0]["nics"].as_array_mut().unwrap().remove(0);
+    topology.apply(&less);
+    let after = netpath.json(["show", "usage"]);
+    assert!(sent(&after, "networks", "network", "blue-web") >= network, "{after}");
+    // The network goes; its account, which the zone still has, keeps what it had.
+    let mut gone = full.clone();
+    gone["networks"].as_array_mut().unwrap().remove(0);
+    gone["accounts"] = json!([{"name": "blue"}]);
+    topology.apply(&gone);
+    let after = netpath.json(["show", "usage"]);
+    assert!(sent(&after, "accounts", "account", "blue") >= account, "{after}");
+    assert!(!after["networks"].to_string().contains("blue-web"));
+    let since = netpath.json(["show", "usage", "--since", &saved.display().to_string(), "--account", "blue"]);
+    assert_eq!(since["since"], before["at"]);
+    assert!(sent(&since, "accounts", "account", "blue") < account, "{since}");
+}
+
+#[test]
+fn usage_since_a_time_is_told_where_it_is_known() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    topology.apply(&topology.vxlan_definitions());
+    let netpath = &topology.hosts[0].netpath;
+    delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+    // Before anything was counted: all of it.
+    let all = netpath.json(["show", "usage", "--since", "1d"]);
+    assert_eq!(all["since"], all["counted_since"]);
+    assert!(sent(&all, "networks", "network", "blue-web") > 0);
+    // The sample that apply took is as old as now.
+    let none = netpath.json(["show", "usage", "--since", "0s"]);
+    assert!(none["since"].as_str() >= none["counted_since"].as_str(), "{none}");
+    let wrong = netpath.run(["show", "usage", "--since", "yesterday"]);
+    assert_eq!(wrong.code, 1);
+    assert!(wrong.stderr.contains("give a time like"), "{}", wrong.stderr);
+}

@@ -1,0 +1,255 @@
+//! What has been counted for NICs, networks, accounts and public addresses: totals, and the difference of two of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    hash::Hash,
+    time::SystemTime,
+};
+
+use netpath_common::maps::{Counters, PUBLIC_SIDE, name_kind, shape};
+use serde::{Deserialize, Serialize};
+
+use super::{applied::Applied, when};
+use crate::{datapath::add, error::Error};
+
+/// Everything that is counted, at a time. This is what `show usage -o json` prints, and what samples are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Usage {
+    /// When it was read.
+    pub(super) at: String,
+    /// When counting began on this host: when its maps were made.
+    pub(super) counted_since: String,
+    /// Since when the numbers count, where that was asked for.
+    #[serde(default)]
+    pub(super) since: Option<String>,
+    pub(super) nics: Vec<Nic>,
+    pub(super) networks: Vec<Network>,
+    pub(super) accounts: Vec<Account>,
+    pub(super) addresses: Vec<Address>,
+}
+
+/// Frames on the guest's side, without the frame check sequence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Count {
+    pub(super) from_guest_packets: u64,
+    pub(super) from_guest_bytes: u64,
+    pub(super) to_guest_packets: u64,
+    pub(super) to_guest_bytes: u64,
+}
+
+impl From<Counters> for Count {
+    fn from(counters: Counters) -> Self {
+        let Counters { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes } = counters;
+        Self { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes }
+    }
+}
+
+impl Count {
+    /// What has come since `before`; all of it, where counting began anew in between.
+    fn since(self, before: Self) -> Self {
+        let difference = || {
+            Some(Self {
+                from_guest_packets: self.from_guest_packets.checked_sub(before.from_guest_packets)?,
+                from_guest_bytes: self.from_guest_bytes.checked_sub(before.from_guest_bytes)?,
+                to_guest_packets: self.to_guest_packets.checked_sub(before.to_guest_packets)?,
+                to_guest_bytes: self.to_guest_bytes.checked_sub(before.to_guest_bytes)?,
+            })
+        };
+        difference().unwrap_or(self)
+    }
+}
+
+/// Declares a kind of thing that is counted: what it is called by, and its count.
+macro_rules! counted {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        pub(super) struct $name {
+            $(pub(super) $field: $type,)+
+            #[serde(flatten)]
+            pub(super) count: Count,
+        }
+
+        impl Counted for $name {
+            type Key = ($($type,)+);
+
+            fn key(&self) -> Self::Key {
+                ($(self.$field.clone(),)+)
+            }
+
+            fn count(&mut self) -> &mut Count {
+                &mut self.count
+            }
+        }
+    )+};
+}
+
+/// What has a name and a count.
+trait Counted {
+    type Key: Eq + Hash;
+
+    fn key(&self) -> Self::Key;
+
+    fn count(&mut self) -> &mut Count;
+}
+
+counted! {
+    /// A guest port.
+    Nic { network: String, instance: String, mac: String }
+    /// A network on this host: its NICs, and those that it had.
+    Network { network: String, account: Option<String> }
+    /// An account on this host: its networks, and those that it had.
+    Account { account: String }
+    /// A public address, on the host where it lives.
+    Address { link: String, address: String, network: String }
+}
+
+fn subtract<T: Counted>(now: &mut [T], before: Vec<T>) {
+    let before: HashMap<T::Key, Count> = before.into_iter().map(|mut row| (row.key(), *row.count())).collect();
+    for row in now {
+        if let Some(before) = before.get(&row.key()) {
+            *row.count() = row.count().since(*before);
+        }
+    }
+}
+
+impl Usage {
+    /// Reads all counters.
+    pub(super) fn read(applied: &Applied) -> Result<Self, Error> {
+        let Applied { tables, names, .. } = applied;
+        let (mut nics, mut totals) = (Vec::new(), BTreeMap::new());
+        for (index, network) in names.all(name_kind::NETWORK) {
+            totals.insert(network, (index, tables.retired.get(index)?.unwrap_or_default()));
+        }
+        for (slot, name) in names.all(name_kind::PORT) {
+            let mut parts = name.splitn(3, '/');
+            let mut part = || parts.next().unwrap_or_default();
+            let (network, instance, mac) = (part(), part().to_owned(), part().to_owned());
+            let counters = tables.counters.sum(slot)?;
+            if let Some((_, total)) = totals.get_mut(network) {
+                *total = add(total, &counters);
+            }
+            nics.push(Nic { network: network.to_owned(), instance, mac, count: counters.into() });
+        }
+        let owners: HashMap<u32, &str> = names.all(name_kind::OWNER).into_iter().collect();
+        let mut accounts = BTreeMap::new();
+        for (index, account) in names.all(name_kind::ACCOUNT) {
+            accounts.insert(account, tables.retired_account.get(index)?.unwrap_or_default());
+        }
+        for (index, counters) in totals.values() {
+            if let Some(total) = owners.get(index).and_then(|owner| accounts.get_mut(owner)) {
+                *total = add(total, counters);
+            }
+        }
+        let network = |(network, (index, counters)): (&str, (u32, Counters))| Network {
+            network: network.to_owned(),
+            account: owners.get(&index).map(|owner| (*owner).to_owned()),
+            count: counters.into(),
+        };
+        let account =
+            |(account, counters): (&str, Counters)| Account { account: account.into(), count: counters.into() };
+        nics.sort_by(|a, b| (&a.network, &a.instance).cmp(&(&b.network, &b.instance)));
+        Ok(Self {
+            at: when::text(SystemTime::now()),
+            counted_since: when::text(counted_since(applied)?),
+            since: None,
+            nics,
+            networks: totals.into_iter().map(network).collect(),
+            accounts: accounts.into_iter().map(account).collect(),
+            addresses: addresses(applied)?,
+        })
+    }
+
+    /// The same since another reading.
+    pub(super) fn since(mut self, before: Self) -> Self {
+        self.since = Some(before.at);
+        subtract(&mut self.nics, before.nics);
+        subtract(&mut self.networks, before.networks);
+        subtract(&mut self.accounts, before.accounts);
+        subtract(&mut self.addresses, before.addresses);
+        self
+    }
+
+    /// Leaves what is of these only.
+    pub(super) fn only(&mut self, network: Option<&str>, account: Option<&str>) {
+        let owner: HashMap<String, Option<String>> =
+            self.networks.iter().map(|row| (row.network.clone(), row.account.clone())).collect();
+        let is_wanted = |name: &str| {
+            network.is_none_or(|only| only == name)
+                && account.is_none_or(|only| owner.get(name).is_some_and(|owner| owner.as_deref() == Some(only)))
+        };
+        let owned = network.map(|network| owner.get(network).cloned().flatten());
+        self.nics.retain(|row| is_wanted(&row.network));
+        self.networks.retain(|row| is_wanted(&row.network));
+        self.addresses.retain(|row| is_wanted(&row.network));
+        self.accounts.retain(|row| {
+            account.is_none_or(|only| only == row.account)
+                && owned.as_ref().is_none_or(|owner| owner.as_ref() == Some(&row.account))
+        });
+    }
+}
+
+/// The public addresses that live here.
+fn addresses(applied: &Applied) -> Result<Vec<Address>, Error> {
+    let Applied { tables, names, .. } = applied;
+    let mut addresses = Vec::new();
+    for (key, row) in tables.public_address.rows()? {
+        if row.index == 0 {
+            continue;
+        }
+        addresses.push(Address {
+            link: names.public_link(key.side & !PUBLIC_SIDE),
+            address: std::net::Ipv4Addr::from(key.address).to_string(),
+            network: names.network(row.network),
+            count: tables.public_counters.sum(row.index.into())?.into(),
+        });
+    }
+    addresses.sort_by(|a, b| (&a.link, &a.address).cmp(&(&b.link, &b.address)));
+    Ok(addresses)
+}
+
+/// When the counters were made: they outlive every apply and every upgrade of the programs.
+fn counted_since(applied: &Applied) -> Result<SystemTime, Error> {
+    let path = applied.root.map(shape::COUNTERS.name);
+    let made = fs::metadata(&path).and_then(|data| data.modified());
+    made.map_err(|source| Error::State { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str, bytes: u64) -> Account {
+        Account { account: name.into(), count: Count { from_guest_bytes: bytes, ..Count::default() } }
+    }
+
+    #[test]
+    fn a_difference_is_what_came_since_and_all_of_what_is_new_or_was_counted_anew() {
+        let before = Usage { at: "then".into(), accounts: vec![account("a", 70), account("b", 9)], ..Usage::default() };
+        let now = [account("a", 100), account("b", 3), account("c", 5)].to_vec();
+        let since = Usage { at: "now".into(), accounts: now, ..Usage::default() }.since(before);
+        assert_eq!((since.at.as_str(), since.since.as_deref()), ("now", Some("then")));
+        assert_eq!(since.accounts, [account("a", 30), account("b", 3), account("c", 5)]);
+    }
+
+    #[test]
+    fn a_network_shows_its_own_and_its_account() {
+        let network = |name: &str, owner: &str| Network {
+            network: name.into(),
+            account: Some(owner.into()),
+            count: Count::default(),
+        };
+        let all = Usage {
+            networks: vec![network("web", "a"), network("db", "a"), network("app", "b")],
+            accounts: vec![account("a", 1), account("b", 2)],
+            ..Usage::default()
+        };
+        let mut one = all.clone();
+        one.only(Some("web"), None);
+        assert_eq!((one.networks, one.accounts), (vec![network("web", "a")], vec![account("a", 1)]));
+        let mut owned = all;
+        owned.only(None, Some("a"));
+        assert_eq!((owned.networks.len(), owned.accounts), (2, vec![account("a", 1)]));
+    }
+}
