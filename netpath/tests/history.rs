@@ -250,7 +250,7 @@ fn a_folder_that_cannot_be_made_stops_nothing_unless_it_must() {
     let state = State::new("unwritable");
     fs::write(&state.0, "a file is in its place").unwrap();
     let history = state.history();
-    let done = history.record(&draft("a"), Keep::IfPossible, |number| Ok(number)).unwrap();
+    let done = history.record(&draft("a"), Keep::IfPossible, Ok).unwrap();
     assert_eq!((done.outcome, done.revision), (None, None));
     let refused = history.record(&draft("a"), Keep::Must, |_| -> Result<(), _> { unreachable!("nothing is begun") });
     let error = refused.unwrap_err();
@@ -266,7 +266,7 @@ fn a_marker_that_cannot_be_read_stops_nothing_unless_it_must() {
     // Reading a folder is an error of the disk's kind.
     fs::create_dir(state.file("awaiting-confirmation")).unwrap();
     assert!(matches!(history.awaited(), Err(HistoryError::Unreadable { .. })));
-    let done = history.record(&draft("b"), Keep::IfPossible, |number| Ok(number)).unwrap();
+    let done = history.record(&draft("b"), Keep::IfPossible, Ok).unwrap();
     assert_eq!(done.outcome, Some(2));
     let refused = history.record(&draft("c"), Keep::Must, |_| -> Result<(), _> { unreachable!("nothing is begun") });
     assert!(matches!(refused, Err(Error::History(HistoryError::Unreadable { .. }))));

@@ -26,7 +26,7 @@ pub const TO_GUEST: u32 = 1;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Limit {
-    /// What a byte takes at this rate, in ticks times 2¹⁶; 0: no limit. See [`crate::stage::meter::byte_time`].
+    /// What a byte takes at this rate, in ticks times 2¹⁶; 0: no limit. See [`crate::stage::meter::limit`].
     pub byte_time: u64,
     /// How long credit adds up, in ticks: the burst in bytes times the time of a byte.
     pub burst: u64,

@@ -96,7 +96,7 @@ impl Agent {
         let monitor = readable::register(Monitor::open()?).map_err(|e| failed("hear of network devices", e))?;
         let files = Files::watch(&options.definitions).map_err(|e| failed("watch the definitions", e))?;
         let notify = Notify::from_env().map_err(|e| failed("find the socket that NOTIFY_SOCKET names", e))?;
-        let work = Work::new(&options.definitions, &options.host, &options.root);
+        let work = Work::new(&options.definitions, &options.host, &options.root, &options.state_dir);
         let record = Record {
             pid: std::process::id(),
             since: record::now(),

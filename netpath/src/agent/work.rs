@@ -21,6 +21,7 @@ use crate::{
     apply::{self, Outcome},
     definitions::{self, Zone},
     error::Error,
+    history::{Cause, Draft, History, Keep},
     netlink,
 };
 
@@ -63,22 +64,30 @@ pub(super) struct Applied {
     pub(super) took: Duration,
 }
 
+/// What was read and is not in force yet.
+#[derive(Debug)]
+struct Candidate {
+    zone: Zone,
+    text: String,
+}
+
 /// The definitions that the agent works with.
 #[derive(Debug)]
 pub(super) struct Work {
     definitions: PathBuf,
     host: String,
     root: PathBuf,
+    state_dir: PathBuf,
     in_force: Option<Zone>,
-    candidate: Option<Zone>,
+    candidate: Option<Candidate>,
     /// What is wrong with the files, as long as they are as they are.
     broken: Option<String>,
 }
 
 impl Work {
-    pub(super) fn new(definitions: &Path, host: &str, root: &Path) -> Self {
-        let (definitions, root) = (definitions.to_owned(), root.to_owned());
-        Self { definitions, host: host.to_owned(), root, in_force: None, candidate: None, broken: None }
+    pub(super) fn new(definitions: &Path, host: &str, root: &Path, state_dir: &Path) -> Self {
+        let (definitions, root, state_dir) = (definitions.to_owned(), root.to_owned(), state_dir.to_owned());
+        Self { definitions, host: host.to_owned(), root, state_dir, in_force: None, candidate: None, broken: None }
     }
 
     /// Does what is asked for.
@@ -88,15 +97,14 @@ impl Work {
             self.read();
         }
         done.error = self.broken.clone();
-        if let Some(zone) = self.candidate.take() {
-            match self.apply(&zone) {
+        if let Some(candidate) = self.candidate.take() {
+            match self.take_up(&candidate) {
                 Ok(applied) => {
-                    // An applied document becomes a revision of the history here, and nowhere else in the agent.
-                    self.in_force = Some(zone);
+                    self.in_force = Some(candidate.zone);
                     done.applied = Some(applied);
                 }
                 Err(error) => {
-                    self.candidate = Some(zone);
+                    self.candidate = Some(candidate);
                     (done.error, done.retry) = (Some(described(&error)), true);
                 }
             }
@@ -116,15 +124,25 @@ impl Work {
     /// Reads the files. What was read while somebody wrote counts for nothing: he is heard of, and they are read once more.
     fn read(&mut self) {
         let before = stamps(&self.definitions);
-        let loaded = definitions::load(&self.definitions);
+        let source = self.definitions.display().to_string();
+        let loaded = definitions::read(&self.definitions)
+            .and_then(|text| Ok(Candidate { zone: definitions::parse(&source, &text)?, text }));
         if stamps(&self.definitions) != before {
             tracing::debug!("the definitions changed while they were read");
             return;
         }
         match loaded {
-            Ok(zone) => (self.candidate, self.broken) = (Some(zone), None),
+            Ok(candidate) => (self.candidate, self.broken) = (Some(candidate), None),
             Err(error) => (self.candidate, self.broken) = (None, Some(described(&error.into()))),
         }
+    }
+
+    /// Brings a document into force that was not before, and keeps it as a revision where it can be kept.
+    fn take_up(&self, Candidate { zone, text }: &Candidate) -> Result<Applied, Error> {
+        let source = self.definitions.display().to_string();
+        let draft = Draft::new(text, &self.host, &source, Cause::Agent);
+        let history = History::open(&self.state_dir, &self.root);
+        Ok(history.record(&draft, Keep::IfPossible, |_| self.apply(zone))?.outcome)
     }
 
     fn apply(&self, zone: &Zone) -> Result<Applied, Error> {
@@ -140,7 +158,7 @@ impl Work {
 
     /// What matters of the host, as it is now. `None` where it cannot be told: then every change is taken for one that does.
     fn interest(&self) -> Option<Interest> {
-        let zones = self.in_force.iter().chain(&self.candidate);
+        let zones = self.in_force.iter().chain(self.candidate.as_ref().map(|candidate| &candidate.zone));
         let mut interest = Interest::of(zones, &self.host);
         match netlink::devices() {
             Ok(devices) => interest.look(&devices),
@@ -153,8 +171,11 @@ impl Work {
     }
 }
 
+/// Inode, size, and the time of the last change in seconds and nanoseconds.
+type Stamp = (u64, u64, i64, i64);
+
 /// Which files there are, and what tells one writing of them from another.
-fn stamps(definitions: &Path) -> Vec<(PathBuf, Option<(u64, u64, i64, i64)>)> {
+fn stamps(definitions: &Path) -> Vec<(PathBuf, Option<Stamp>)> {
     let files = match definitions.is_dir() {
         true => definitions::documents_in(definitions).unwrap_or_default(),
         false => vec![definitions.to_owned()],

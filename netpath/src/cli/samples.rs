@@ -65,7 +65,7 @@ impl Samples {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text?,
         };
-        if text.lines().next_back().is_some_and(|last| is_recent(last)) {
+        if text.lines().next_back().is_some_and(is_recent) {
             return Ok(());
         }
         let mut line = serde_json::to_string(usage)?;

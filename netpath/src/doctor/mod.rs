@@ -5,7 +5,7 @@
 //!         apply's plan ─► [preflight] ─┘      those that come before an apply ─► what stops it
 //! ```
 //!
-//! A check is a function from a [`Host`] to faults, in the file of its subject, and a row of [`CHECKS`] with its id.
+//! A check is a function from a `Host` to faults, in the file of its subject, and a row of `CHECKS` with its id.
 //! `docs/operations.md` has a row for each too.
 
 mod counters;

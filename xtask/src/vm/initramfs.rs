@@ -21,7 +21,7 @@ const FOLDERS: [&str; 8] = ["dev", "proc", "sys", "tmp", "run", "bin", "modules"
 ///
 /// # Errors
 /// A file could not be read or written.
-pub(crate) fn write(to: &Path, modules: &[Module], tests: &KernelTests, filters: &[String]) -> Result<()> {
+pub(crate) fn write(to: &Path, modules: &[Module], tests: &KernelTests, arguments: &[String]) -> Result<()> {
     let mut archive = Archive::new(BufWriter::new(File::create(to)?));
     FOLDERS.iter().try_for_each(|name| archive.directory(name))?;
     archive.device("dev/console", 5, 1)?;
@@ -30,7 +30,7 @@ pub(crate) fn write(to: &Path, modules: &[Module], tests: &KernelTests, filters:
     archive.file("bin/netpath", &read(&tests.netpath)?)?;
     archive.file("tests/00-prog_run", &read(&tests.prog_run)?)?;
     archive.file("tests/01-netns", &read(&tests.netns)?)?;
-    archive.file("tests.arguments", filters.join("\n").as_bytes())?;
+    archive.file("tests.arguments", arguments.join("\n").as_bytes())?;
     for (position, module) in modules.iter().enumerate() {
         archive.file(&format!("modules/{position:02}-{}.ko", module.name), &module.image)?;
     }

@@ -87,7 +87,7 @@ impl From<u64> for Burst {
 impl fmt::Display for Burst {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = BURST_UNITS.iter().filter(|(name, _)| !name.is_empty());
-        let (name, unit) = units.into_iter().find(|(_, unit)| self.0 % unit == 0).unwrap_or(&("B", 1));
+        let (name, unit) = units.into_iter().find(|(_, unit)| self.0.is_multiple_of(*unit)).unwrap_or(&("B", 1));
         write!(f, "{}{name}", self.0 / unit)
     }
 }
