@@ -120,7 +120,7 @@ pub fn from_wire(pkt: &mut TcPacket, frame: &Frame, network: &Network, index: u3
 #[inline(always)]
 fn copy_to_port(walk: &Walk, member: &Destination) {
     let pkt = &mut TcPacket::from_raw(walk.skb);
-    match meter::to_guest(pkt, member.slot) {
+    match meter::copy_to_guest(pkt, member.slot) {
         Ok(()) => redirect::clone_to(pkt, member.target),
         Err(reason) => {
             account::dropped(walk.index, reason);

@@ -65,20 +65,21 @@ use crate::{
 /// A TC program: its pipeline, which tells the network that refusals are counted for as soon as it knows, and the one exit.
 #[inline(always)]
 fn tc(ctx: &TcContext, hook: u8, process: impl FnOnce(&mut TcPacket, &mut u32) -> Result<Verdict, DropReason>) -> i32 {
-    let skb: *mut __sk_buff = ctx.as_ptr().cast();
     let mut network = 0;
     event::step(event_step::PROGRAM, hook, 0, 0, 0);
     if hook <= event_hook::FROM_TUNNEL {
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
         event::entered(skb, hook);
     }
-    match process(&mut TcPacket::new(ctx), &mut network) {
+    let mut pkt = TcPacket::new(ctx);
+    match process(&mut pkt, &mut network) {
         Ok(verdict) => {
-            event::left(skb, hook, network, verdict);
+            event::left(pkt.skb(), hook, network, verdict);
             redirect::tc_action(verdict)
         }
         Err(reason) => {
             account::dropped(network, reason);
-            event::refused(skb, hook, network, reason);
+            event::refused(pkt.skb(), hook, network, reason);
             TC_ACT_SHOT
         }
     }

@@ -127,7 +127,7 @@ fn of_address(address: u16) -> u32 {
 pub static NONE: PortMeters = PortMeters { port: 0, network: 0, account: 0, pad: 0 };
 
 /// Charges and counts a frame that a guest has sent.
-#[inline(always)]
+#[inline(never)]
 pub fn from_guest(pkt: &mut TcPacket, slot: u32, is_paced: bool) -> Result<(), DropReason> {
     charge_skb(pkt, of_port(slot), slot, How::from_guest(is_paced))?;
     account::from_guest(slot, pkt.len());
@@ -135,8 +135,14 @@ pub fn from_guest(pkt: &mut TcPacket, slot: u32, is_paced: bool) -> Result<(), D
 }
 
 /// Charges and counts a frame that goes to a guest.
-#[inline(always)]
+#[inline(never)]
 pub fn to_guest(pkt: &mut TcPacket, slot: u32) -> Result<(), DropReason> {
+    copy_to_guest(pkt, slot)
+}
+
+/// The same within a loop's callback, which is too deep on the stack for one more call.
+#[inline(always)]
+pub fn copy_to_guest(pkt: &mut TcPacket, slot: u32) -> Result<(), DropReason> {
     charge_skb(pkt, of_port(slot), slot, How::TO_GUEST)?;
     account::to_guest(slot, pkt.len());
     Ok(())
@@ -167,8 +173,12 @@ pub fn charge<P: Charged>(pkt: &mut P, meters: &PortMeters, slot: u32, how: How,
     if is_free(meters, how) {
         return Ok(());
     }
-    match admit(pkt, meters, slot, how.0, len as u64) {
+    match netpath_admit(slot, how.0, len as u32, meters.port | meters.network | meters.account) {
         Level::PASS => Ok(()),
+        Level::TELLS => {
+            tell(pkt);
+            Ok(())
+        }
         Level::PORT => Err(DropReason::NicRate),
         Level::NETWORK => Err(DropReason::NetworkRate),
         Level::ACCOUNT => Err(DropReason::AccountRate),
@@ -190,6 +200,8 @@ impl Level {
     const NETWORK: u32 = 2;
     const ACCOUNT: u32 = 3;
     const ADDRESS: u32 = 4;
+    /// It may pass, and is to be marked or to wait.
+    const TELLS: u32 = 5;
     const ALL: [u32; 4] = [Self::PORT, Self::NETWORK, Self::ACCOUNT, Self::ADDRESS];
 
     /// Whether several ports share its meters.
@@ -275,28 +287,41 @@ impl Charge {
     }
 }
 
-/// Asks all levels, and charges all if none refuses. Answers [`Level::PASS`], or who refused.
+/// Asks all levels, and charges all if none refuses. Answers [`Level::PASS`] or [`Level::TELLS`], or who refused. The port is only
+/// asked for where it `has_meters`.
+///
+/// A global function, by its name and calling convention: the verifier looks at it once, and not again for every state in which it
+/// is called, which on Linux 6.1 are more than it has patience for.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn admit<P: Charged>(pkt: &mut P, meters: &PortMeters, slot: u32, how: u32, len: u64) -> u32 {
+pub extern "C" fn netpath_admit(slot: u32, how: u32, len: u32, has_meters: u32) -> u32 {
     let Some(charge) = Charge::scratch() else { return Level::PASS };
+    let meters = if has_meters != 0 { *of_port(slot) } else { NONE };
     // SAFETY: no arguments, no side effects.
     let now = unsafe { helper::bpf_ktime_get_coarse_ns() } * TICKS;
-    *charge = Charge { meters: *meters, now, len, wait: 0, waits: 0, marks: 0, slot, how, is_precise: 0, pad: 0 };
+    let len = u64::from(len);
+    *charge = Charge { meters, now, len, wait: 0, waits: 0, marks: 0, slot, how, is_precise: 0, pad: 0 };
     for level in Level::ALL {
         if ask(charge, level) != 0 {
             return level;
         }
     }
-    if charge.marks != 0 && pkt.mark() {
-        note(charge.marks, len, |events| (&raw mut events.marked_packets, &raw mut events.marked_bytes));
-    }
-    if charge.waits != 0 && pkt.depart((charge.now + charge.wait) / TICKS) {
-        note(charge.waits, len, |events| (&raw mut events.delayed_packets, &raw mut events.delayed_bytes));
-    }
     for level in Level::ALL {
         take(charge, level);
     }
-    Level::PASS
+    if charge.marks | charge.waits != 0 { Level::TELLS } else { Level::PASS }
+}
+
+/// Marks the frame that was admitted last, and has it wait.
+#[inline(never)]
+fn tell<P: Charged>(pkt: &mut P) {
+    let Some(charge) = Charge::scratch() else { return };
+    if charge.marks != 0 && pkt.mark() {
+        note(charge.marks, charge.len, |events| (&raw mut events.marked_packets, &raw mut events.marked_bytes));
+    }
+    if charge.waits != 0 && pkt.depart((charge.now + charge.wait) / TICKS) {
+        note(charge.waits, charge.len, |events| (&raw mut events.delayed_packets, &raw mut events.delayed_bytes));
+    }
 }
 
 /// A limit and its meter, if the row is of one.

@@ -18,6 +18,7 @@ use crate::{
     account, event, maps,
     packet::{Rewrite as _, TcPacket},
     redirect::Verdict,
+    scratch,
 };
 
 /// Answers an ARP request for an address whose owner is defined; `None` where the question goes on.
@@ -52,7 +53,10 @@ pub fn too_big(
     port: &Port,
     mtu: u16,
 ) -> Result<Verdict, DropReason> {
-    let len = become_too_big(pkt, frame, network, mtu)?;
+    let len = match frame.ether_type {
+        EtherType::IPV4 => become_too_big::<true>(pkt, frame, network, mtu)?,
+        _ => become_too_big::<false>(pkt, frame, network, mtu)?,
+    };
     account::dropped(port.network, DropReason::PacketTooBig);
     event::dropped(pkt.skb(), event_hook::FROM_GUEST, port.network, DropReason::PacketTooBig);
     account::to_guest(port.slot, len as usize);
@@ -62,9 +66,14 @@ pub fn too_big(
 /// Makes the packet the error that tells of it; answers the error's length in bytes.
 ///
 /// Nothing is called from here that has a stack frame: before Linux 6.8 each is rounded up to 32 bytes, and with
-/// `from_guest`'s own the 512 bytes are used up.
+/// `from_guest`'s own the 512 bytes are used up. For the same reason it is one function for each version of IP.
 #[inline(never)]
-fn become_too_big(pkt: &mut TcPacket, frame: &Frame, network: &Network, mtu: u16) -> Result<u32, DropReason> {
+fn become_too_big<const IPV4: bool>(
+    pkt: &mut TcPacket,
+    frame: &Frame,
+    network: &Network,
+    mtu: u16,
+) -> Result<u32, DropReason> {
     let whole = frame.l3 == EthHdr::LEN && pkt.len() >= EthHdr::LEN + QUOTE_LEN;
     let Some(error) = TooBig::answer(frame, network, mtu).filter(|_| whole) else {
         return Err(DropReason::PacketTooBig);
@@ -73,7 +82,7 @@ fn become_too_big(pkt: &mut TcPacket, frame: &Frame, network: &Network, mtu: u16
     pkt.pull(EthHdr::LEN + QUOTE_LEN);
     steady_quote(pkt, frame)?;
     let quote = quote_sum(pkt)?;
-    let len = if frame.ether_type == EtherType::IPV4 {
+    let len = if IPV4 {
         let to = too_big::ipv4_sender(pkt, frame).ok_or(DropReason::PacketTooBig)?;
         pkt.adjust_room((Ipv4Hdr::LEN + ICMP_LEN) as i32, 0)?;
         pkt.write(EthHdr::LEN, &error.ipv4(network, to))?;
@@ -81,10 +90,12 @@ fn become_too_big(pkt: &mut TcPacket, frame: &Frame, network: &Network, mtu: u16
         Ipv4Hdr::LEN
     } else {
         let to = too_big::ipv6_sender(pkt, frame).ok_or(DropReason::PacketTooBig)?;
-        let ip = error.ipv6(network, to);
+        // SAFETY: integers take any bytes, and it is the only such reference here.
+        let ip = unsafe { scratch::place::<Ipv6Hdr>() }.ok_or(DropReason::PacketTooBig)?;
+        *ip = error.ipv6(network, to);
         pkt.adjust_room((Ipv6Hdr::LEN + ICMP_LEN) as i32, 0)?;
-        pkt.write(EthHdr::LEN, &ip)?;
-        pkt.write(EthHdr::LEN + Ipv6Hdr::LEN, &error.icmpv6(&ip, quote))?;
+        pkt.write(EthHdr::LEN, ip)?;
+        pkt.write(EthHdr::LEN + Ipv6Hdr::LEN, &error.icmpv6(ip, quote))?;
         Ipv6Hdr::LEN
     };
     pkt.write(0, &error.eth(frame.ether_type))?;

@@ -22,7 +22,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(crate) const NETPATH_VARIABLE: &str = "NETPATH_BIN";
 
 /// How long one binary may run.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// What the kernel-level tiers run.
 pub(crate) struct KernelTests {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// With two idle cores the slowest kernel takes a third of this; its verifier, without KVM, takes most of that.
-const LIMIT: Duration = Duration::from_secs(1800);
+const LIMIT: Duration = Duration::from_secs(2400);
 /// What process 1 says last when every test binary ended well.
 const PASSED: &str = "vm-init: verdict: passed";
 /// What the kernel says when it is no longer to be trusted.
