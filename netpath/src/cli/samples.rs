@@ -3,8 +3,9 @@
 //! A sample is written by `apply` and by `show usage`, once a minute at most, and the oldest make room for new ones.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,7 +13,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Global, applied::Applied, usage::Usage, when};
-use crate::error::Error;
+use crate::{error::Error, history::instance_folder};
 
 /// Samples that are kept: a week of one a minute.
 const KEPT: usize = 10_000;
@@ -29,8 +30,7 @@ pub(super) struct Samples {
 impl Samples {
     /// Those of the root that the options name.
     pub(super) fn of(global: &Global) -> Self {
-        let root = global.root.to_string_lossy().trim_start_matches('/').replace('%', "%25").replace('/', "%2f");
-        Self { folder: global.state_dir.join("usage").join(root) }
+        Self { folder: instance_folder(&global.state_dir, &global.root).join("usage") }
     }
 
     /// The file.
@@ -56,7 +56,7 @@ impl Samples {
     }
 
     fn try_add(&self, usage: &Usage) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         // Two commands at a time: the file is replaced when it is full, so the lock is another one. It ends with this function.
         let lock = File::create(self.folder.join("lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;

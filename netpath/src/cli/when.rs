@@ -2,14 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::history::rfc3339;
+
 const DAY: u64 = 86_400;
 
 /// A time in whole seconds, as RFC 3339 has it: `2026-11-29T06:45:00Z`.
 pub(super) fn text(time: SystemTime) -> String {
-    let seconds = seconds(time);
-    let (year, month, day) = date(seconds / DAY);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    rfc3339(seconds(time))
 }
 
 /// Seconds since 1970, without a fraction.
@@ -21,7 +20,7 @@ pub(super) fn seconds(time: SystemTime) -> u64 {
 pub(super) fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {
     match age(text) {
         Some(age) => now.checked_sub(age),
-        None => rfc3339(text),
+        None => moment(text),
     }
 }
 
@@ -34,7 +33,7 @@ fn age(text: &str) -> Option<Duration> {
 }
 
 /// `2026-11-29T06:45:00Z`, with a fraction that does not count, or with an offset like `+02:00`.
-fn rfc3339(text: &str) -> Option<SystemTime> {
+fn moment(text: &str) -> Option<SystemTime> {
     let (day, time) = text.split_once(['T', 't', ' '])?;
     let (year, month, day) = three(day, '-')?;
     let (time, offset) = match time.strip_suffix(['Z', 'z']) {
@@ -78,16 +77,6 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
     year * 365 + leaps + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
-/// The date so many days after 1970-01-01.
-fn date(days_since: u64) -> (u64, u64, u64) {
-    let mut year = 1970 + days_since / 366;
-    while days(year + 1, 1, 1) <= days_since {
-        year += 1;
-    }
-    let month = (1..=12).rev().find(|month| days(year, *month, 1) <= days_since).unwrap_or(1);
-    (year, month, days_since - days(year, month, 1) + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +103,7 @@ mod tests {
         assert_eq!(parse("2026-11-29T08:45:00.25+02:00", now), at(1_795_934_700));
         assert_eq!(parse("2026-11-29T01:15:00-05:30", now), at(1_795_934_700));
         assert_eq!([parse("90s", now), parse("1h", now), parse("2d", now)], [at(999_910), at(996_400), at(827_200)]);
-        for wrong in ["", "h", "-1h", "yesterday", "2026-11-29", "2026-13-01T00:00:00Z", "2026-11-29T24:00:00Z", "99w"]
+        for wrong in ["", "h", "-1h", "yesterday", "2026-11-29", "2026-13-01T00:00:00Z", "2026-11-29T24:00:00Z", "99y"]
         {
             assert_eq!(parse(wrong, now), None, "{wrong}");
         }

@@ -20,7 +20,10 @@ mod revision;
 mod store;
 mod time;
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use self::store::{Folder, Slot};
 pub use self::{
@@ -65,6 +68,11 @@ pub struct Entry {
     pub outcome: Outcome,
     /// What is known about it, or what is wrong with its file.
     pub meta: Result<Meta, Damage>,
+}
+
+/// The folder in `state_dir` of the instance whose pins are under `root`. Nothing is made.
+pub(crate) fn instance_folder(state_dir: &Path, root: &Path) -> PathBuf {
+    Folder::of(state_dir, root).path().to_owned()
 }
 
 impl History {

@@ -242,7 +242,10 @@ fn rows_say_where_packets_are_paced() {
 fn where_nothing_is_limited_no_fq_is_wanted() {
     let head =
         LIMITS.replace("default_rate: 1Gbps", "").replace("network_rate: 200Mbps, aggregate_rate: 300Mbps, ", "");
-    let text = head.replace("aggregate_rate: 500Mbps", "aggregate_rate: 0").replace("rate: 100Mbps", "rate: 0");
+    let text = head
+        .replace("aggregate_rate: 500Mbps", "aggregate_rate: 0")
+        .replace(", network_burst: 256KiB", "")
+        .replace("rate: 100Mbps", "rate: 0");
     let compiled = paced(&text, &[], &[1, 2]);
     assert_eq!(compiled.rows.limits, [].into());
     assert_eq!(compiled.fair_queues, [].into());
