@@ -89,25 +89,29 @@ fn rule(applied: &Applied, gateways: &[Gateway], event: &Event) -> Result<String
     Ok(format!("rule {number} of {of} matches: {verdict}"))
 }
 
+/// Whose list it is: the same rules of several are one list.
 fn list(applied: &Applied, gateways: &[Gateway], row: u32) -> Result<String, Error> {
     let has = |list: RuleList| row.wrapping_sub(list.start) < list.count;
+    let mut owners = Vec::new();
     for (index, gateway) in
         gateways.iter().enumerate().filter(|(_, gateway)| gateway.flags & gateway_flags::ROUTES != 0)
     {
         let network = applied.names.network(index as u32);
         let lists =
             [("egress", gateway.egress), ("acl_ingress", gateway.acl_ingress), ("acl_egress", gateway.acl_egress)];
-        if let Some((name, _)) = lists.into_iter().find(|(_, list)| has(*list)) {
-            return Ok(format!("{name} of {network}"));
-        }
+        owners.extend(lists.into_iter().filter(|(_, list)| has(*list)).map(|(name, _)| format!("{name} of {network}")));
     }
     for (key, public) in applied.tables.public_address.rows()? {
         if has(public.ingress) {
             let network = applied.names.network(public.network);
-            return Ok(format!("ingress of {} ({network})", Ipv4Addr::from(key.address)));
+            owners.push(format!("ingress of {} ({network})", Ipv4Addr::from(key.address)));
         }
     }
-    Ok("the sources of a forwarded port".to_owned())
+    owners.sort();
+    match owners.is_empty() {
+        true => Ok("the sources of a forwarded port".to_owned()),
+        false => Ok(owners.join(", ")),
+    }
 }
 
 fn translation(applied: &Applied, event: &Event) -> String {

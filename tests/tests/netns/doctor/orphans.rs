@@ -42,11 +42,9 @@ fn what_is_in_no_definition_is_found_and_released_and_the_others_go_on() {
     let (a, b, of_green): (_, _, &KernelGuest) =
         (topology.kernel("blue", 11), topology.kernel("blue", 12), topology.kernel("green", 11));
     of_green.ping(topology.kernel("green", 13).station().ip).unwrap();
-    netpath.succeed(args.into_iter().fold(vec!["doctor", "--release"], |mut all, arg| {
-        all.push(arg);
-        all
-    }));
+    let released = netpath.run(["doctor", "--release"].into_iter().chain(args));
     // Names and the like are for the next apply to remove.
+    assert_eq!(released.code, 1, "{}", released.stdout);
     assert_finds(netpath, &args, &[("document_not_applied", "host hv1")]);
     a.ping(b.station().ip).unwrap();
     netpath.apply(&file);
