@@ -20,7 +20,8 @@ use crate::test::{kernel_tests::KernelTests, tally::Tally};
 
 /// Subjects that are about the command and its files, and the same on every kernel: they run on this machine only. Each of their
 /// tests loads all programs, which an emulated verifier takes ten seconds and more for.
-const NOT_ABOUT_KERNELS: [&str; 6] = ["agent::", "capture::", "doctor::", "history::", "metrics::", "monitor::"];
+const NOT_ABOUT_KERNELS: [&str; 7] =
+    ["agent::", "capture::", "doctor::", "history::", "metrics::", "monitor::", "trace::"];
 
 /// Boots a kernel with the tests inside; without `filters`, all that are about kernels.
 ///
