@@ -105,6 +105,48 @@ const FURTHEST_TRANSPORT: usize = 1984;
 /// [`DropReason::MalformedFrame`], [`DropReason::MalformedIpv4`] or [`DropReason::MalformedIpv6`].
 #[inline(always)]
 pub fn parse<P: Packet + ?Sized>(pkt: &P) -> Result<Frame, DropReason> {
+    parse_with(pkt, ipv6)
+}
+
+/// The same, with [`ipv6`] called by the caller.
+///
+/// # Errors
+/// As [`parse`], and what `ipv6` refuses with.
+#[inline(always)]
+pub fn parse_with<P: Packet + ?Sized>(
+    pkt: &P,
+    ipv6: impl FnOnce(&P, &mut Frame) -> Result<(), DropReason>,
+) -> Result<Frame, DropReason> {
+    let mut frame = parse_link(pkt)?;
+    if frame.ether_type == EtherType::IPV4 {
+        ipv4(pkt, &mut frame)?;
+    } else if frame.ether_type == EtherType::IPV6 {
+        ipv6(pkt, &mut frame)?;
+    } else {
+        let Mac([_, _, a, b, c, d]) = frame.source;
+        let Mac([_, _, e, f, g, h]) = frame.destination;
+        frame.hash = mix(mix(0, u32::from_ne_bytes([a, b, c, d])), u32::from_ne_bytes([e, f, g, h]));
+    }
+    Ok(frame)
+}
+
+/// Parses the frame of an IPv4 packet.
+///
+/// # Errors
+/// [`DropReason::MalformedFrame`] or [`DropReason::MalformedIpv4`]; [`DropReason::Ipv6NotRouted`] for what is not IPv4.
+#[inline(always)]
+pub fn parse_ipv4<P: Packet + ?Sized>(pkt: &P) -> Result<Frame, DropReason> {
+    let mut frame = parse_link(pkt)?;
+    if frame.ether_type != EtherType::IPV4 {
+        return Err(DropReason::Ipv6NotRouted);
+    }
+    ipv4(pkt, &mut frame)?;
+    Ok(frame)
+}
+
+/// Stations, and what stands behind the tag.
+#[inline(always)]
+fn parse_link<P: Packet + ?Sized>(pkt: &P) -> Result<Frame, DropReason> {
     let eth = pkt.header::<EthHdr>(0).ok_or(DropReason::MalformedFrame)?;
     let mut frame = Frame {
         destination: Mac(eth.dst_addr),
@@ -122,15 +164,6 @@ pub fn parse<P: Packet + ?Sized>(pkt: &P) -> Result<Frame, DropReason> {
         let tag = pkt.header::<VlanHdr>(frame.l3).ok_or(DropReason::MalformedFrame)?;
         frame.ether_type = EtherType(u16::from_be(tag.ether_type));
         frame.l3 += VlanHdr::LEN;
-    }
-    if frame.ether_type == EtherType::IPV4 {
-        ipv4(pkt, &mut frame)?;
-    } else if frame.ether_type == EtherType::IPV6 {
-        ipv6(pkt, &mut frame)?;
-    } else {
-        let Mac([_, _, a, b, c, d]) = frame.source;
-        let Mac([_, _, e, f, g, h]) = frame.destination;
-        frame.hash = mix(mix(0, u32::from_ne_bytes([a, b, c, d])), u32::from_ne_bytes([e, f, g, h]));
     }
     Ok(frame)
 }
@@ -158,9 +191,13 @@ fn ipv4<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame) -> Result<(), DropReason
     transport(pkt, frame, addresses, more_or_offset != 0, frame.l3_len - header_len, DropReason::MalformedIpv4)
 }
 
-/// RFC 8200 §3 and §4. A function of its own: the walk over extension headers wants stack that IPv4 has use for.
+/// Fills in what the IPv6 packet of a frame tells (RFC 8200 §3 and §4). A function of its own: the walk over extension headers
+/// wants stack that IPv4 has use for.
+///
+/// # Errors
+/// [`DropReason::MalformedIpv6`].
 #[inline(never)]
-fn ipv6<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame) -> Result<(), DropReason> {
+pub fn ipv6<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame) -> Result<(), DropReason> {
     let ip = pkt.header::<Ipv6Hdr>(frame.l3).ok_or(DropReason::MalformedIpv6)?;
     frame.l3_len = Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(ip.payload_len));
     if ip.vcf[0] >> 4 != 6 || frame.l3 + frame.l3_len > pkt.len() {

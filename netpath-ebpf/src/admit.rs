@@ -52,9 +52,9 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
 /// Writes both directions of a connection down.
 #[inline(never)]
 fn note(tuple: &Tuple, network: u32, now: u32) -> Result<(), DropReason> {
-    let connection = Connection::scratch().ok_or(DropReason::FlowTableFull)?;
-    connection.tuple = *tuple;
-    connect::recall(connection, now);
+    Connection::scratch().ok_or(DropReason::FlowTableFull)?.tuple = *tuple;
+    connect::recall(now);
+    let connection = Connection::current().ok_or(DropReason::FlowTableFull)?;
     let FlowKey { side, source, destination, source_port, destination_port, .. } = connection.key;
     // Known in the other direction: it was begun here.
     let begun_here = side == network;
@@ -66,5 +66,5 @@ fn note(tuple: &Tuple, network: u32, now: u32) -> Result<(), DropReason> {
     outward::station(connection.flow.out, &destination, &mut forth)?;
     forth.put(&mut connection.flow);
     outward::station(side, &source, &mut connection.back)?;
-    connection::install(connection, now)
+    connection::install(now)
 }

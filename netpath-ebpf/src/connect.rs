@@ -17,7 +17,7 @@ use netpath_common::{
 
 use crate::{
     connection::{self, Connection},
-    event, gateway,
+    event, gateway, global,
     handover::{Answer, Handover},
     inward, maps, outward,
     packet::TcPacket,
@@ -36,16 +36,11 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     connection.tuple = routed.tuple;
     connection.from_guest = u32::from(handover.port != 0);
     let now = tuple::now();
-    recall(connection, now);
-    let judged = match connection.key.side & PUBLIC_SIDE {
-        0 => outward::judge(connection, now),
-        _ => inward::judge(connection, now),
-    };
+    recall(now);
+    let judged = global::result(netpath_judge(now)).and_then(|()| connection::install(now));
+    let connection = Connection::current().ok_or(DropReason::FlowTableFull)?;
     *owner = if connection.flow.network == 0 { handover.owner } else { connection.flow.network };
     if let Err(reason) = judged {
-        return refused(pkt, Handover { owner: *owner, ..handover }, &routed.frame, connection, now, reason);
-    }
-    if let Err(reason) = connection::install(connection, now) {
         return refused(pkt, Handover { owner: *owner, ..handover }, &routed.frame, connection, now, reason);
     }
     if connection.known == 0 {
@@ -55,10 +50,38 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     Err(DropReason::RoutedTooOften)
 }
 
+/// Judges a connection: whether it may be, and where its packets go. A [global](crate::global) function; a [`global::word`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_judge(now: u32) -> u32 {
+    let Some(connection) = Connection::current() else {
+        return global::word(Err(DropReason::FlowTableFull));
+    };
+    global::word(match connection.key.side & PUBLIC_SIDE {
+        0 => outward::judge(connection, now),
+        _ => inward::judge(connection, now),
+    })
+}
+
 /// Fills in what the packet and the flow table tell of the connection: a known one is judged by its first direction, with
 /// what it has come to; another one begins with this packet.
+#[inline(always)]
+pub fn recall(now: u32) {
+    netpath_recall(now);
+}
+
+/// [`recall`] as a [global](crate::global) function.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn recall(connection: &mut Connection, now: u32) {
+pub extern "C" fn netpath_recall(now: u32) -> u32 {
+    if let Some(connection) = Connection::current() {
+        fill(connection, now);
+    }
+    0
+}
+
+#[inline(always)]
+fn fill(connection: &mut Connection, now: u32) {
     let tuple = connection.tuple;
     connection.key = tuple.key;
     connection.icmp_type = tuple.icmp_type;

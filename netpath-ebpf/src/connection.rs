@@ -10,7 +10,7 @@ use netpath_common::{
 };
 
 use crate::{
-    learn, maps, sweep,
+    global, learn, maps, sweep,
     tuple::{Tuple, icmp},
 };
 
@@ -74,12 +74,19 @@ impl Connection {
     /// This processor's one, empty. Programs do not preempt each other on a processor.
     #[inline(always)]
     pub fn scratch() -> Option<&'static mut Self> {
+        let connection = Self::current()?;
+        *connection = Self::ZERO;
+        Some(connection)
+    }
+
+    /// The one that is being judged. Global functions are not given it but look it up: Linux 6.1 takes no key of a map from
+    /// memory that such a function was given. Nobody holds one over a call of them.
+    #[inline(always)]
+    pub fn current() -> Option<&'static mut Self> {
         const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
         let row: *mut Self = maps::CONNECTION.get_ptr_mut(connection_row::JUDGED)?.cast();
         // SAFETY: the row is large enough and aligned, and any bytes are a value of integers.
-        let connection = unsafe { &mut *row };
-        *connection = Self::ZERO;
-        Some(connection)
+        Some(unsafe { &mut *row })
     }
 }
 
@@ -164,9 +171,25 @@ pub fn is_within(address: &[u8; 4], prefix: &[u8; 4], mask: &[u8; 4]) -> bool {
     u32::from_ne_bytes(*address) & u32::from_ne_bytes(*mask) == u32::from_ne_bytes(*prefix)
 }
 
-/// Writes both directions down. Readers see a whole row, old or new.
+/// Writes both directions of the connection that is being judged down. Readers see a whole row, old or new.
+///
+/// # Errors
+/// [`DropReason::ConnectionLimit`], [`DropReason::FlowTableFull`].
+#[inline(always)]
+pub fn install(now: u32) -> Result<(), DropReason> {
+    global::result(netpath_install(now))
+}
+
+/// [`install`] as a [global](crate::global) function.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn install(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
+pub extern "C" fn netpath_install(now: u32) -> u32 {
+    let Some(connection) = Connection::current() else { return global::word(Err(DropReason::FlowTableFull)) };
+    global::word(write_down(connection, now))
+}
+
+#[inline(always)]
+fn write_down(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     let network = connection.flow.network;
     let gateway = maps::GATEWAYS.get(network).ok_or(DropReason::NoRoute)?;
     let key = connection.key;

@@ -41,6 +41,8 @@ pub trait Source: Copy {
     /// # Safety
     /// `to` has room for `len` bytes.
     unsafe fn copy(self, to: *mut u8, len: u64) -> bool;
+    /// Tells of the packet: [`tell`], as this context's global function.
+    fn tell(self, word: u32, network: u32, reason: u32, target: u32);
 }
 
 impl Source for *mut __sk_buff {
@@ -68,6 +70,11 @@ impl Source for *mut __sk_buff {
         // SAFETY: the context is the kernel's, and the caller says that there is room.
         unsafe { helper::bpf_skb_load_bytes(self.cast(), 0, to.cast(), len as u32) == 0 }
     }
+
+    #[inline(always)]
+    fn tell(self, word: u32, network: u32, reason: u32, target: u32) {
+        netpath_tell_skb(self, word, network, reason, target);
+    }
 }
 
 impl Source for *mut xdp_md {
@@ -93,6 +100,11 @@ impl Source for *mut xdp_md {
         // SAFETY: the context is the kernel's, and the caller says that there is room.
         unsafe { helper::bpf_xdp_load_bytes(self, 0, to.cast(), len as u32) == 0 }
     }
+
+    #[inline(always)]
+    fn tell(self, word: u32, network: u32, reason: u32, target: u32) {
+        netpath_tell_xdp(self, word, network, reason, target);
+    }
 }
 
 /// A record: the event and a packet's bytes.
@@ -107,7 +119,7 @@ struct Record<const BYTES: usize> {
 pub fn dropped<S: Source>(from: S, hook: u8, network: u32, reason: DropReason) {
     let kind = if reason.is_exhaustion() { event_kind::EXHAUSTION } else { event_kind::DROP };
     if wanted() & (1 << kind) != 0 {
-        from_packet(from, word(kind, hook, 0), network, reason as u32, 0);
+        from.tell(word(kind, hook, 0), network, reason as u32, 0);
     }
 }
 
@@ -116,7 +128,7 @@ pub fn dropped<S: Source>(from: S, hook: u8, network: u32, reason: DropReason) {
 pub fn refused<S: Source>(from: S, hook: u8, network: u32, reason: DropReason) {
     dropped(from, hook, network, reason);
     if wanted() & (1 << event_kind::EXIT) != 0 {
-        from_packet(from, word(event_kind::EXIT, hook, event_action::REFUSED), network, reason as u32, 0);
+        from.tell(word(event_kind::EXIT, hook, event_action::REFUSED), network, reason as u32, 0);
     }
 }
 
@@ -124,7 +136,7 @@ pub fn refused<S: Source>(from: S, hook: u8, network: u32, reason: DropReason) {
 #[inline(always)]
 pub fn entered<S: Source>(from: S, hook: u8) {
     if wanted() & (1 << event_kind::ENTRY) != 0 {
-        from_packet(from, word(event_kind::ENTRY, hook, 0), 0, 0, 0);
+        from.tell(word(event_kind::ENTRY, hook, 0), 0, 0, 0);
     }
 }
 
@@ -132,7 +144,7 @@ pub fn entered<S: Source>(from: S, hook: u8) {
 #[inline(always)]
 pub fn left<S: Source>(from: S, hook: u8, network: u32, verdict: Verdict) {
     if wanted() & (1 << event_kind::EXIT) != 0 {
-        from_packet(from, word(event_kind::EXIT, hook, verdict.told()), network, 0, verdict.ifindex());
+        from.tell(word(event_kind::EXIT, hook, verdict.told()), network, 0, verdict.ifindex());
     }
 }
 
@@ -195,9 +207,25 @@ fn translated(event: &mut Event, flow: &Flow) {
     (event.destination, event.destination_port) = (flow.destination, flow.destination_port);
 }
 
-/// An event of a packet. For each kind of context one, which calls nothing that has a stack.
+/// [`tell`] in TC, as a [global](crate::global) function: a pipeline ends in many states.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn from_packet<S: Source>(from: S, word: u32, network: u32, reason: u32, target: u32) {
+pub extern "C" fn netpath_tell_skb(skb: *mut __sk_buff, word: u32, network: u32, reason: u32, target: u32) -> u32 {
+    tell(skb, word, network, reason, target);
+    0
+}
+
+/// [`tell`] in XDP, as a [global](crate::global) function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_tell_xdp(xdp: *mut xdp_md, word: u32, network: u32, reason: u32, target: u32) -> u32 {
+    tell(xdp, word, network, reason, target);
+    0
+}
+
+/// An event of a packet. It calls nothing that has a stack.
+#[inline(always)]
+fn tell<S: Source>(from: S, word: u32, network: u32, reason: u32, target: u32) {
     let Some(watch) = maps::WATCH.get(0) else { return };
     let ifindex = from.ifindex();
     if !is_wanted(watch, network, reason, ifindex) {

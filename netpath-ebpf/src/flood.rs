@@ -11,7 +11,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
-    DropReason, Frame, Packet as _, frame,
+    DropReason, Frame, Packet as _,
     maps::{Destination, FloodKey, Network, destination_kind, event_hook},
     vxlan::Outer,
 };
@@ -78,7 +78,7 @@ pub fn from_guest(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropRe
     let Handover { side: index, slot, answer: priority, .. } = Handover::read(pkt);
     *owner = index;
     let network = maps::NETWORKS.get(index).ok_or(DropReason::UnknownPort)?;
-    let frame = &frame::parse(pkt)?;
+    let frame = &pkt.frame()?;
     meter::from_guest(pkt, slot, false)?;
     let source = pkt.ifindex();
     let mut walk = Walk::new(pkt, frame, network, index, source);
@@ -120,7 +120,7 @@ pub fn from_wire(pkt: &mut TcPacket, frame: &Frame, network: &Network, index: u3
 #[inline(always)]
 fn copy_to_port(walk: &Walk, member: &Destination) {
     let pkt = &mut TcPacket::from_raw(walk.skb);
-    match meter::copy_to_guest(pkt, member.slot) {
+    match meter::to_guest(pkt, member.slot) {
         Ok(()) => redirect::clone_to(pkt, member.target),
         Err(reason) => {
             account::dropped(walk.index, reason);

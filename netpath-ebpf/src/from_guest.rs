@@ -1,8 +1,9 @@
 //! A guest's frame: parse, judge, answer or forward.
 
+use aya_ebpf::bindings::__sk_buff;
 use netpath_common::{
     Address, DropReason, Frame, Packet as _,
-    frame::{self, EtherType, Protocol},
+    frame::{EtherType, Protocol},
     maps::{
         AddressKey, Destination, Network, Port, destination_kind, network_flags, port_flags, segment_kind, stage,
         tunnel_flags,
@@ -12,8 +13,8 @@ use netpath_common::{
 };
 
 use crate::{
-    account, handover::Handover, learn, maps, meter, next_hop, packet::TcPacket, redirect::Verdict, respond, tunnel,
-    vlan,
+    account, global, handover::Handover, learn, maps, meter, next_hop, packet::TcPacket, redirect::Verdict, respond,
+    tunnel, vlan,
 };
 
 /// Runs the pipeline. `owner` becomes the network's index as soon as it is known, for the account of refusals.
@@ -28,11 +29,11 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     *owner = port.network;
 
     let priority = vlan::strip_from_guest(pkt, network)?;
-    let frame = frame::parse(pkt)?;
+    let frame = pkt.frame()?;
     if frame.ether_type.is_tag() {
         return Err(DropReason::TaggedFrame);
     }
-    antispoof::check(pkt, &frame, port, |address| owns(port, address))?;
+    check_sender(pkt, &frame, port)?;
     if frame.destination.is_link_local_group() {
         return Err(DropReason::LinkLocalGroup);
     }
@@ -54,6 +55,28 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
         Some(destination) => forward(pkt, &frame, port, network, &destination, priority),
         None => miss(pkt, &frame, port, network, priority),
     }
+}
+
+/// Refuses a frame that is not the guest's to send.
+#[inline(always)]
+fn check_sender(pkt: &mut TcPacket, frame: &Frame, port: &Port) -> Result<(), DropReason> {
+    if frame.ether_type == EtherType::IPV6 {
+        return global::result(netpath_check_ipv6(pkt.skb(), frame, port));
+    }
+    antispoof::check(pkt, frame, port, |address| owns(port, address))
+}
+
+/// [`check_sender`] for IPv6, as a [global](crate::global) function: Linux 6.1 walks through the options of neighbour discovery in
+/// more states than through all the rest.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_check_ipv6(skb: *mut __sk_buff, frame: *const Frame, port: *const Port) -> u32 {
+    // SAFETY: the caller's frame and a row of PORTS; or null, says the verifier.
+    let (Some(frame), Some(port)) = (unsafe { (frame.as_ref(), port.as_ref()) }) else { return 0 };
+    if frame.ether_type != EtherType::IPV6 {
+        return 0;
+    }
+    global::word(antispoof::check(&TcPacket::from_raw(skb), frame, port, |address| owns(port, address)))
 }
 
 /// Whether a further address is the port's.

@@ -22,6 +22,7 @@ mod from_guest;
 mod from_stack;
 mod from_uplink;
 mod gateway;
+mod global;
 mod handover;
 mod icmp_error;
 mod inward;

@@ -3,7 +3,7 @@
 //! What a limit says is decided in `netpath_common::stage::meter`. A meter is one word, moved on by what a frame costs: no
 //! lock, and exact across processors. What two of them admit in the same moment makes a debt, which both wait for.
 
-use aya_ebpf::helpers::generated as helper;
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
     DropReason, Packet as _,
     maps::{CONNECTION_WORDS, FROM_GUEST, Limit, Meter, MeterEvents, PortMeters, TO_GUEST, connection_row, meter_row},
@@ -14,7 +14,7 @@ use crate::{
     account,
     arrival::{self, Inner},
     atomic::Word,
-    maps,
+    global, maps,
     packet::{TcPacket, XdpPacket},
 };
 
@@ -135,14 +135,8 @@ pub fn from_guest(pkt: &mut TcPacket, slot: u32, is_paced: bool) -> Result<(), D
 }
 
 /// Charges and counts a frame that goes to a guest.
-#[inline(never)]
-pub fn to_guest(pkt: &mut TcPacket, slot: u32) -> Result<(), DropReason> {
-    copy_to_guest(pkt, slot)
-}
-
-/// The same within a loop's callback, which is too deep on the stack for one more call.
 #[inline(always)]
-pub fn copy_to_guest(pkt: &mut TcPacket, slot: u32) -> Result<(), DropReason> {
+pub fn to_guest(pkt: &mut TcPacket, slot: u32) -> Result<(), DropReason> {
     charge_skb(pkt, of_port(slot), slot, How::TO_GUEST)?;
     account::to_guest(slot, pkt.len());
     Ok(())
@@ -163,8 +157,16 @@ pub fn charge_skb(pkt: &mut TcPacket, meters: &PortMeters, slot: u32, how: How) 
     if is_free(meters, how) {
         return Ok(());
     }
+    global::result(netpath_charge(pkt.skb(), slot, how.0, meters.port | meters.network | meters.account))
+}
+
+/// [`charge_skb`], where somebody has a say, as a [global](crate::global) function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_charge(skb: *mut __sk_buff, slot: u32, how: u32, has_meters: u32) -> u32 {
+    let mut pkt = TcPacket::from_raw(skb);
     let len = if pkt.gso_size() == 0 { pkt.len() } else { pkt.bytes_on_wire() };
-    charge(pkt, meters, slot, how, len)
+    global::word(told(&mut pkt, netpath_admit(slot, how, len as u32, has_meters)))
 }
 
 /// Charges `len` bytes.
@@ -173,7 +175,13 @@ pub fn charge<P: Charged>(pkt: &mut P, meters: &PortMeters, slot: u32, how: How,
     if is_free(meters, how) {
         return Ok(());
     }
-    match netpath_admit(slot, how.0, len as u32, meters.port | meters.network | meters.account) {
+    told(pkt, netpath_admit(slot, how.0, len as u32, meters.port | meters.network | meters.account))
+}
+
+/// Does what the levels have said.
+#[inline(always)]
+fn told<P: Charged>(pkt: &mut P, said: u32) -> Result<(), DropReason> {
+    match said {
         Level::PASS => Ok(()),
         Level::TELLS => {
             tell(pkt);
@@ -287,14 +295,17 @@ impl Charge {
     }
 }
 
-/// Asks all levels, and charges all if none refuses. Answers [`Level::PASS`] or [`Level::TELLS`], or who refused. The port is only
-/// asked for where it `has_meters`.
-///
-/// A global function, by its name and calling convention: the verifier looks at it once, and not again for every state in which it
-/// is called, which on Linux 6.1 are more than it has patience for.
+/// [`admit`] as a [global](crate::global) function: the states in which it is called are more than Linux 6.1 has patience for.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn netpath_admit(slot: u32, how: u32, len: u32, has_meters: u32) -> u32 {
+    admit(slot, how, len, has_meters)
+}
+
+/// Asks all levels, and charges all if none refuses. Answers [`Level::PASS`] or [`Level::TELLS`], or who refused. The port is only
+/// asked for where it `has_meters`.
+#[inline(always)]
+fn admit(slot: u32, how: u32, len: u32, has_meters: u32) -> u32 {
     let Some(charge) = Charge::scratch() else { return Level::PASS };
     let meters = if has_meters != 0 { *of_port(slot) } else { NONE };
     // SAFETY: no arguments, no side effects.
@@ -394,7 +405,7 @@ fn take(charge: &Charge, level: u32) {
 }
 
 /// Ends a second of measuring; one processor does.
-#[inline(never)]
+#[inline(always)]
 fn measure(meter: *mut Meter, begun: u64, now: u64) {
     // SAFETY: in a map's value; whoever moves `window_start` on has the other words to itself for a second.
     unsafe {
@@ -415,7 +426,7 @@ fn measure(meter: *mut Meter, begun: u64, now: u64) {
 }
 
 /// Notes what a port has had of an aggregate, and with its first frame in an interval, that it is one of those who share it.
-#[inline(never)]
+#[inline(always)]
 fn note_share(meter: *mut Meter, share: &Word<u64>, interval: u32, cost: u64) {
     let before = share.load();
     if Share(before).is_of(interval) {

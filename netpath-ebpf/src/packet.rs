@@ -13,10 +13,12 @@ use aya_ebpf::{
 };
 use netpath_common::{
     DropReason, Frame, Packet,
-    frame::{EtherType, Protocol},
+    frame::{self, EtherType, Protocol},
     packet::Wire,
     vxlan::OUTER_LEN,
 };
+
+use crate::global;
 
 /// A pointer to `T` at `offset`, where all of it lies before `end`.
 #[inline(always)]
@@ -173,6 +175,15 @@ impl Packet for XdpPacket {
     }
 }
 
+/// [`frame::ipv6`] as a [global] function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_parse_ipv6(skb: *mut __sk_buff, frame: *mut Frame) -> u32 {
+    // SAFETY: the caller's frame; or null, says the verifier.
+    let Some(frame) = (unsafe { frame.as_mut() }) else { return global::word(Err(DropReason::MalformedIpv6)) };
+    global::word(frame::ipv6(&TcPacket::from_raw(skb), frame))
+}
+
 /// A socket buffer: a frame from a guest, possibly of 64 KiB, or one that the stack has received.
 pub struct TcPacket {
     skb: *mut __sk_buff,
@@ -223,6 +234,15 @@ impl TcPacket {
     #[inline(always)]
     pub fn raw(&self) -> *const __sk_buff {
         self.skb
+    }
+
+    /// Parses its frame.
+    ///
+    /// # Errors
+    /// As [`frame::parse`].
+    #[inline(always)]
+    pub fn frame(&self) -> Result<Frame, DropReason> {
+        frame::parse_with(self, |pkt, frame| global::result(netpath_parse_ipv6(pkt.skb, frame)))
     }
 
     /// The device that the program is attached to.

@@ -1,6 +1,6 @@
 //! Answers that the data path gives itself: the guest's own frame, turned into the reply.
 
-use aya_ebpf::helpers::generated as helper;
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
     Address, DropReason, Frame, Packet as _, checksum,
     frame::EtherType,
@@ -54,20 +54,51 @@ pub fn too_big(
     mtu: u16,
 ) -> Result<Verdict, DropReason> {
     let len = match frame.ether_type {
-        EtherType::IPV4 => become_too_big::<true>(pkt, frame, network, mtu)?,
-        _ => become_too_big::<false>(pkt, frame, network, mtu)?,
+        EtherType::IPV4 => netpath_too_big_ipv4(pkt.skb(), frame, network, mtu.into()),
+        _ => netpath_too_big_ipv6(pkt.skb(), frame, network, mtu.into()),
     };
+    if len == 0 {
+        return Err(DropReason::PacketTooBig);
+    }
     account::dropped(port.network, DropReason::PacketTooBig);
     event::dropped(pkt.skb(), event_hook::FROM_GUEST, port.network, DropReason::PacketTooBig);
     account::to_guest(port.slot, len as usize);
     Ok(Verdict::redirect(port.ifindex))
 }
 
-/// Makes the packet the error that tells of it; answers the error's length in bytes.
+/// [`become_too_big`] as a [global](crate::global) function; 0 where nothing can be told.
 ///
 /// Nothing is called from here that has a stack frame: before Linux 6.8 each is rounded up to 32 bytes, and with
 /// `from_guest`'s own the 512 bytes are used up. For the same reason it is one function for each version of IP.
+#[unsafe(no_mangle)]
 #[inline(never)]
+pub extern "C" fn netpath_too_big_ipv4(
+    skb: *mut __sk_buff,
+    frame: *const Frame,
+    network: *const Network,
+    mtu: u32,
+) -> u32 {
+    // SAFETY: the caller's frame and a row of NETWORKS; or null, says the verifier.
+    let (Some(frame), Some(network)) = (unsafe { (frame.as_ref(), network.as_ref()) }) else { return 0 };
+    become_too_big::<true>(&mut TcPacket::from_raw(skb), frame, network, mtu as u16).unwrap_or(0)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_too_big_ipv6(
+    skb: *mut __sk_buff,
+    frame: *const Frame,
+    network: *const Network,
+    mtu: u32,
+) -> u32 {
+    // SAFETY: as above.
+    let (Some(frame), Some(network)) = (unsafe { (frame.as_ref(), network.as_ref()) }) else { return 0 };
+    become_too_big::<false>(&mut TcPacket::from_raw(skb), frame, network, mtu as u16).unwrap_or(0)
+}
+
+/// Makes the packet the error that tells of it; answers the error's length in bytes.
+#[inline(always)]
 fn become_too_big<const IPV4: bool>(
     pkt: &mut TcPacket,
     frame: &Frame,

@@ -1,15 +1,15 @@
 //! What connection a packet is of.
 
-use aya_ebpf::helpers::generated as helper;
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
     DropReason, Frame, Packet, checksum,
     clock::since,
-    frame::{self, EtherType, Protocol},
+    frame::{self, Protocol},
     maps::{CONNECTION_WORDS, FRAGMENT_LIFETIME, FlowKey, Fragment, FragmentKey, connection_row},
 };
 use network_types::ip::Ipv4Hdr;
 
-use crate::maps;
+use crate::{global, maps, packet::TcPacket};
 
 /// ICMP types of queries (RFC 792, RFC 950): the ones that a querier sends, and the ones that answer it.
 pub mod icmp {
@@ -105,9 +105,9 @@ impl Routed {
     /// # Errors
     /// As [`frame::parse`] and [`read`]; [`DropReason::Ipv6NotRouted`] for what is not IPv4.
     #[inline(always)]
-    pub fn read<P: Packet>(pkt: &P, side: u32) -> Result<&'static mut Self, DropReason> {
+    pub fn read(pkt: &mut TcPacket, side: u32) -> Result<&'static mut Self, DropReason> {
         let routed = Self::scratch()?;
-        routed.fill(pkt, side)?;
+        global::result(netpath_read(pkt.skb(), side, routed))?;
         Ok(routed)
     }
 
@@ -116,9 +116,9 @@ impl Routed {
     /// # Errors
     /// As [`frame::parse`].
     #[inline(always)]
-    pub fn read_frame<P: Packet>(pkt: &P) -> Result<&'static mut Frame, DropReason> {
+    pub fn read_frame(pkt: &TcPacket) -> Result<&'static mut Frame, DropReason> {
         let routed = Self::scratch()?;
-        routed.fill_frame(pkt)?;
+        routed.frame = pkt.frame()?;
         Ok(&mut routed.frame)
     }
 
@@ -131,22 +131,20 @@ impl Routed {
         Ok(unsafe { &mut *row.cast() })
     }
 
-    /// A function of its own: what its many paths have told the verifier is forgotten where it returns.
-    #[inline(never)]
+    #[inline(always)]
     fn fill<P: Packet>(&mut self, pkt: &P, side: u32) -> Result<(), DropReason> {
-        self.frame = frame::parse(pkt)?;
-        if self.frame.ether_type != EtherType::IPV4 {
-            return Err(DropReason::Ipv6NotRouted);
-        }
+        self.frame = frame::parse_ipv4(pkt)?;
         read(pkt, &self.frame, side, &mut self.tuple)
     }
+}
 
-    /// As above.
-    #[inline(never)]
-    fn fill_frame<P: Packet>(&mut self, pkt: &P) -> Result<(), DropReason> {
-        self.frame = frame::parse(pkt)?;
-        Ok(())
-    }
+/// [`Routed::fill`] as a [global](crate::global) function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_read(skb: *mut __sk_buff, side: u32, routed: *mut Routed) -> u32 {
+    // SAFETY: the caller's row, which nobody else refers to meanwhile; or null, says the verifier.
+    let Some(routed) = (unsafe { routed.as_mut() }) else { return global::word(Err(DropReason::FlowTableFull)) };
+    global::word(routed.fill(&TcPacket::from_raw(skb), side))
 }
 
 /// Seconds of the coarse monotonic clock.

@@ -1,6 +1,6 @@
 //! What netpath will not do: one clear error each, and nothing changed.
 
-use std::{fs, os::unix::process::CommandExt as _, path::Path};
+use std::{fs, os::unix::process::CommandExt as _};
 
 use netpath_tests::{
     guest::raw::marker,
@@ -55,12 +55,14 @@ fn files_that_are_no_definitions_are_refused() {
     let binary = scratch.write("binary.yaml", "\0\u{1}\0").unwrap();
     let large = scratch.write("large.yaml", &"# ten million bytes of nothing\n".repeat(350_000)).unwrap();
     let missing = scratch.path().join("missing.yaml");
+    let empty = scratch.path().join("empty");
+    fs::create_dir(&empty).unwrap();
     for (file, word) in [
         (truncated.as_path(), "truncated.yaml"),
         (&binary, "binary.yaml"),
         (&large, "large.yaml"),
         (&missing, "missing.yaml"),
-        (Path::new("/"), "directory"),
+        (&empty, "no definitions"),
     ] {
         assert_refused(&netpath.run(netpath.apply_args(file)), &[word]);
         assert_untouched(&topology, netpath);

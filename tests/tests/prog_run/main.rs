@@ -19,3 +19,4 @@ mod rig;
 mod router;
 mod tiers;
 mod too_big;
+mod verifier;

@@ -1,5 +1,7 @@
 //! Runs programs over frames, and says what they did.
 
+use std::collections::BTreeMap;
+
 use aya::{
     maps::ProgramArray,
     programs::{Program, ProgramError, TestRun as _, TestRunOptions, TestRunResult},
@@ -96,6 +98,21 @@ impl Rig {
             Program::SchedClassifier(tc) if tc.fd().is_err() => tc.load().unwrap(),
             _ => {}
         }
+    }
+
+    /// Loads every program, and answers how many instructions the verifier looked at for each.
+    pub fn looked_at(&mut self) -> BTreeMap<String, u32> {
+        let names: Vec<_> = self.bpf.programs().map(|(name, _)| name.to_owned()).collect();
+        let looked_at = |name: String| {
+            self.load(&name);
+            let info = match self.bpf.program(&name).unwrap() {
+                Program::Xdp(xdp) => xdp.info(),
+                Program::SchedClassifier(tc) => tc.info(),
+                other => panic!("{name} is a {:?}", other.prog_type()),
+            };
+            (name, info.unwrap().verified_instruction_count().unwrap())
+        };
+        names.into_iter().map(looked_at).collect()
     }
 
     /// Takes a program out of its place.
