@@ -1,6 +1,7 @@
 //! netpath's loader: definitions, reconciliation and the data path's user side.
 
 pub mod agent;
+mod applied;
 pub mod apply;
 pub mod cli;
 pub mod compile;
@@ -16,3 +17,5 @@ pub mod netlink;
 pub mod pcap;
 pub mod preflight;
 pub mod reconcile;
+mod usage;
+mod when;

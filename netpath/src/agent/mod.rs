@@ -4,7 +4,7 @@
 //! inotify ──► quiet for a moment ──┐                        ┌─► plan and apply, as `netpath apply` does it
 //! netlink ──► does it matter? ─────┼──► one order at a time ┤
 //! SIGHUP ──────────────────────────┘                        └─► what came of it: log, systemd, `netpath status`
-//! a clock ─────► idle connections are swept, a step at a time
+//! a clock ─────► idle connections are swept, a step at a time, and what is counted is sampled
 //! ```
 //!
 //! It owns nothing: programs, maps and links are the kernel's, and go on when it is stopped, hangs or is killed. What it
@@ -36,6 +36,6 @@ pub struct Options {
     pub host: String,
     /// The pin root.
     pub root: PathBuf,
-    /// Where it notes what it does.
+    /// Where it notes what it does, and keeps samples of what is counted.
     pub state_dir: PathBuf,
 }

@@ -29,6 +29,7 @@ use crate::{
     datapath::Root,
     error::Error,
     netlink::monitor::{Event, Monitor},
+    usage,
 };
 
 /// An apply that failed is tried again after this, and after twice as long each time.
@@ -264,12 +265,18 @@ impl Agent {
         }
     }
 
-    /// Sweeps for a moment; gives how long until it is to go on.
+    /// Sweeps for a moment; gives how long until it is to go on. What is counted is sampled after each pass, so that `show usage
+    /// --since` knows of times when nothing was applied.
     fn sweep(&mut self) -> Duration {
-        self.sweep.step(&self.options.root).unwrap_or_else(|error| {
+        let Options { root, state_dir, .. } = &self.options;
+        let rest = self.sweep.step(root).unwrap_or_else(|error| {
             tracing::warn!("idle connections are not swept: {}", described(&error.into()));
             Sweep::AFTER_FAILURE
-        })
+        });
+        if !self.sweep.is_under_way() {
+            usage::sample(state_dir, root);
+        }
+        rest
     }
 
     fn feed(&self) {

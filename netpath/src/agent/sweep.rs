@@ -68,6 +68,11 @@ impl Sweep {
         Ok(REST)
     }
 
+    /// Whether a pass has begun that is not through.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.pass.is_some()
+    }
+
     /// When to go on after a failure.
     pub(super) const AFTER_FAILURE: Duration = REST;
 }

@@ -18,7 +18,7 @@ use std::{
 
 use super::interest::Interest;
 use crate::{
-    apply::{self, Outcome},
+    apply::{self, Instance, Outcome},
     definitions::{self, Zone},
     error::Error,
     history::{Cause, Draft, History, Keep},
@@ -147,7 +147,8 @@ impl Work {
 
     fn apply(&self, zone: &Zone) -> Result<Applied, Error> {
         let start = Instant::now();
-        let Outcome { plan, made, .. } = apply::apply(zone, &self.host, &self.root, &|_, _| {})?;
+        let at = Instance { root: &self.root, state_dir: &self.state_dir };
+        let Outcome { plan, made, .. } = apply::apply(zone, &self.host, at, &|_, _| {})?;
         Ok(Applied {
             edits: plan.edits.len(),
             steps: made.len() + plan.steps().count(),

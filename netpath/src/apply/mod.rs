@@ -34,7 +34,7 @@ pub(crate) use self::{
 };
 pub use self::{
     orphans::{Orphans, release},
-    perform::{Outcome, Progress, apply},
+    perform::{Instance, Outcome, Progress, apply},
     plan::{Plan, plan},
     steps::Step,
 };

@@ -15,6 +15,7 @@ use crate::{
     netlink,
     preflight::{Finding, Severity},
     reconcile::Edit,
+    usage,
 };
 
 /// What an apply did.
@@ -37,12 +38,27 @@ enum Done {
     Step(Step),
 }
 
-/// Brings the host to what its part of the zone says.
+/// Where an instance of netpath has what is its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Instance<'a> {
+    /// Its pins.
+    pub root: &'a Path,
+    /// What it keeps for people; nothing of the data path is read from there.
+    pub state_dir: &'a Path,
+}
+
+/// Brings the host to what its part of the zone says, and keeps a sample of what is counted.
 ///
 /// # Errors
 /// [`Error::Preflight`] before anything is touched; [`Error::Apply`] when a step failed, after the steps made were taken
 /// back.
-pub fn apply(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result<Outcome, Error> {
+pub fn apply(zone: &Zone, host: &str, at: Instance<'_>, progress: Progress<'_>) -> Result<Outcome, Error> {
+    let outcome = bring(zone, host, at.root, progress)?;
+    usage::sample(at.state_dir, at.root);
+    Ok(outcome)
+}
+
+fn bring(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result<Outcome, Error> {
     let is_first = match Root::open(root) {
         Err(DatapathError::NothingApplied { .. }) => true,
         opened => !opened?.has_maps()?,

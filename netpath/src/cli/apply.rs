@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, Global, agent_state::Agent, change, host, output, samples};
+use super::{Exit, Global, agent_state::Agent, change, host, output};
 use crate::{
     definitions,
     error::Error,
@@ -29,7 +29,6 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let host = host::chosen(args.host.as_deref(), global)?;
     let draft = Draft::new(&document, &host, &source, Cause::Apply);
     let made = change::bring_into_force(&zone, &draft, &args.options, global)?;
-    samples::take(global);
     if let Some(agent) = Agent::of(global)
         && agent.definitions.as_ref() != std::path::absolute(&args.file).as_ref().ok()
     {

@@ -82,7 +82,7 @@ enum Sink {
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let filter: Filter = args.filter.join(" ").parse().map_err(|why| Error::Packet { why })?;
-    let applied = Applied::open(global)?;
+    let applied = Applied::open(&global.root)?;
     let wanted = Watch {
         kinds: 1 << event_kind::ENTRY | 1 << event_kind::EXIT,
         network: args.network.as_deref().map_or(Ok(0), |name| watch::network(&applied, name))?,

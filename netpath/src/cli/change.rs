@@ -60,7 +60,7 @@ pub(super) fn bring_into_force(
             (Some(within), Some(revision)) => Guard::start(&history, draft, revision, within, global)?,
             _ => None,
         };
-        guarded(guard, || apply::apply(zone, draft.host, &global.root, &show_progress))
+        guarded(guard, || apply::apply(zone, draft.host, global.instance(), &show_progress))
     })?;
     let Recorded { outcome: (outcome, until), revision, is_new } = recorded;
     Ok(Made::of(zone, draft, &Recorded { outcome, revision, is_new }, until))

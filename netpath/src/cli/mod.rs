@@ -5,7 +5,6 @@
 
 mod agent;
 mod agent_state;
-mod applied;
 mod apply;
 mod capture;
 mod change;
@@ -22,7 +21,6 @@ mod monitor;
 mod output;
 mod plan;
 mod rollback;
-mod samples;
 mod schema;
 mod show;
 mod status;
@@ -30,10 +28,8 @@ mod stream;
 mod table;
 mod terms;
 mod trace;
-mod usage;
 mod validate;
 mod watch;
-mod when;
 
 use std::{
     ffi::OsString,
@@ -46,7 +42,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 pub use self::output::Format;
-use crate::{datapath::DEFAULT_ROOT, error::Error};
+use crate::{applied, apply::Instance, datapath::DEFAULT_ROOT, error::Error};
 
 /// The eBPF/XDP fast path of tenant networks on this hypervisor.
 #[derive(Debug, Parser)]
@@ -65,7 +61,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "PIN_ROOT", default_value = DEFAULT_ROOT, env = "NETPATH_ROOT",
         value_parser = whole_path)]
     pub root: PathBuf,
-    /// Where applied documents are kept
+    /// Where applied documents and samples of usage are kept
     #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/netpath", env = "NETPATH_STATE_DIR")]
     pub state_dir: PathBuf,
     /// The form of the output
@@ -74,6 +70,13 @@ pub struct Global {
     /// Log what is done (-v), in detail (-vv)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Global {
+    /// The instance that is meant.
+    fn instance(&self) -> Instance<'_> {
+        Instance { root: &self.root, state_dir: &self.state_dir }
+    }
 }
 
 /// The verbs, one file each.

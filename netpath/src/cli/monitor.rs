@@ -93,7 +93,7 @@ struct Translated {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
-    let applied = Applied::open(global)?;
+    let applied = Applied::open(&global.root)?;
     let wanted = Watch {
         kinds: args.kinds(),
         network: args.network.as_deref().map_or(Ok(0), |name| watch::network(&applied, name))?,

@@ -88,7 +88,7 @@ enum What {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
-    let applied = Applied::open(global)?;
+    let applied = Applied::open(&global.root)?;
     let only = Only(args.network.as_deref());
     match args.what {
         What::Networks => networks::show(&applied, only, global)?,

@@ -105,7 +105,7 @@ impl Confirmation {
 
 pub(super) fn run(_: &Args, global: &Global) -> Result<Exit, Error> {
     let agent = Agent::of(global);
-    let (applied, agent) = match (Applied::open(global), agent) {
+    let (applied, agent) = match (Applied::open(&global.root), agent) {
         (Err(Error::Datapath(DatapathError::NothingApplied { .. })), Some(agent)) => {
             let waiting = Waiting { root: global.root.display().to_string(), agent };
             let text = || format!("nothing is applied under {} yet\n{}", waiting.root, waiting.agent.render(now()));

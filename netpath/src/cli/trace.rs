@@ -65,7 +65,7 @@ struct Report {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
-    let applied = Applied::open(global)?;
+    let applied = Applied::open(&global.root)?;
     let ifindex = watch::device(&applied, &args.from)?;
     let (hooks, programs_current) = hooks(&applied, &args.from)?;
     let frame = match &args.pcap {

@@ -5,6 +5,7 @@ use netpath::netlink::{
     tc,
 };
 use netpath_tests::{
+    agent::Agent,
     guest::raw::marker,
     packet::guest,
     runner::Netpath,
@@ -213,6 +214,35 @@ fn usage_never_goes_down_when_nics_and_networks_go() {
     let since = netpath.json(["show", "usage", "--since", &saved.display().to_string(), "--account", "blue"]);
     assert_eq!(since["since"], before["at"]);
     assert!(sent(&since, "accounts", "account", "blue") < account, "{since}");
+}
+
+#[test]
+fn every_apply_keeps_a_sample_of_usage_whoever_makes_it() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let mut definitions = topology.vxlan_definitions();
+    let netpath = &topology.hosts[0].netpath;
+    let samples = netpath.history().folder().join("usage/samples.jsonl");
+    // One a minute at most: each begins with none.
+    let taken_by = |who: &str| {
+        let text = std::fs::read_to_string(&samples).unwrap_or_else(|error| panic!("{who}: {error}"));
+        std::fs::remove_file(&samples).unwrap();
+        let sample: Value =
+            serde_json::from_str(text.trim_end()).unwrap_or_else(|error| panic!("{who}: {error}: {text}"));
+        assert!(!sample["networks"].as_array().unwrap().is_empty(), "{who}: {sample}");
+    };
+    topology.apply(&definitions);
+    taken_by("apply");
+    definitions["networks"][0]["mtu"] = 1400.into();
+    let second = topology.write("second.yaml", &definitions);
+    netpath.succeed(netpath.apply_args(&second).iter().map(String::as_str).chain(["--confirm-within", "1h"]));
+    taken_by("apply to be confirmed");
+    netpath.succeed(["rollback"]);
+    taken_by("what takes an unconfirmed one back");
+    netpath.succeed(["rollback", "2"]);
+    taken_by("rollback");
+    let agent = Agent::in_force(netpath, &second);
+    taken_by("agent");
+    assert!(agent.end().success());
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Before {
                     unconfirmed: Some(unconfirmed),
                     ..Draft::new(&revision.document, &meta.host, &meta.source, cause)
                 };
-                let work = |_| apply::apply(zone, &meta.host, &global.root, &change::show_progress);
+                let work = |_| apply::apply(zone, &meta.host, global.instance(), &change::show_progress);
                 let recorded = match writer {
                     Some(writer) => writer.record(&draft, Keep::IfPossible, work)?,
                     None => Recorded { outcome: work(None)?, revision: None, is_new: false },

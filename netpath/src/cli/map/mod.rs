@@ -60,7 +60,7 @@ struct Row {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
-    let applied = Applied::open(global)?;
+    let applied = Applied::open(&global.root)?;
     match &args.action {
         Action::List => list(&applied, global)?,
         Action::Dump { name, raw } => {

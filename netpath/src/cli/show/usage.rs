@@ -4,16 +4,10 @@ use std::{path::Path, time::SystemTime};
 
 use super::Only;
 use crate::{
-    cli::{
-        Global,
-        applied::Applied,
-        output,
-        samples::Samples,
-        table::Table,
-        usage::{Count, Usage},
-        when,
-    },
+    cli::{Global, applied::Applied, output, table::Table},
     error::Error,
+    usage::{Count, Samples, Usage},
+    when,
 };
 
 /// What of it is wanted.
@@ -28,7 +22,7 @@ pub(super) struct Since {
 }
 
 pub(super) fn show(applied: &Applied, only: Only<'_>, since: &Since, global: &Global) -> Result<(), Error> {
-    let samples = Samples::of(global);
+    let samples = Samples::of(&global.state_dir, &global.root);
     let now = Usage::read(applied)?;
     samples.add(&now);
     let mut usage = match &since.since {
@@ -63,19 +57,12 @@ fn before(when: &str, now: &Usage, samples: &Samples) -> Result<Usage, Error> {
         // Nothing was counted before.
         return Ok(Usage { at: now.counted_since.clone(), ..Usage::default() });
     }
-    let comparable = samples.read()?.into_iter().filter(|sample| sample.counted_since == now.counted_since);
-    let (mut oldest, mut found) = (None, None);
-    for sample in comparable {
-        oldest.get_or_insert_with(|| sample.at.clone());
-        if of(&sample.at) <= wanted {
-            found = Some(sample);
-        }
-    }
-    found.ok_or_else(|| {
-        let oldest = oldest.unwrap_or_else(|| now.at.clone());
+    let found = samples.newest_at(wanted, &now.counted_since)?;
+    found.sample.ok_or_else(|| {
+        let oldest = found.oldest.unwrap_or_else(|| now.at.clone());
         let (path, began) = (samples.path(), &now.counted_since);
         let known = format!("the oldest in {} is of {oldest}, and all was counted since {began}", path.display());
-        missing(format!("{known}; `apply` and `show usage` keep one a minute at most"))
+        missing(format!("{known}; every apply, `show usage` and the agent keep one a minute at most"))
     })
 }
 

@@ -4,7 +4,7 @@ use netpath_common::maps::{Watch, Watched, event_kind};
 use serde_json::json;
 
 use super::{Decode, Fields, flags};
-use crate::cli::applied::Names;
+use crate::applied::Names;
 
 decode! {
     Watch: |this, names| [

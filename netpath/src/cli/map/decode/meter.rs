@@ -4,7 +4,7 @@ use netpath_common::maps::{FROM_GUEST, Limit, Meter, MeterEvents, PortMeters, Sh
 use serde_json::{Value, json};
 
 use super::{Decode, Fields};
-use crate::{cli::applied::Names, definitions::RateLimit};
+use crate::{applied::Names, definitions::RateLimit};
 
 decode! {
     Limit: |this, _names| [

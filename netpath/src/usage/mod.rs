@@ -1,41 +1,64 @@
-//! What has been counted for NICs, networks, accounts and public addresses: totals, and the difference of two of them.
+//! What has been counted for NICs, networks, accounts and public addresses: totals, the difference of two of them, and samples
+//! of earlier ones.
+
+mod samples;
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
     hash::Hash,
+    path::Path,
     time::SystemTime,
 };
 
 use netpath_common::maps::{Counters, PUBLIC_SIDE, name_kind, shape};
 use serde::{Deserialize, Serialize};
 
-use super::{applied::Applied, when};
-use crate::{datapath::add, error::Error};
+pub(crate) use self::samples::Samples;
+use crate::{
+    applied::Applied,
+    datapath::{DatapathError, add},
+    error::Error,
+    when,
+};
+
+/// Adds a sample of what is counted under `root` to those in `state_dir`, if one is due and anything is applied there. That it
+/// cannot be is no failure of what is being done.
+pub(crate) fn sample(state_dir: &Path, root: &Path) {
+    let samples = Samples::of(state_dir, root);
+    if !samples.is_due() {
+        return;
+    }
+    match Applied::open(root).and_then(|applied| Usage::read(&applied)) {
+        Ok(usage) => samples.add(&usage),
+        Err(Error::Datapath(DatapathError::NothingApplied { .. })) => {}
+        Err(error) => tracing::warn!("counters cannot be read for a sample: {error}"),
+    }
+}
 
 /// Everything that is counted, at a time. This is what `show usage -o json` prints, and what samples are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// When it was read.
-    pub(super) at: String,
+    pub(crate) at: String,
     /// When counting began on this host: when its maps were made.
-    pub(super) counted_since: String,
+    pub(crate) counted_since: String,
     /// Since when the numbers count, where that was asked for.
     #[serde(default)]
-    pub(super) since: Option<String>,
-    pub(super) nics: Vec<Nic>,
-    pub(super) networks: Vec<Network>,
-    pub(super) accounts: Vec<Account>,
-    pub(super) addresses: Vec<Address>,
+    pub(crate) since: Option<String>,
+    pub(crate) nics: Vec<Nic>,
+    pub(crate) networks: Vec<Network>,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) addresses: Vec<Address>,
 }
 
 /// Frames on the guest's side, without the frame check sequence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Count {
-    pub(super) from_guest_packets: u64,
-    pub(super) from_guest_bytes: u64,
-    pub(super) to_guest_packets: u64,
-    pub(super) to_guest_bytes: u64,
+pub(crate) struct Count {
+    pub(crate) from_guest_packets: u64,
+    pub(crate) from_guest_bytes: u64,
+    pub(crate) to_guest_packets: u64,
+    pub(crate) to_guest_bytes: u64,
 }
 
 impl From<Counters> for Count {
@@ -65,10 +88,10 @@ macro_rules! counted {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),+ })+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        pub(super) struct $name {
-            $(pub(super) $field: $type,)+
+        pub(crate) struct $name {
+            $(pub(crate) $field: $type,)+
             #[serde(flatten)]
-            pub(super) count: Count,
+            pub(crate) count: Count,
         }
 
         impl Counted for $name {
@@ -116,7 +139,7 @@ fn subtract<T: Counted>(now: &mut [T], before: Vec<T>) {
 
 impl Usage {
     /// Reads all counters.
-    pub(super) fn read(applied: &Applied) -> Result<Self, Error> {
+    pub(crate) fn read(applied: &Applied) -> Result<Self, Error> {
         let Applied { tables, names, .. } = applied;
         let (mut nics, mut totals) = (Vec::new(), BTreeMap::new());
         for (index, network) in names.all(name_kind::NETWORK) {
@@ -162,7 +185,7 @@ impl Usage {
     }
 
     /// The same since another reading.
-    pub(super) fn since(mut self, before: Self) -> Self {
+    pub(crate) fn since(mut self, before: Self) -> Self {
         self.since = Some(before.at);
         subtract(&mut self.nics, before.nics);
         subtract(&mut self.networks, before.networks);
@@ -172,7 +195,7 @@ impl Usage {
     }
 
     /// Leaves what is of these only.
-    pub(super) fn only(&mut self, network: Option<&str>, account: Option<&str>) {
+    pub(crate) fn only(&mut self, network: Option<&str>, account: Option<&str>) {
         let owner: HashMap<String, Option<String>> =
             self.networks.iter().map(|row| (row.network.clone(), row.account.clone())).collect();
         let is_wanted = |name: &str| {

@@ -7,17 +7,17 @@ use crate::history::rfc3339;
 const DAY: u64 = 86_400;
 
 /// A time in whole seconds, as RFC 3339 has it: `2026-11-29T06:45:00Z`.
-pub(super) fn text(time: SystemTime) -> String {
+pub(crate) fn text(time: SystemTime) -> String {
     rfc3339(seconds(time))
 }
 
 /// Seconds since 1970, without a fraction.
-pub(super) fn seconds(time: SystemTime) -> u64 {
+pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The time that a text means: a time of RFC 3339, or an age before `now`.
-pub(super) fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {
+pub(crate) fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {
     match age(text) {
         Some(age) => now.checked_sub(age),
         None => moment(text),

@@ -1,10 +1,12 @@
 //! What is applied on this host, opened for reading, with the names that make indices readable.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use netpath_common::maps::{Destination, NameKey, Network, Port, destination_kind, name_kind, segment_kind};
 
-use super::Global;
 use crate::{
     datapath::{Hook, Root, Tables, name_text},
     error::Error,
@@ -12,23 +14,23 @@ use crate::{
 };
 
 /// The tables of the root, and the names of what is in them.
-pub(super) struct Applied {
+pub(crate) struct Applied {
     /// The pins.
-    pub(super) root: Root,
+    pub(crate) root: Root,
     /// The maps.
-    pub(super) tables: Tables,
+    pub(crate) tables: Tables,
     /// The names.
-    pub(super) names: Names,
+    pub(crate) names: Names,
     /// The devices of the namespace.
-    pub(super) devices: Vec<Device>,
+    pub(crate) devices: Vec<Device>,
     /// Devices that `from_guest` is pinned for.
     guarded: HashSet<String>,
 }
 
 impl Applied {
     /// Opens what is applied under the root.
-    pub(super) fn open(global: &Global) -> Result<Self, Error> {
-        let root = Root::open(&global.root)?;
+    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
+        let root = Root::open(root)?;
         let tables = Tables::open(&root)?;
         let devices = netlink::devices()?;
         let rows = tables.names.rows()?.into_iter().map(|(key, name)| ((key.kind, key.index), name_text(&name)));
@@ -40,71 +42,71 @@ impl Applied {
     }
 
     /// Is there a program for the frames of this guest port?
-    pub(super) fn is_in_force(&self, port: &Port) -> bool {
+    pub(crate) fn is_in_force(&self, port: &Port) -> bool {
         self.guarded.contains(&self.names.device(port.ifindex))
     }
 }
 
 /// Names by what they are of.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     rows: HashMap<(u32, u32), String>,
     devices: HashMap<u32, String>,
 }
 
 impl Names {
     /// The host that was applied.
-    pub(super) fn host(&self) -> Option<&str> {
+    pub(crate) fn host(&self) -> Option<&str> {
         self.rows.get(&(name_kind::HOST, 0)).map(String::as_str)
     }
 
     /// A network; what has no name any more is its number.
-    pub(super) fn network(&self, index: u32) -> String {
+    pub(crate) fn network(&self, index: u32) -> String {
         if index == 0 { "-".to_owned() } else { self.named(name_kind::NETWORK, index) }
     }
 
     /// A physical network.
-    pub(super) fn physical_network(&self, index: u32) -> String {
+    pub(crate) fn physical_network(&self, index: u32) -> String {
         self.named(name_kind::PHYSICAL_NETWORK, index)
     }
 
     /// A guest port, `network/instance/mac`.
-    pub(super) fn port(&self, slot: u32) -> String {
+    pub(crate) fn port(&self, slot: u32) -> String {
         self.named(name_kind::PORT, slot)
     }
 
     /// A tunnel, `physical network/host`.
-    pub(super) fn tunnel(&self, index: u32) -> String {
+    pub(crate) fn tunnel(&self, index: u32) -> String {
         self.named(name_kind::TUNNEL, index)
     }
 
     /// A public link, `physical network/VLAN id`.
-    pub(super) fn public_link(&self, index: u32) -> String {
+    pub(crate) fn public_link(&self, index: u32) -> String {
         self.named(name_kind::PUBLIC_LINK, index)
     }
 
     /// A public address that ports are given out of.
-    pub(super) fn port_pool(&self, index: u32) -> String {
+    pub(crate) fn port_pool(&self, index: u32) -> String {
         self.named(name_kind::PORT_POOL, index)
     }
 
     /// A limit: `nic network/instance/mac`, `network name`, `account name`, `address link/address`.
-    pub(super) fn meter(&self, index: u32) -> String {
+    pub(crate) fn meter(&self, index: u32) -> String {
         if index == 0 { "-".to_owned() } else { self.named(name_kind::METER, index) }
     }
 
     /// An account.
-    pub(super) fn account(&self, index: u32) -> String {
+    pub(crate) fn account(&self, index: u32) -> String {
         self.named(name_kind::ACCOUNT, index)
     }
 
     /// A public address that is counted, `link/address`.
-    pub(super) fn public_address(&self, index: u32) -> String {
+    pub(crate) fn public_address(&self, index: u32) -> String {
         if index == 0 { "-".to_owned() } else { self.named(name_kind::PUBLIC_ADDRESS, index) }
     }
 
     /// A device; one that is gone is its index.
-    pub(super) fn device(&self, index: u32) -> String {
+    pub(crate) fn device(&self, index: u32) -> String {
         match (index, self.devices.get(&index)) {
             (0, _) => "-".to_owned(),
             (_, Some(name)) => name.clone(),
@@ -113,7 +115,7 @@ impl Names {
     }
 
     /// Every name of a kind, by index.
-    pub(super) fn all(&self, kind: u32) -> Vec<(u32, &str)> {
+    pub(crate) fn all(&self, kind: u32) -> Vec<(u32, &str)> {
         let mut all: Vec<_> = self
             .rows
             .iter()
@@ -125,7 +127,7 @@ impl Names {
     }
 
     /// What a row of NAMES is of.
-    pub(super) fn kind(key: NameKey) -> &'static str {
+    pub(crate) fn kind(key: NameKey) -> &'static str {
         match key.kind {
             name_kind::HOST => "host",
             name_kind::NETWORK => "network",
@@ -143,7 +145,7 @@ impl Names {
     }
 
     /// Where a frame goes, in words.
-    pub(super) fn destination(&self, destination: &Destination) -> (&'static str, String) {
+    pub(crate) fn destination(&self, destination: &Destination) -> (&'static str, String) {
         match destination.kind {
             destination_kind::LOCAL => ("local", self.device(destination.target)),
             destination_kind::TUNNEL => ("tunnel", self.tunnel(destination.target)),
@@ -159,7 +161,7 @@ impl Names {
 }
 
 /// The kind of a network's segment and its id, in words.
-pub(super) fn segment(network: &Network) -> (&'static str, String) {
+pub(crate) fn segment(network: &Network) -> (&'static str, String) {
     match network.kind {
         segment_kind::VXLAN => ("vxlan", network.segment.to_string()),
         segment_kind::VLAN => ("vlan", network.segment.to_string()),
@@ -169,6 +171,6 @@ pub(super) fn segment(network: &Network) -> (&'static str, String) {
 }
 
 /// An IPv4 address of a row, `None` when it is zero.
-pub(super) fn ipv4(octets: [u8; 4]) -> Option<std::net::Ipv4Addr> {
+pub(crate) fn ipv4(octets: [u8; 4]) -> Option<std::net::Ipv4Addr> {
     (octets != [0; 4]).then(|| octets.into())
 }

@@ -1,0 +1,184 @@
+//! Earlier readings of the counters, for `show usage --since`: a line each in a file of its own for each root.
+//!
+//! A sample is written by every apply, whoever makes it, by `show usage`, and by the agent as time passes; once a minute at
+//! most, and the oldest make room for new ones.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::Deserialize;
+
+use super::Usage;
+use crate::{error::Error, history::instance_folder, when};
+
+/// Bytes of them that are kept; a tenth goes at a time.
+const KEPT: u64 = 64 << 20;
+/// No two samples are nearer than this.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The samples of one root.
+pub(crate) struct Samples {
+    folder: PathBuf,
+}
+
+/// What the samples know of a time.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The newest that is as old as that.
+    pub(crate) sample: Option<Usage>,
+    /// When the oldest of all was taken.
+    pub(crate) oldest: Option<String>,
+}
+
+/// What is looked at of a sample before the rest of it.
+#[derive(Deserialize)]
+struct Head {
+    at: String,
+    counted_since: String,
+}
+
+impl Samples {
+    /// Those in `state_dir` of the instance whose pins are under `root`.
+    pub(crate) fn of(state_dir: &Path, root: &Path) -> Self {
+        Self { folder: instance_folder(state_dir, root).join("usage") }
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.join("samples.jsonl")
+    }
+
+    /// The newest sample that was taken at `time`, in seconds since 1970, or before, of those that count since the same moment. A
+    /// line that a kill has torn is none.
+    pub(crate) fn newest_at(&self, time: u64, counted_since: &str) -> Result<Found, Error> {
+        let path = self.path();
+        let unreadable = |source| Error::State { path: path.clone(), source };
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+            file => file.map_err(unreadable)?,
+        };
+        let (mut found, mut oldest) = (None, None);
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line.map_err(unreadable)?;
+            let Ok(head) = serde_json::from_slice::<Head>(&line) else { continue };
+            let at = when::parse(&head.at, SystemTime::UNIX_EPOCH).map(when::seconds);
+            if head.counted_since != counted_since {
+                continue;
+            }
+            oldest.get_or_insert(head.at);
+            if at.is_some_and(|at| at <= time) {
+                found = Some(line);
+            }
+        }
+        let sample = found.and_then(|line| serde_json::from_slice(&line).ok());
+        Ok(Found { sample, oldest })
+    }
+
+    /// Whether a minute has passed since the last one. One of the future, after the clock was set back, is not waited for.
+    pub(super) fn is_due(&self) -> bool {
+        let last = fs::metadata(self.path()).and_then(|data| data.modified());
+        last.map_or(true, |last| last.elapsed().map_or(true, |age| age >= INTERVAL))
+    }
+
+    /// Adds a reading, if one is due; that it cannot be is no failure of what is being done.
+    pub(crate) fn add(&self, usage: &Usage) {
+        if let Err(error) = self.try_add(usage) {
+            tracing::warn!("no sample of what was counted is kept in {}: {error}", self.folder.display());
+        }
+    }
+
+    fn try_add(&self, usage: &Usage) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        // Two commands at a time: the file is replaced when it is full, so the lock is another one. It ends with this function.
+        let lock = File::create(self.folder.join("lock"))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        if self.is_due() { append(&self.path(), &serde_json::to_string(usage)?, KEPT) } else { Ok(()) }
+    }
+}
+
+/// Adds a line to a file of at most `kept` bytes.
+fn append(path: &Path, line: &str, kept: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let len = file.metadata()?.len();
+    if len + line.len() as u64 >= kept {
+        file = without_the_oldest(path, file, len / 10)?;
+    }
+    // What a kill has torn ends before the next one begins.
+    let torn = if is_torn(&mut file)? { "\n" } else { "" };
+    file.write_all(format!("{torn}{line}\n").as_bytes())
+}
+
+/// Whether the last line has no end.
+fn is_torn(file: &mut File) -> io::Result<bool> {
+    let mut last = [0];
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+/// Puts a file in the place of this one that lacks its first lines, so many bytes and what is left of the line there.
+fn without_the_oldest(path: &Path, file: File, bytes: u64) -> io::Result<File> {
+    let mut old = BufReader::new(file);
+    old.seek(SeekFrom::Start(bytes))?;
+    old.skip_until(b'\n')?;
+    let fresh = path.with_extension("new");
+    let mut new = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
+    io::copy(&mut old, &mut new)?;
+    fs::rename(fresh, path)?;
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_tenth_makes_room_and_what_is_torn_ends_before_the_next() {
+        let folder = std::env::temp_dir().join(format!("netpath-samples-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("samples.jsonl");
+        let lines = || fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+        (0..99).for_each(|number| append(&path, &format!("{number:09}"), 1000).unwrap());
+        assert_eq!(lines().len(), 99);
+        append(&path, "000000099", 1000).unwrap();
+        assert_eq!((lines().len(), lines()[0].as_str(), lines()[89].as_str()), (90, "000000010", "000000099"));
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"torn").unwrap();
+        append(&path, "whole", 1000).unwrap();
+        assert_eq!(lines()[90..], ["torn", "whole"]);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_newest_sample_that_is_old_enough_is_found_among_those_that_count_since_the_same_moment() {
+        let state_dir = std::env::temp_dir().join(format!("netpath-found-{}", std::process::id()));
+        let samples = Samples::of(&state_dir, Path::new("/sys/fs/bpf/netpath"));
+        fs::create_dir_all(samples.path().parent().unwrap()).unwrap();
+        let began = "1970-01-01T00:00:00Z";
+        let sample = |at: u64, since: &str| {
+            let at = when::text(SystemTime::UNIX_EPOCH + Duration::from_secs(at));
+            serde_json::to_string(&Usage { at, counted_since: since.into(), ..Usage::default() }).unwrap()
+        };
+        let lines =
+            [sample(50, "another"), sample(60, began), sample(120, began), "{\"at\":".into(), sample(180, began)];
+        fs::write(samples.path(), lines.join("\n")).unwrap();
+        let at = |time| {
+            let found = samples.newest_at(time, began).unwrap();
+            (found.sample.map(|sample| sample.at), found.oldest.unwrap())
+        };
+        let oldest = || "1970-01-01T00:01:00Z".to_owned();
+        assert_eq!(at(59), (None, oldest()));
+        assert_eq!(at(150), (Some("1970-01-01T00:02:00Z".into()), oldest()));
+        assert_eq!(at(200), (Some("1970-01-01T00:03:00Z".into()), oldest()));
+        assert!(samples.newest_at(200, "never").unwrap().oldest.is_none());
+        fs::remove_dir_all(state_dir).unwrap();
+    }
+}
