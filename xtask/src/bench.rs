@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 /// Builds the binaries and the BPF objects, optimised, and runs the benchmark; fails when a bound is missed.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure(&[Need::Build, Need::Topology])?;
+    setup::ensure(&[Need::Build, Need::Topology, Need::Comparison])?;
     let mut build = workspace::cargo();
     build.args(["build", "--release", "-p", "netpath", "-p", "netpath-tests", "--bin", "netpath", "--bin", "bench"]);
     process::run(&mut build)?;

@@ -20,7 +20,7 @@ pub(crate) enum Need {
     Lint,
     /// Playing in a topology of namespaces; demo and benchmark themselves call no other program.
     Topology,
-    /// Comparing netpath with the kernel's own gateway. No other test calls another program than `netpath`.
+    /// Comparing netpath with the kernel's own gateway and limits. No other test calls another program than `netpath`.
     Comparison,
     /// Booting Debian kernels.
     Vm,

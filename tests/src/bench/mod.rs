@@ -10,6 +10,7 @@ pub mod experiment;
 pub mod gateway;
 pub mod lab;
 pub mod latency;
+pub mod limits;
 pub mod machine;
 pub mod options;
 pub mod packets;
@@ -29,7 +30,9 @@ use self::{
     bulk::Bulk,
     experiment::{Experiment, Outcome, Results},
     gateway::{ESTABLISHED, Gateway, flood, fresh, rules},
+    lab::Source,
     latency::Latency,
+    limits::{cost, cost::Cost},
     machine::Machine,
     options::Options,
     packets::Labs,
@@ -64,6 +67,11 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     if options.wants(latency::NAME) {
         bench.add(Latency::new(&options.floor)?.experiment())?;
+    }
+    for (name, source) in [(cost::FROM_GUEST, Source::Guest), (cost::TO_GUEST, Source::Wire)] {
+        if options.wants(name) {
+            bench.add(Cost::new(&options.floor, source)?.experiment())?;
+        }
     }
     if gateway::is_wanted(|name| options.wants(name)) {
         bench.gateway()?;

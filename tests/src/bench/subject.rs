@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::stations::{GUEST, REMOTE};
@@ -29,7 +29,8 @@ pub enum UplinkMode {
 #[derive(Debug)]
 pub struct Subject {
     netpath: Netpath,
-    _scratch: Scratch,
+    zone: Value,
+    scratch: Scratch,
 }
 
 impl Subject {
@@ -40,10 +41,31 @@ impl Subject {
     pub fn apply(hypervisor: &NetNs, mode: UplinkMode) -> Result<Self> {
         let scratch = Scratch::new()?;
         let netpath = instance(&scratch, hypervisor)?;
-        let file = scratch.write("zone.yaml", &zone(mode).to_string())?;
-        let output = netpath.run(netpath.apply_args(&file));
+        let subject = Self { netpath, zone: zone(mode), scratch };
+        subject.change(|_| {})?;
+        Ok(subject)
+    }
+
+    /// Applies the same zone with a change.
+    ///
+    /// # Errors
+    /// What netpath said when it refused.
+    pub fn change(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut zone = self.zone.clone();
+        change(&mut zone);
+        let file = self.scratch.write("zone.yaml", &zone.to_string())?;
+        let output = self.netpath.run(self.netpath.apply_args(&file));
         ensure!(output.code == 0, "netpath apply: {}{}", output.stdout, output.stderr);
-        Ok(Self { netpath, _scratch: scratch })
+        Ok(())
+    }
+
+    /// What a verb of netpath prints with `-o json`.
+    ///
+    /// # Errors
+    /// When it prints something else.
+    pub fn json(&self, verb: &[&str]) -> Result<Value> {
+        let output = self.netpath.run(verb.iter().copied().chain(["-o", "json"]));
+        serde_json::from_str(&output.stdout).with_context(|| format!("netpath {}: {}", verb.join(" "), output.stderr))
     }
 
     /// What netpath has refused so far, for messages.

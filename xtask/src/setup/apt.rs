@@ -21,7 +21,7 @@ struct SystemProgram {
 }
 
 /// Every system program that any task runs.
-const PROGRAMS: [SystemProgram; 6] = [
+const PROGRAMS: [SystemProgram; 7] = [
     SystemProgram { program: "cc", package: "gcc", why: "links Rust programs", need: Need::Build },
     SystemProgram {
         program: "ip",
@@ -34,6 +34,12 @@ const PROGRAMS: [SystemProgram; 6] = [
         package: "iputils-ping",
         why: "speaks for the guests of the topology that the demo keeps",
         need: Need::Topology,
+    },
+    SystemProgram {
+        program: "tc",
+        package: "iproute2",
+        why: "limits the Linux bridges that netpath is compared with",
+        need: Need::Comparison,
     },
     SystemProgram {
         program: "nft",

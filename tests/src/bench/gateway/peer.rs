@@ -191,7 +191,11 @@ fn rules(filter: Filter) -> String {
     text + " }\n}\n"
 }
 
-fn nft(ruleset: &str) -> Result<()> {
+/// Has nft read rules in the current namespace.
+///
+/// # Errors
+/// When it refuses them.
+pub fn nft(ruleset: &str) -> Result<()> {
     let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().context("cannot start nft")?;
     nft.stdin.take().context("no standard input")?.write_all(ruleset.as_bytes())?;
     let status = nft.wait()?;

@@ -1,0 +1,7 @@
+//! What limits cost, and how exact they are.
+
+pub mod cost;
+pub mod shaper;
+
+/// More than one processor sends: nothing is dropped, and all of it is charged.
+const PLENTY: &str = "90Gbps";
