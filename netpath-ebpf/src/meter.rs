@@ -268,14 +268,51 @@ struct Charge {
     pad: u32,
 }
 
-impl Charge {
+/// What a processor keeps.
+#[repr(C)]
+struct Scratch {
+    charge: Charge,
+    clock: Clock,
+}
+
+impl Scratch {
     /// This processor's one. Programs do not preempt each other on a processor.
     #[inline(always)]
-    fn scratch() -> Option<&'static mut Self> {
+    fn here() -> Option<&'static mut Self> {
         const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
         let row = maps::CONNECTION.get_ptr_mut(connection_row::CHARGE)?;
         // SAFETY: the row is large enough and aligned, and any bytes are a value of integers.
         Some(unsafe { &mut *row.cast() })
+    }
+}
+
+/// The coarse clock as it was last read. It moves with the kernel's count of jiffies, which is one load (the verifier puts that in
+/// the call's place), while the clock is a call.
+#[repr(C)]
+struct Clock {
+    jiffies: u64,
+    now: u64,
+}
+
+impl Clock {
+    /// The time in ticks, a few milliseconds behind at most.
+    #[inline(always)]
+    fn coarse(&mut self) -> u64 {
+        // SAFETY: no arguments, no side effects.
+        let jiffies = unsafe { helper::bpf_jiffies64() };
+        if jiffies != self.jiffies {
+            self.jiffies = jiffies;
+            // SAFETY: as above.
+            self.now = unsafe { helper::bpf_ktime_get_coarse_ns() } * TICKS;
+        }
+        self.now
+    }
+}
+
+impl Charge {
+    #[inline(always)]
+    fn has_meter(&self, level: u32) -> bool {
+        Level::meter(level, &self.meters, How(self.how)) != 0
     }
 
     #[inline(always)]
@@ -306,19 +343,30 @@ pub extern "C" fn netpath_admit(slot: u32, how: u32, len: u32, has_meters: u32) 
 /// asked for where it `has_meters`.
 #[inline(always)]
 fn admit(slot: u32, how: u32, len: u32, has_meters: u32) -> u32 {
-    let Some(charge) = Charge::scratch() else { return Level::PASS };
+    let Some(Scratch { charge, clock }) = Scratch::here() else { return Level::PASS };
     let meters = if has_meters != 0 { *of_port(slot) } else { NONE };
-    // SAFETY: no arguments, no side effects.
-    let now = unsafe { helper::bpf_ktime_get_coarse_ns() } * TICKS;
-    let len = u64::from(len);
+    let (now, len) = (clock.coarse(), u64::from(len));
+    // Most have one limit, and are far from it.
+    if meters.network | meters.account | How(how).address() == 0 {
+        let Some((limit, meter)) = limit(meter_row(meters.port, How(how).direction())) else { return Level::PASS };
+        // SAFETY: in a map's value.
+        let stands = unsafe { Word::at(&raw mut (*meter).time) }.load();
+        if !stage::is_scarce(limit, stands, now) {
+            pay(limit, meter, stands, now, len);
+            return Level::PASS;
+        }
+    }
     *charge = Charge { meters, now, len, wait: 0, waits: 0, marks: 0, slot, how, is_precise: 0, pad: 0 };
+    // A call takes as long as what it does: levels without a meter are not asked.
     for level in Level::ALL {
-        if ask(charge, level) != 0 {
+        if charge.has_meter(level) && ask(charge, level) != 0 {
             return level;
         }
     }
     for level in Level::ALL {
-        take(charge, level);
+        if charge.has_meter(level) {
+            take(charge, level);
+        }
     }
     if charge.marks | charge.waits != 0 { Level::TELLS } else { Level::PASS }
 }
@@ -326,7 +374,7 @@ fn admit(slot: u32, how: u32, len: u32, has_meters: u32) -> u32 {
 /// Marks the frame that was admitted last, and has it wait.
 #[inline(never)]
 fn tell<P: Charged>(pkt: &mut P) {
-    let Some(charge) = Charge::scratch() else { return };
+    let Some(Scratch { charge, .. }) = Scratch::here() else { return };
     if charge.marks != 0 && pkt.mark() {
         note(charge.marks, charge.len, |events| (&raw mut events.marked_packets, &raw mut events.marked_bytes));
     }
@@ -382,10 +430,22 @@ fn ask(charge: &mut Charge, level: u32) -> u32 {
 fn take(charge: &Charge, level: u32) {
     let (row, len, now) = (charge.row(level), charge.len, charge.now);
     let Some((limit, meter)) = limit(row) else { return };
+    // SAFETY: in a map's value.
+    let stands = unsafe { Word::at(&raw mut (*meter).time) }.load();
+    let cost = pay(limit, meter, stands, now, len);
+    if Level::is_shared(level)
+        && let Some(share) = Level::share(level, charge.slot, row & 1)
+    {
+        note_share(meter, &share, stage::interval(now), cost);
+    }
+}
+
+/// Moves a meter that stands at a time on by what a frame costs, and answers that.
+#[inline(always)]
+fn pay(limit: &Limit, meter: *mut Meter, stands: u64, now: u64, len: u64) -> u64 {
     let cost = stage::cost(limit, len);
     // SAFETY: in a map's value.
     let (time, passed) = unsafe { (Word::at(&raw mut (*meter).time), Word::at(&raw mut (*meter).passed)) };
-    let stands = time.load();
     let earliest = stage::earliest(limit, stands, now);
     // Whoever else has just moved it up did so for all.
     if stands >= earliest || time.replace(stands, earliest + cost) != stands {
@@ -397,11 +457,7 @@ fn take(charge: &Charge, level: u32) {
     if now.saturating_sub(begun) >= stage::SECOND {
         measure(meter, begun, now);
     }
-    if Level::is_shared(level)
-        && let Some(share) = Level::share(level, charge.slot, row & 1)
-    {
-        note_share(meter, &share, stage::interval(now), cost);
-    }
+    cost
 }
 
 /// Ends a second of measuring; one processor does.
