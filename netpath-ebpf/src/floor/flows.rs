@@ -19,13 +19,13 @@ const PORT_STRIDE: u32 = 200;
 /// Odd: times a position, below a power of two, it is another order of the same numbers.
 const SCATTER: u32 = 0x9e37_79b1;
 
-/// Which connections packets are generated of; `bench::gateway::site` writes the same words.
+/// Which connections packets are generated of; `bench::gateway::site` and `bench::limits::many` write the same words.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Traffic {
     /// Packets generated so far.
     next: u32,
-    /// One less than the number of connections, a power of two.
+    /// One less than the number of connections, a power of two; of NICs, any number.
     mask: u32,
     /// The sum of the template's IP header.
     ip_sum: u32,
@@ -47,7 +47,7 @@ pub struct Public {
 }
 
 /// What is generated.
-/// Key: 0. Written by: the benchmark, `send_flows`, `send_replies`. Read by: these.
+/// Key: 0. Written by: the benchmark, `send_flows`, `send_nics`, `send_replies`. Read by: these.
 #[btf_map]
 pub static TRAFFIC: Array<Traffic, 1> = Array::new();
 
@@ -119,6 +119,26 @@ pub fn send_flows(ctx: XdpContext) -> u32 {
         put(start, 90, u32::from(checksum(sum)));
         put(start, 92, position >> 16);
         put(start, 94, position);
+    }
+    ACTION.load()
+}
+
+/// Generates a frame for one of the NICs in use, in a tunnel: their addresses end with the same two octets.
+#[xdp]
+pub fn send_nics(ctx: XdpContext) -> u32 {
+    const FIRST: u64 = 1024;
+    let Some(start) = copy::<LONG>(&ctx) else { return xdp_action::XDP_ABORTED };
+    let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: a row of the map; one CPU generates.
+    let traffic = unsafe { &mut *traffic };
+    traffic.next = traffic.next.wrapping_add(1);
+    let nics = u64::from(traffic.mask) + 1;
+    let nic = (FIRST + u64::from(traffic.next) * u64::from(SCATTER) % nics) as u32;
+    // SAFETY: all of it lies in the LONG bytes that were compared.
+    unsafe {
+        put(start, 54, nic);
+        put(start, 74, u32::from(checksum(traffic.ip_sum + nic)));
+        put(start, 82, nic);
     }
     ACTION.load()
 }

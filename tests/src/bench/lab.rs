@@ -31,7 +31,7 @@ pub const SHORT: usize = 60;
 /// Length in bytes of the same frame in a tunnel.
 pub const LONG: usize = SHORT + 50;
 /// Frames that are generated at a time: half of what a veth's ring holds.
-const BATCH: u32 = 128;
+pub const BATCH: u32 = 128;
 /// The guest's device on the hypervisor.
 pub const GUEST_DEVICE: &str = "vnet11";
 /// The hypervisor's uplink.
@@ -235,7 +235,10 @@ fn generator(source: Source) -> &'static str {
 }
 
 /// Takes a device up as an end of a wire: sums are done, and a tunnel packet of full size fits.
-fn wire_end(link: &Link) -> Result<()> {
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn wire_end(link: &Link) -> Result<()> {
     link.mtu(1600)?;
     link.offload("tx-checksum-ip-generic", false)?;
     link.up()

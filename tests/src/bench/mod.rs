@@ -32,7 +32,11 @@ use self::{
     gateway::{ESTABLISHED, Gateway, flood, fresh, rules},
     lab::Source,
     latency::Latency,
-    limits::{cost, cost::Cost},
+    limits::{
+        accuracy,
+        cost::{self, Cost},
+        many::{self, Many},
+    },
     machine::Machine,
     options::Options,
     packets::Labs,
@@ -51,7 +55,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let machine = Machine::read()?;
     print!("{}", machine.describe());
     println!("{} rounds, every variant once in each, shuffled; one more before them is not counted", options.rounds);
-    let mut bench = Bench { options, random: Random::new(SEED), results: Vec::new() };
+    let mut bench = Bench { options, random: Random::new(SEED), results: Vec::new(), accuracy: Vec::new() };
     // First, while this process is small: the memory of a child counts from what it was when it was forked.
     if options.wants(apply::NAME) {
         bench.add(Apply::new()?.experiment())?;
@@ -73,11 +77,18 @@ pub fn run(options: &Options) -> Result<bool> {
             bench.add(Cost::new(&options.floor, source)?.experiment())?;
         }
     }
+    if options.wants(many::NAME) {
+        bench.add(Many::new(&options.floor)?.experiment())?;
+    }
     if gateway::is_wanted(|name| options.wants(name)) {
         bench.gateway()?;
     }
+    // Half an hour of it is not for whoever has not asked.
+    if options.names(accuracy::NAME) {
+        bench.accuracy = accuracy::run(|name| options.wants(name))?;
+    }
     fs::create_dir_all(&options.out)?;
-    let json = serde_json::to_string(&report::json(&machine, options.rounds, &bench.results))?;
+    let json = serde_json::to_string(&report::json(&machine, options.rounds, &bench.results, &bench.accuracy))?;
     for (name, text) in [("bench.json", json), ("bench.svg", picture::svg(&machine, &bench.results))] {
         let path = options.out.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
@@ -90,6 +101,7 @@ struct Bench<'a> {
     options: &'a Options,
     random: Random,
     results: Vec<Results>,
+    accuracy: Vec<accuracy::Row>,
 }
 
 impl Bench<'_> {
@@ -136,7 +148,10 @@ impl Bench<'_> {
                 println!("{}: {experiment}: {}", finding.outcome().word(), finding.comparison.name);
             }
         }
+        let missed: Vec<_> = self.accuracy.iter().filter(|row| row.is_missed()).collect();
+        missed.iter().for_each(|row| println!("{}: {}", row.outcome(), row.name()));
         let strict = self.options.strict;
-        findings().all(|(_, f)| f.outcome() != Outcome::Missed && !(strict && f.outcome() == Outcome::Unproven))
+        missed.is_empty()
+            && findings().all(|(_, f)| f.outcome() != Outcome::Missed && !(strict && f.outcome() == Outcome::Unproven))
     }
 }

@@ -52,6 +52,12 @@ impl Options {
         Ok(Self { floor, out, rounds, only, strict, variants })
     }
 
+    /// Is anything whose name begins so asked for by its name?
+    pub fn names(&self, beginning: &str) -> bool {
+        let word = beginning.trim_end_matches(':');
+        self.only.iter().any(|part| part.starts_with(word))
+    }
+
     /// Is an experiment of this name asked for?
     pub fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     experiment::{Bound, Finding, Results},
+    limits::accuracy,
     machine::Machine,
     statistics::{Estimate, estimate},
 };
@@ -37,11 +38,12 @@ pub fn table(results: &Results) -> String {
 }
 
 /// Everything, raw rounds included.
-pub fn json(machine: &Machine, rounds: usize, all: &[Results]) -> Value {
+pub fn json(machine: &Machine, rounds: usize, all: &[Results], accuracy: &[accuracy::Row]) -> Value {
     json!({
         "machine": machine.json(),
         "rounds": rounds,
         "experiments": all.iter().map(experiment).collect::<Vec<_>>(),
+        "accuracy": accuracy.iter().map(accuracy::Row::json).collect::<Vec<_>>(),
     })
 }
 

@@ -1,8 +1,9 @@
 //! Traffic that goes on until it is dropped, and how much of it arrives.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::PATIENCE;
 use crate::topology::NetNs;
@@ -22,6 +24,39 @@ const TICK: Duration = Duration::from_millis(50);
 pub const DATAGRAM: usize = 1400;
 /// The headers of such a datagram: Ethernet, IPv4, UDP.
 pub const DATAGRAM_HEADERS: usize = 42;
+/// The part of full TCP frames that is payload: 1448 bytes of 1514, where timestamps are on.
+pub const TCP_PAYLOAD: f64 = 1448.0 / 1514.0;
+/// How long a rate is measured at a time while it settles.
+const SETTLING_WINDOW: Duration = Duration::from_secs(1);
+/// Bytes that a receiver may be behind: more than comes while it is not scheduled.
+const BACKLOG: libc::c_int = 16 << 20;
+
+/// How a load is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Flows, at ports that follow each other.
+    pub flows: u16,
+    /// Processors that its threads are kept on, the last ones; `None` for any.
+    pub cpus: Option<usize>,
+    /// Datagrams that are given to the kernel at a time (UDP GSO); 1 for one by one.
+    pub segments: usize,
+}
+
+impl Shape {
+    /// This many flows, as they come.
+    #[must_use]
+    pub const fn flows(flows: u16) -> Self {
+        Self { flows, cpus: None, segments: 1 }
+    }
+
+    /// Keeps the calling thread on one of the processors: the next one for each `turn`.
+    fn keep(self, turn: usize) -> Result<()> {
+        let Some(cpus) = self.cpus else { return Ok(()) };
+        let mut set = CpuSet::new();
+        set.set(thread::available_parallelism()?.get() - 1 - turn % cpus);
+        sched_setaffinity(None, &set).context("keeping a thread on a processor")
+    }
+}
 
 /// One or several flows from one namespace to another.
 #[derive(Debug)]
@@ -42,13 +77,48 @@ impl Load {
     /// # Errors
     /// A socket could not be had.
     pub fn udp(from: &NetNs, there: &NetNs, target: SocketAddr, rate: u64) -> Result<Self> {
+        Self::udp_in(Shape::flows(1), from, there, target, rate)
+    }
+
+    /// The same in a shape, at that rate together.
+    ///
+    /// # Errors
+    /// A socket could not be had.
+    pub fn udp_in(shape: Shape, from: &NetNs, there: &NetNs, target: SocketAddr, rate: u64) -> Result<Self> {
         let mut load = Self::new();
-        let receiver = there.run(|| UdpSocket::bind(target)).with_context(|| format!("listening at {target}"))?;
-        receiver.set_read_timeout(Some(TICK))?;
-        let sender = from.run(|| UdpSocket::bind("0.0.0.0:0"))?;
-        sender.connect(target)?;
-        let (stop, received) = (load.stop.clone(), load.received.clone());
-        load.threads.push(there.spawn(move || {
+        for flow in 0..shape.flows {
+            let target = SocketAddr::new(target.ip(), target.port() + flow);
+            let receiver = there.run(|| UdpSocket::bind(target)).with_context(|| format!("listening at {target}"))?;
+            receiver.set_read_timeout(Some(TICK))?;
+            set(&receiver, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BACKLOG)?;
+            let sender = from.run(|| UdpSocket::bind("0.0.0.0:0"))?;
+            sender.connect(target)?;
+            if shape.segments > 1 {
+                set(&sender, libc::SOL_UDP, libc::UDP_SEGMENT, DATAGRAM as libc::c_int)?;
+            }
+            load.datagrams(
+                (shape, usize::from(flow)),
+                (from, sender),
+                (there, receiver),
+                rate / u64::from(shape.flows),
+            );
+        }
+        Ok(load)
+    }
+
+    /// One flow's threads.
+    fn datagrams(
+        &mut self,
+        (shape, flow): (Shape, usize),
+        (from, sender): (&NetNs, UdpSocket),
+        (there, receiver): (&NetNs, UdpSocket),
+        rate: u64,
+    ) {
+        let (stop, received) = (self.stop.clone(), self.received.clone());
+        self.threads.push(there.spawn(move || {
+            if !kept(shape, flow + 1) {
+                return;
+            }
             let mut buffer = [0; 2 * DATAGRAM];
             while !stop.load(Ordering::Relaxed) {
                 if let Ok(len) = receiver.recv(&mut buffer) {
@@ -56,50 +126,65 @@ impl Load {
                 }
             }
         }));
-        let (stop, sent) = (load.stop.clone(), load.sent.clone());
-        load.threads.push(from.spawn(move || {
+        let (stop, sent) = (self.stop.clone(), self.sent.clone());
+        self.threads.push(from.spawn(move || {
+            if !kept(shape, flow) {
+                return;
+            }
+            let (block, mut own) = (vec![0x5a; shape.segments * DATAGRAM], 0);
+            let frames = (shape.segments * (DATAGRAM + DATAGRAM_HEADERS)) as u64;
             let start = Instant::now();
             while !stop.load(Ordering::Relaxed) {
                 let due = (start.elapsed().as_secs_f64() * rate as f64 / 8.0) as u64;
-                if sent.load(Ordering::Relaxed) >= due {
+                if own >= due {
                     // The generator's own pace.
                     thread::sleep(Duration::from_micros(500));
-                } else if sender.send(&[0x5a; DATAGRAM]).is_ok() {
-                    sent.fetch_add((DATAGRAM + DATAGRAM_HEADERS) as u64, Ordering::Relaxed);
+                } else if sender.send(&block).is_ok() {
+                    own += frames;
+                    sent.fetch_add(frames, Ordering::Relaxed);
                 }
             }
         }));
-        Ok(load)
     }
 
     /// TCP connections to `target`, each as fast as it gets; counted in the bytes of frames with Ethernet's MTU.
     ///
     /// # Errors
     /// A connection could not be opened.
-    pub fn tcp(from: &NetNs, there: &NetNs, target: SocketAddr, flows: usize) -> Result<Self> {
+    pub fn tcp(from: &NetNs, there: &NetNs, target: SocketAddr, flows: u16) -> Result<Self> {
+        Self::tcp_in(Shape::flows(flows), from, there, target)
+    }
+
+    /// The same in a shape.
+    ///
+    /// # Errors
+    /// A connection could not be opened.
+    pub fn tcp_in(shape: Shape, from: &NetNs, there: &NetNs, target: SocketAddr) -> Result<Self> {
         let mut load = Self::new();
         let listener = there.run(|| TcpListener::bind(target)).with_context(|| format!("listening at {target}"))?;
-        for _ in 0..flows {
+        for flow in 0..usize::from(shape.flows) {
             let sender = from
                 .run(|| TcpStream::connect_timeout(&target, PATIENCE))
                 .with_context(|| format!("connecting {target}"))?;
             let (receiver, _) = listener.accept()?;
-            load.connection(from, sender, there, receiver)?;
+            load.connection((shape, flow), (from, sender), (there, receiver))?;
         }
         Ok(load)
     }
 
     fn connection(
         &mut self,
-        from: &NetNs,
-        mut sender: TcpStream,
-        there: &NetNs,
-        mut receiver: TcpStream,
+        (shape, flow): (Shape, usize),
+        (from, mut sender): (&NetNs, TcpStream),
+        (there, mut receiver): (&NetNs, TcpStream),
     ) -> Result<()> {
         receiver.set_read_timeout(Some(TICK))?;
         sender.set_write_timeout(Some(TICK))?;
         let (stop, received) = (self.stop.clone(), self.received.clone());
         self.threads.push(there.spawn(move || {
+            if !kept(shape, flow + 1) {
+                return;
+            }
             let mut buffer = vec![0; 1 << 18];
             while !stop.load(Ordering::Relaxed) {
                 match receiver.read(&mut buffer) {
@@ -112,6 +197,9 @@ impl Load {
         }));
         let stop = self.stop.clone();
         self.threads.push(from.spawn(move || {
+            if !kept(shape, flow) {
+                return;
+            }
             let block = vec![0x5a; 1 << 17];
             while !stop.load(Ordering::Relaxed) {
                 match sender.write(&block) {
@@ -143,6 +231,28 @@ impl Load {
         thread::sleep(window);
         (self.received() - before) as f64 * 8.0 / start.elapsed().as_secs_f64()
     }
+
+    /// Waits until what arrives is `rate`, in bits per second, within 5 %: a machine that is busy with other things may take a while
+    /// for it. Answers the rate seen.
+    ///
+    /// # Errors
+    /// When it never is, or when more has arrived meanwhile than the rate and its credit allow: half a second's worth at most, for a
+    /// flow that has paused, and the burst.
+    pub fn settle(&self, rate: u64) -> Result<f64> {
+        let rate = rate as f64;
+        let (start, before) = (Instant::now(), self.received());
+        loop {
+            let seen = self.rate(SETTLING_WINDOW);
+            if (seen / rate - 1.0).abs() <= 0.05 {
+                return Ok(seen);
+            }
+            let elapsed = start.elapsed();
+            let bytes = (self.received() - before) as f64;
+            let most = rate / 8.0 * (elapsed.as_secs_f64() * 1.05 + 0.75);
+            ensure!(bytes <= most, "{bytes} bytes in {elapsed:?}, of a rate of {rate} bit/s");
+            ensure!(elapsed < PATIENCE, "{seen:.0} bit/s, of a rate of {rate}");
+        }
+    }
 }
 
 impl Drop for Load {
@@ -155,7 +265,26 @@ impl Drop for Load {
     }
 }
 
-/// TCP payload with its headers: 1448 bytes of a frame of 1514 are payload where timestamps are on.
+/// Whether the calling thread is where it belongs; without that, nothing arrives, and why is said here.
+fn kept(shape: Shape, turn: usize) -> bool {
+    let kept = shape.keep(turn);
+    if let Err(error) = &kept {
+        eprintln!("{error:#}");
+    }
+    kept.is_ok()
+}
+
+/// Sets an option of a socket that is a number.
+fn set(socket: &UdpSocket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> Result<()> {
+    let (place, len) = ((&raw const value).cast(), size_of_val(&value) as libc::socklen_t);
+    // SAFETY: the call reads one number, at that place and of that length.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, place, len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).with_context(|| format!("setting option {option} of a socket")),
+    }
+}
+
+/// TCP payload with its headers.
 fn on_the_wire(payload: u64) -> u64 {
-    payload * 1514 / 1448
+    (payload as f64 / TCP_PAYLOAD) as u64
 }

@@ -123,6 +123,11 @@ impl Link {
         self.change(0, 0, "setting the MTU", |request| request.attr_u32(libc::IFLA_MTU, mtu))
     }
 
+    /// Sets how many packets wait in it at most.
+    pub fn queue_length(&self, packets: u32) -> Result<()> {
+        self.change(0, 0, "setting the queue's length", |request| request.attr_u32(libc::IFLA_TXQLEN, packets))
+    }
+
     /// Sets its MAC address.
     pub fn mac(&self, mac: Mac) -> Result<()> {
         self.change(0, 0, "setting the MAC", |request| request.attr(libc::IFLA_ADDRESS, &mac))

@@ -34,6 +34,20 @@ pub struct Tap {
 impl Tap {
     /// Makes a tap in the current namespace and takes it up.
     pub fn new(name: &str, offloads: Offloads) -> Result<Self> {
+        let tap = Self::open(name, offloads, 0)?;
+        tap.link.up()?;
+        Ok(tap)
+    }
+
+    /// Makes a tap with several queues, each of them open.
+    pub fn with_queues(name: &str, offloads: Offloads, queues: usize) -> Result<Vec<Self>> {
+        let taps =
+            (0..queues).map(|_| Self::open(name, offloads, libc::IFF_MULTI_QUEUE)).collect::<Result<Vec<_>>>()?;
+        Link::named(name).up()?;
+        Ok(taps)
+    }
+
+    fn open(name: &str, offloads: Offloads, flags: libc::c_int) -> Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -45,7 +59,7 @@ impl Tap {
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
             *to = from as libc::c_char;
         }
-        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | flags) as libc::c_short;
         // SAFETY: TUNSETIFF reads and writes the ifreq it is given.
         check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &mut request) }, "TUNSETIFF", name)?;
         let features = match offloads {
@@ -55,9 +69,7 @@ impl Tap {
         // SAFETY: TUNSETOFFLOAD takes a number.
         let set = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(features)) };
         check(set, "TUNSETOFFLOAD", name)?;
-        let tap = Self { file, link: Link::named(name) };
-        tap.link.up()?;
-        Ok(tap)
+        Ok(Self { file, link: Link::named(name) })
     }
 
     /// The device in its namespace.

@@ -24,7 +24,7 @@ use super::plan::{
 };
 use crate::{
     bench::{
-        lab::{Action, LONG, SHORT, UPLINK, WIRE_END},
+        lab::{Action, LONG, SHORT, UPLINK, WIRE_END, wire_end},
         machine::own_last_cpu,
         stations::{HERE, THERE, THERE_MAC},
     },
@@ -338,13 +338,6 @@ fn datagram(packet: Packet, ttl: u8, from: u16, to: u16) -> Vec<u8> {
 
 fn sum(bytes: &[u8]) -> u32 {
     u32::from(checksum::sum(bytes))
-}
-
-/// Takes a device up as an end of a wire: sums are done, and a tunnel packet of full size fits.
-fn wire_end(link: &Link) -> Result<()> {
-    link.mtu(1600)?;
-    link.offload("tx-checksum-ip-generic", false)?;
-    link.up()
 }
 
 fn xdp<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {

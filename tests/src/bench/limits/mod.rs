@@ -1,6 +1,8 @@
 //! What limits cost, and how exact they are.
 
+pub mod accuracy;
 pub mod cost;
+pub mod many;
 pub mod shaper;
 
 /// More than one processor sends: nothing is dropped, and all of it is charged.
