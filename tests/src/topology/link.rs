@@ -139,6 +139,17 @@ impl Link {
         self.change(0, 0, "enslaving", |request| request.attr_u32(libc::IFLA_MASTER, index))
     }
 
+    /// Puts it into a group of devices.
+    pub fn group(&self, group: u32) -> Result<()> {
+        self.change(0, 0, "putting into a group", |request| request.attr_u32(libc::IFLA_GROUP, group))
+    }
+
+    /// Removes a group of devices at once: one after the other each takes a grace period of the kernel's.
+    pub fn delete_group(group: u32) -> Result<()> {
+        let request = Request::new(libc::RTM_DELLINK, 0, &ifinfo(0, 0, 0)).attr_u32(libc::IFLA_GROUP, group);
+        request.send(&format!("deleting group {group} of devices"))
+    }
+
     /// Removes it, with its veth peer.
     pub fn delete(&self) -> Result<()> {
         let body = ifinfo(self.index()?, 0, 0);

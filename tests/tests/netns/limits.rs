@@ -1,16 +1,19 @@
 //! Limits and what is counted, as plan, apply and the maps have them; that a limit holds is tested elsewhere.
 
+use std::time::Instant;
+
 use netpath::netlink::{
     fq::{self, Discipline},
     tc,
 };
 use netpath_tests::{
     agent::Agent,
-    guest::raw::marker,
-    packet::guest,
+    guest::{PATIENCE, raw::marker},
+    packet::{dissect, guest},
     runner::Netpath,
+    skip_unless,
     topology::{
-        TwoHypervisors,
+        Link, Offloads, Tap, TwoHypervisors,
         two_hypervisors::{Hypervisor, UPLINK},
     },
 };
@@ -149,6 +152,56 @@ fn fq_is_put_on_uplinks_for_limits_where_the_kernel_has_it_and_taken_off_again()
     assert!(matches!(discipline(host), Discipline::Default(_)));
 }
 
+#[test]
+fn a_multiqueue_uplink_has_fq_in_each_of_its_queues_until_detach() {
+    const QUEUES: usize = 4;
+    skip_unless!(fq::is_known().unwrap(), "this kernel has no fq");
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let host = &topology.hosts[0];
+    // A veth has no queueing discipline by default, however many queues it has; a tap has one in each, as a NIC.
+    let uplink = host.ns.run(|| {
+        Link::named(UPLINK).delete().unwrap();
+        let uplink = Tap::with_queues(UPLINK, Offloads::None, QUEUES).unwrap();
+        let link = Link::named(UPLINK);
+        link.mtu(1600).unwrap();
+        link.address(host.address, 24).unwrap();
+        link.neighbour(topology.hosts[1].address, [0x02, 0, 0, 0, 0, 9]).unwrap();
+        uplink
+    });
+    assert_eq!(discipline(host), Discipline::Default(QUEUES as u32));
+    let mut definitions = limited(&topology);
+    definitions["hosts"][0]["pacing"] = "fq".into();
+    definitions["hosts"][0]["uplink_mode"] = "tc".into();
+    let file = topology.write("zone.yaml", &definitions);
+    host.netpath.apply(&file);
+    assert!(is_converged(&host.netpath, &file));
+    assert_eq!(discipline(host), Discipline::Own(QUEUES as u32));
+    let limits = host.netpath.json(["show", "limits"]);
+    let of = |direction: &str| {
+        let row = limits.as_array().unwrap().iter().find(|row| row["direction"] == direction && row["object"] == "nic");
+        row.unwrap().clone()
+    };
+    assert_eq!((&of("from_guest")["way"], &of("from_guest")["paced_devices"]), (&json!("paced"), &json!([UPLINK])));
+    assert_eq!(of("to_guest")["way"], "policed");
+    // Frames of many connections are spread over the queues, and leave by all of them.
+    let a = topology.raw("blue", 11);
+    let mut used = [false; QUEUES];
+    let deadline = Instant::now() + PATIENCE;
+    while used.contains(&false) {
+        assert!(Instant::now() < deadline, "queues that packets have left by: {used:?}");
+        for port in 1000..1032 {
+            a.send(guest(A).to(B).udp(port, 9000).payload(marker()).build());
+        }
+        for (queue, used) in uplink.iter().zip(&mut used) {
+            while let Some(frame) = queue.receive().unwrap() {
+                *used |= dissect(&frame).is_some_and(|frame| frame.vxlan().is_some_and(|(vni, ..)| vni == 5001));
+            }
+        }
+    }
+    host.netpath.succeed(["detach"]);
+    assert_eq!(discipline(host), Discipline::Default(QUEUES as u32));
+}
+
 /// The total of a row of `show usage`, in bytes from guests.
 fn sent(usage: &Value, list: &str, key: &str, name: &str) -> u64 {
     let rows = usage[list].as_array().unwrap();
@@ -180,7 +233,9 @@ fn limits_are_shown_with_rate_burst_and_the_way_in_force() {
     assert!(blue.as_array().unwrap().iter().all(|row| row["network"] == "blue-web" || row["name"] == "blue"));
     assert!(blue.as_array().unwrap().len() < all.as_array().unwrap().len());
     let table = netpath.succeed(["show", "limits"]).stdout;
-    assert!(table.contains("account blue") && table.contains("400Mbps"), "{table}");
+    for shown in ["NIC", "blue-web/blue-11 ", "NETWORK", "ACCOUNT", "400Mbps"] {
+        assert!(table.contains(shown), "{shown} in {table}");
+    }
     assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
 }
 

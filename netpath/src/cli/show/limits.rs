@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Only;
 use crate::{
     cli::{Global, applied::Applied, output, table::Table, terms},
-    definitions::{Burst, Rate, RateLimit},
+    definitions::{Rate, RateLimit},
     error::Error,
 };
 
@@ -201,8 +201,18 @@ impl Ways {
     }
 }
 
+/// A table for each kind of limit; bursts are in the document for programs only, for names take the room.
 fn render(rows: &[Row]) -> String {
-    let headings = ["LIMIT", "FROM/TO", ">RATE", ">BURST", "WAY", ">NOW", ">PEAK", ">DROPPED", ">MARKED", ">DELAYED"];
+    let kinds = [("nic", "NIC"), ("network", "NETWORK"), ("account", "ACCOUNT"), ("address", "ADDRESS")];
+    let of = |(kind, heading)| {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.object == kind).collect();
+        (!rows.is_empty()).then(|| table(heading, &rows))
+    };
+    kinds.into_iter().filter_map(of).collect::<Vec<_>>().join("\n")
+}
+
+fn table(heading: &'static str, rows: &[&Row]) -> String {
+    let headings = [heading, "FROM/TO", ">RATE", "WAY", ">NOW", ">PEAK", ">DROPPED", ">MARKED", ">DELAYED"];
     let mut table = Table::new(&headings);
     let rate = |bits: u64| match bits {
         0 => "0".to_owned(),
@@ -211,8 +221,9 @@ fn render(rows: &[Row]) -> String {
         _ => format!("{:.1}kbps", bits as f64 / 1e3),
     };
     for row in rows {
-        let name = match row.object.as_str() {
-            "nic" => row.name.rsplit_once('/').map_or(row.name.as_str(), |(short, _)| short),
+        let name = match (row.object.as_str(), row.name.rsplit_once('/')) {
+            ("nic", Some((nic, _mac))) => nic,
+            ("address", Some((_link, address))) => address,
             _ => &row.name,
         };
         let way = match row.paced_devices.join(",") {
@@ -220,10 +231,9 @@ fn render(rows: &[Row]) -> String {
             devices => format!("{} {devices}", row.way),
         };
         table.row([
-            format!("{} {name}", row.object),
+            name.to_owned(),
             row.direction.trim_end_matches("_guest").to_owned(),
             Rate::BitsPerSecond(row.rate).to_string(),
-            Burst::from(row.burst_bytes).to_string(),
             way,
             rate(row.current),
             rate(row.peak),

@@ -47,6 +47,8 @@ const NICS: u32 = 10_000;
 const FIRST: u32 = 1024;
 /// Frames of one run.
 const FRAMES: u32 = 1_000_000;
+/// The group of the taps.
+const GROUP: u32 = 7;
 /// NICs in use, with the names of the variants without limits and with.
 const IN_USE: [(u32, [&str; 2]); 4] = [
     (1, ["1 NIC", "1 NIC, limited"]),
@@ -203,6 +205,15 @@ impl Many {
     }
 }
 
+impl Drop for Many {
+    fn drop(&mut self) {
+        // Closed one by one, they take minutes.
+        if let Err(error) = self.hypervisor.run(|| Link::delete_group(GROUP)) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
 fn device(nic: u32) -> String {
     format!("nic{nic}")
 }
@@ -211,6 +222,7 @@ fn device(nic: u32) -> String {
 fn tap(nic: u32) -> Result<Tap> {
     let tap = Tap::new(&device(nic), Offloads::None)?;
     tap.link().queue_length(1)?;
+    tap.link().group(GROUP)?;
     Ok(tap)
 }
 
