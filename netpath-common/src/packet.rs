@@ -9,7 +9,10 @@ use network_types::{
     vxlan::VxlanHdr,
 };
 
-use crate::{icmp::QUOTE_LEN, vxlan::OUTER_LEN};
+use crate::{
+    icmp::QUOTE_LEN,
+    vxlan::{OUTER_LEN, Wrapped},
+};
 
 /// A header that any bytes make: no invalid bit patterns, no padding. Two bytes at least: for one byte the compiler
 /// turns `offset + 1 > end` into `offset >= end`, from which the verifier learns nothing.
@@ -26,7 +29,7 @@ macro_rules! wire {
 }
 
 wire!([u8; 2], [u8; 4], [u8; 6], [u8; 8], [u8; 16], [u8; 24], [u8; 32], [u8; OUTER_LEN], [u8; QUOTE_LEN]);
-wire!(EthHdr, VlanHdr, ArpHdr, Ipv4Hdr, Ipv6Hdr, UdpHdr, VxlanHdr);
+wire!(EthHdr, VlanHdr, ArpHdr, Ipv4Hdr, Ipv6Hdr, UdpHdr, VxlanHdr, Wrapped);
 
 #[expect(clippy::len_without_is_empty, reason = "nobody asks a packet whether it is empty")]
 /// A packet whose headers can be read: an XDP buffer, a socket buffer, or bytes in a test.

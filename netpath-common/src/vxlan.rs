@@ -31,6 +31,16 @@ pub struct Outer {
 
 const _: () = assert!(size_of::<Outer>() == OUTER_LEN);
 
+/// The outer headers, and the Ethernet header of the frame behind them.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Wrapped {
+    /// What is before the frame.
+    pub outer: Outer,
+    /// The frame's own.
+    pub inner: EthHdr,
+}
+
 impl Outer {
     /// The headers around a frame of `inner_len` bytes.
     ///

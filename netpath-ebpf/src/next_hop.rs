@@ -43,12 +43,19 @@ impl Way {
 /// The next hop of row `index` of TUNNELS; `None` where no route leads there.
 #[inline(always)]
 pub fn resolve(pkt: &mut TcPacket, index: u32, tunnel: &Tunnel) -> Option<Way> {
+    let row = maps::NEXT_HOPS.get_ptr_mut(index)?;
+    // SAFETY: no arguments, no side effects; a load, where the clock is a call.
+    let tick = unsafe { helper::bpf_jiffies64() };
+    // SAFETY: a per-CPU row, and programs do not preempt each other on a CPU.
+    let hop = unsafe { &mut *row };
+    let is_same = hop.remote == tunnel.remote;
+    if is_same && hop.fresh_tick == tick {
+        return Some(Way { hop, through_neighbour: false });
+    }
     // SAFETY: no arguments, no side effects.
     let now = unsafe { helper::bpf_ktime_get_coarse_ns() };
-    let row = maps::NEXT_HOPS.get_ptr_mut(index)?;
-    // SAFETY: a per-CPU row, and programs do not preempt each other on a CPU.
-    let hop = unsafe { &*row };
-    if hop.expires_ns > now && hop.remote == tunnel.remote {
+    if is_same && hop.expires_ns > now {
+        hop.fresh_tick = tick;
         return Some(Way { hop, through_neighbour: false });
     }
     // SAFETY: as above.
@@ -98,7 +105,7 @@ pub fn last(index: u32) -> Option<&'static NextHop> {
 fn ask_kernel(ctx: *mut c_void, tunnel: &Tunnel, row: &mut NextHop, now: u64) -> bool {
     row.remote = tunnel.remote;
     row.mtu = u32::from(u16::MAX);
-    row.expires_ns = 0;
+    (row.expires_ns, row.fresh_tick) = (0, 0);
     row.destination_mac = Mac::ZERO;
     if tunnel.flags & tunnel_flags::GROUP != 0 {
         row.ifindex = tunnel.egress;

@@ -12,7 +12,7 @@ use netpath_common::{
     DropReason, Frame, Packet as _,
     frame::EtherType,
     maps::{Network, Tunnel},
-    vxlan::{OUTER_LEN, Outer},
+    vxlan::{OUTER_LEN, Outer, Wrapped},
 };
 use network_types::eth::EthHdr;
 
@@ -40,10 +40,31 @@ pub fn make_room(pkt: &mut TcPacket, frame: &Frame) -> Result<(), DropReason> {
     if !is_ip(frame) {
         return pkt.grow_head(OUTER_LEN);
     }
-    let inner =
-        EthHdr { dst_addr: frame.destination.0, src_addr: frame.source.0, ether_type: frame.ether_type.0.to_be() };
     pkt.adjust_room(OUTER_LEN as i32, ENCAP_FLAGS)?;
-    pkt.write(OUTER_LEN, &inner)
+    pkt.write(OUTER_LEN, &inner(frame))
+}
+
+/// The Ethernet header of a frame, which the room before an IP packet is made behind.
+#[inline(always)]
+fn inner(frame: &Frame) -> EthHdr {
+    EthHdr { dst_addr: frame.destination.0, src_addr: frame.source.0, ether_type: frame.ether_type.0.to_be() }
+}
+
+/// Puts the outer headers around the frame, in one write. `Ok(false)` where that is refused before anything was moved.
+#[inline(always)]
+fn wrap(pkt: &mut TcPacket, frame: &Frame, headers: &Wrapped) -> Result<bool, DropReason> {
+    if is_ip(frame) {
+        if pkt.adjust_room(OUTER_LEN as i32, ENCAP_FLAGS).is_err() {
+            return Ok(false);
+        }
+        pkt.write(0, headers)?;
+    } else {
+        if pkt.grow_head(OUTER_LEN).is_err() {
+            return Ok(false);
+        }
+        pkt.write_outer(headers.outer.as_bytes())?;
+    }
+    Ok(true)
 }
 
 /// Whether the frame carries IPv4 or IPv6.
@@ -64,12 +85,13 @@ pub fn send(
     match way {
         Some(way) if way.is_resolved() || is_ip(frame) && tunnel.device == 0 => {
             let outer = Outer::new(tunnel, way.hop, network.segment, frame, pkt.len());
-            if let Err(refused) = make_room(pkt, frame) {
-                // Refused before anything was moved: the frame is a tunnel packet of the guest's own, whose offloads
-                // the kernel's device knows how to nest.
-                return if tunnel.device == 0 { Err(refused) } else { through_device(pkt, frame, network, tunnel) };
+            if !wrap(pkt, frame, &Wrapped { outer, inner: inner(frame) })? {
+                // The frame is a tunnel packet of the guest's own, whose offloads the kernel's device knows how to nest.
+                return match tunnel.device {
+                    0 => Err(DropReason::EncapsulationRefused),
+                    _ => through_device(pkt, frame, network, tunnel),
+                };
             }
-            pkt.write_outer(outer.as_bytes())?;
             if is_ip(frame) && (way.through_neighbour || !way.is_resolved()) {
                 return Ok(Verdict::redirect_neighbour(way.hop.ifindex));
             }

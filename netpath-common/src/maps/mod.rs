@@ -347,6 +347,8 @@ pub mod tunnel_flags {
 pub struct NextHop {
     /// Coarse monotonic clock in nanoseconds after which the kernel is asked again.
     pub expires_ns: u64,
+    /// The kernel's tick (`jiffies`) in which this was last found to be fresh: within one tick the clock need not be read again.
+    pub fresh_tick: u64,
     /// The tunnel's remote address when this was resolved; another one makes the row stale.
     pub remote: [u8; 4],
     /// The device that leads there.

@@ -12,7 +12,9 @@
 //! bpffs takes no dots in names: in devices' names they are `%2e`.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -242,9 +244,10 @@ impl Root {
     }
 }
 
-/// Makes a folder and those above it.
+/// Makes a folder and those above it, for nobody else to enter: whoever reads a map reads who talks with whom.
 pub(super) fn make_dir(path: &Path) -> Result<(), DatapathError> {
-    fs::create_dir_all(path).map_err(|e| DatapathError::failed(format!("make {}", path.display()), e))
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| DatapathError::failed(format!("make {}", path.display()), e))
 }
 
 /// Removes a pin; one that is gone is no error.

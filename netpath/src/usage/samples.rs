@@ -6,7 +6,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -96,7 +96,7 @@ impl Samples {
     fn try_add(&self, usage: &Usage) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         // Two commands at a time: the file is replaced when it is full, so the lock is another one. It ends with this function.
-        let lock = File::create(self.folder.join("lock"))?;
+        let lock = OpenOptions::new().append(true).create(true).mode(0o600).open(self.folder.join("lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
         if self.is_due() { append(&self.path(), &serde_json::to_string(usage)?, KEPT) } else { Ok(()) }
     }
@@ -104,7 +104,7 @@ impl Samples {
 
 /// Adds a line to a file of at most `kept` bytes.
 fn append(path: &Path, line: &str, kept: u64) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let len = file.metadata()?.len();
     if len + line.len() as u64 >= kept {
         file = without_the_oldest(path, file, len / 10)?;
@@ -131,7 +131,7 @@ fn without_the_oldest(path: &Path, file: File, bytes: u64) -> io::Result<File> {
     old.seek(SeekFrom::Start(bytes))?;
     old.skip_until(b'\n')?;
     let fresh = path.with_extension("new");
-    let mut new = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
+    let mut new = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     io::copy(&mut old, &mut new)?;
     fs::rename(fresh, path)?;
     Ok(new)

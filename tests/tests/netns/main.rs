@@ -25,6 +25,7 @@ mod nat;
 mod rates;
 mod refusals;
 mod scene;
+mod security;
 mod survival;
 mod too_big;
 mod topology;
