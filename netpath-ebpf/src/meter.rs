@@ -157,22 +157,31 @@ pub fn charge_skb(pkt: &mut TcPacket, meters: &PortMeters, slot: u32, how: How) 
     if is_free(meters, how) {
         return Ok(());
     }
-    global::result(netpath_charge(pkt.skb(), slot, how.0, meters.port | meters.network | meters.account))
+    let len = if pkt.gso_size() == 0 { pkt.len() as u32 } else { netpath_bytes_on_wire(pkt.skb()) };
+    if is_paid(meters, how, len) {
+        return Ok(());
+    }
+    global::result(netpath_charge(pkt.skb(), slot, how.0, len, meters.port | meters.network | meters.account))
 }
 
-/// [`charge_skb`], where somebody has a say, as a [global](crate::global) function.
+/// [`charge_skb`], where somebody has to be asked, as a [global](crate::global) function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn netpath_charge(skb: *mut __sk_buff, slot: u32, how: u32, has_meters: u32) -> u32 {
-    let mut pkt = TcPacket::from_raw(skb);
-    let len = if pkt.gso_size() == 0 { pkt.len() } else { pkt.bytes_on_wire() };
-    global::word(told(&mut pkt, netpath_admit(slot, how, len as u32, has_meters)))
+pub extern "C" fn netpath_charge(skb: *mut __sk_buff, slot: u32, how: u32, len: u32, has_meters: u32) -> u32 {
+    global::word(told(&mut TcPacket::from_raw(skb), netpath_admit(slot, how, len, has_meters)))
+}
+
+/// [`TcPacket::bytes_on_wire`] as a [global](crate::global) function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_bytes_on_wire(skb: *mut __sk_buff) -> u32 {
+    TcPacket::from_raw(skb).bytes_on_wire() as u32
 }
 
 /// Charges `len` bytes.
 #[inline(always)]
 pub fn charge<P: Charged>(pkt: &mut P, meters: &PortMeters, slot: u32, how: How, len: usize) -> Result<(), DropReason> {
-    if is_free(meters, how) {
+    if is_free(meters, how) || is_paid(meters, how, len as u32) {
         return Ok(());
     }
     told(pkt, netpath_admit(slot, how.0, len as u32, meters.port | meters.network | meters.account))
@@ -197,6 +206,28 @@ fn told<P: Charged>(pkt: &mut P, said: u32) -> Result<(), DropReason> {
 #[inline(always)]
 fn is_free(meters: &PortMeters, how: How) -> bool {
     meters.port | meters.network | meters.account | how.address() == 0
+}
+
+/// Whether nobody but the port has a say, and it is far from its limit, as most that have one are: then it is charged.
+#[inline(always)]
+fn is_paid(meters: &PortMeters, how: How, len: u32) -> bool {
+    meters.network | meters.account | how.address() == 0
+        && netpath_pay(meter_row(meters.port, how.direction()), len) != 0
+}
+
+/// Charges a meter where it is far from its limit; 0 where it has to be asked. A [global](crate::global) function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_pay(row: u32, len: u32) -> u32 {
+    let (Some((limit, meter)), Some(Scratch { clock, .. })) = (limit(row), Scratch::here()) else { return 1 };
+    // SAFETY: in a map's value.
+    let stands = unsafe { Word::at(&raw mut (*meter).time) }.load();
+    let now = clock.coarse();
+    if stage::is_scarce(limit, stands, now) {
+        return 0;
+    }
+    pay(limit, meter, stands, now, len.into());
+    1
 }
 
 /// Who has a say, in the order in which they are asked.
@@ -332,30 +363,16 @@ impl Charge {
     }
 }
 
-/// [`admit`] as a [global](crate::global) function: the states in which it is called are more than Linux 6.1 has patience for.
+/// Asks all levels, and charges all if none refuses. Answers [`Level::PASS`] or [`Level::TELLS`], or who refused. The port is only
+/// asked for where it `has_meters`.
+///
+/// A [global](crate::global) function: the states in which it is called are more than Linux 6.1 has patience for.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn netpath_admit(slot: u32, how: u32, len: u32, has_meters: u32) -> u32 {
-    admit(slot, how, len, has_meters)
-}
-
-/// Asks all levels, and charges all if none refuses. Answers [`Level::PASS`] or [`Level::TELLS`], or who refused. The port is only
-/// asked for where it `has_meters`.
-#[inline(always)]
-fn admit(slot: u32, how: u32, len: u32, has_meters: u32) -> u32 {
     let Some(Scratch { charge, clock }) = Scratch::here() else { return Level::PASS };
     let meters = if has_meters != 0 { *of_port(slot) } else { NONE };
     let (now, len) = (clock.coarse(), u64::from(len));
-    // Most have one limit, and are far from it.
-    if meters.network | meters.account | How(how).address() == 0 {
-        let Some((limit, meter)) = limit(meter_row(meters.port, How(how).direction())) else { return Level::PASS };
-        // SAFETY: in a map's value.
-        let stands = unsafe { Word::at(&raw mut (*meter).time) }.load();
-        if !stage::is_scarce(limit, stands, now) {
-            pay(limit, meter, stands, now, len);
-            return Level::PASS;
-        }
-    }
     *charge = Charge { meters, now, len, wait: 0, waits: 0, marks: 0, slot, how, is_precise: 0, pad: 0 };
     // A call takes as long as what it does: levels without a meter are not asked.
     for level in Level::ALL {

@@ -394,7 +394,7 @@ impl TcPacket {
     }
 
     /// Bytes that a super-packet takes on the wire: its headers are sent with each segment.
-    #[inline(never)]
+    #[inline(always)]
     pub fn bytes_on_wire(&self) -> usize {
         let (len, segment) = (self.len(), self.gso_size());
         let Some([kind_a, kind_b, first, ..]) = self.header::<[u8; 4]>(12).copied() else { return len };

@@ -106,7 +106,7 @@ impl Samples {
 fn append(path: &Path, line: &str, kept: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let len = file.metadata()?.len();
-    if len + line.len() as u64 >= kept {
+    if len + line.len() as u64 + 1 > kept {
         file = without_the_oldest(path, file, len / 10)?;
     }
     // What a kill has torn ends before the next one begins.
@@ -147,12 +147,12 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("samples.jsonl");
         let lines = || fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
-        (0..99).for_each(|number| append(&path, &format!("{number:09}"), 1000).unwrap());
+        (0..99).for_each(|number| append(&path, &format!("{number:09}"), 999).unwrap());
         assert_eq!(lines().len(), 99);
-        append(&path, "000000099", 1000).unwrap();
+        append(&path, "000000099", 999).unwrap();
         assert_eq!((lines().len(), lines()[0].as_str(), lines()[89].as_str()), (90, "000000010", "000000099"));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"torn").unwrap();
-        append(&path, "whole", 1000).unwrap();
+        append(&path, "whole", 999).unwrap();
         assert_eq!(lines()[90..], ["torn", "whole"]);
         fs::remove_dir_all(folder).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::{
     report::Report,
@@ -29,6 +29,15 @@ pub(super) fn validate_and_apply(site: &Site, file: &Path, report: &mut Report) 
     }
 }
 
+/// Applies definitions on every host.
+pub(super) fn apply(site: &Site, file: &Path) -> Result<()> {
+    for host in &site.hosts {
+        let output = host.shown(&["apply", "-f", &file.display().to_string(), "--host", &host.name]);
+        ended(&output, 0, "done").with_context(|| format!("{}: apply", host.name))?;
+    }
+    Ok(())
+}
+
 /// Nothing is left to do, and what is in force can be looked at.
 pub(super) fn plan_and_show(site: &Site, file: &Path, report: &mut Report) {
     let file = file.display().to_string();
@@ -38,7 +47,7 @@ pub(super) fn plan_and_show(site: &Site, file: &Path, report: &mut Report) {
         report.row(site, &what, "no edits (exit code 0)", ended(&output, 0, "no edits (exit code 0)"));
     }
     let Some(host) = site.hosts.first() else { return };
-    let shows: [&[&str]; 10] = [
+    let shows: [&[&str]; 12] = [
         &["status"],
         &["show", "networks"],
         &["show", "ports"],
@@ -48,6 +57,8 @@ pub(super) fn plan_and_show(site: &Site, file: &Path, report: &mut Report) {
         &["show", "nat"],
         &["show", "flows"],
         &["show", "rules"],
+        &["show", "limits"],
+        &["show", "usage"],
         &["map", "list"],
     ];
     let failed: Vec<_> = shows.iter().filter(|args| host.shown(args).code != 0).map(|args| args.join(" ")).collect();

@@ -2,12 +2,13 @@
 //! table of what was expected and what was seen.
 //!
 //! ```text
-//! definitions ─► site (namespaces, wires, guests) ─► apply ─► traffic, separation, spoofing, gateway ─► plan, show ─► detach
+//! definitions ─► site (namespaces, wires, guests) ─► apply ─► traffic, separation, spoofing, gateway, limits ─► plan, show ─► detach
 //!                                                       └───────────── each a row of the report ─────────────┘
 //! ```
 
 mod applied;
 mod gateway;
+mod limits;
 mod report;
 mod separation;
 mod site;
@@ -60,6 +61,7 @@ fn one(file: &Path, keep: bool) -> Result<bool> {
     separation::check(&site, &mut report);
     spoofing::check(&site, &mut report);
     gateway::check(&site, &zone, &file, &mut report);
+    limits::check(&site, &zone, &file, &mut report);
     applied::plan_and_show(&site, &file, &mut report);
     if !keep {
         applied::detach(&site, &mut report);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use netpath::definitions::{Network, Zone};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     demo::{
+        applied::apply,
         report::Report,
         site::{Outside, Site},
     },
@@ -98,16 +99,6 @@ fn without(site: &Site, file: &Path, line: usize) -> Result<PathBuf> {
     println!("\nthe definitions lose line {line}: {}", rule.trim());
     let rest = text.lines().enumerate().filter(|(number, _)| number + 1 != line);
     site.write("revoked.yaml", &rest.flat_map(|(_, line)| [line, "\n"]).collect::<String>())
-}
-
-fn apply(site: &Site, file: &Path) -> Result<()> {
-    for host in &site.hosts {
-        let output = host.shown(&["apply", "-f", &file.display().to_string(), "--host", &host.name]);
-        if output.code != 0 {
-            bail!("{}: apply ended with {}", host.name, output.code);
-        }
-    }
-    Ok(())
 }
 
 /// A connection with both its ends.
