@@ -33,12 +33,20 @@ impl Applied {
         let root = Root::open(root)?;
         let tables = Tables::open(&root)?;
         let devices = netlink::devices()?;
-        let rows = tables.names.rows()?.into_iter().map(|(key, name)| ((key.kind, key.index), name_text(&name)));
-        let devices_by_index = devices.iter().map(|device| (device.index, device.name.clone())).collect();
-        let names = Names { rows: rows.collect(), devices: devices_by_index };
+        let names = Names { rows: name_rows(&tables)?, devices: device_names(&devices) };
         let pins = root.link_pins()?.into_iter();
         let guarded = pins.filter(|pin| pin.hook == Hook::FromGuest).map(|pin| pin.device).collect();
         Ok(Self { root, tables, names, devices, guarded })
+    }
+
+    /// Reads the names again, as another apply may have left them; the devices, where one of these is not known.
+    pub(super) fn refresh(&mut self, mut ifindexes: impl Iterator<Item = u32>) -> Result<(), Error> {
+        self.names.rows = name_rows(&self.tables)?;
+        if ifindexes.any(|ifindex| !self.names.devices.contains_key(&ifindex)) {
+            self.devices = netlink::devices()?;
+            self.names.devices = device_names(&self.devices);
+        }
+        Ok(())
     }
 
     /// Is there a program for the frames of this guest port?
@@ -47,10 +55,21 @@ impl Applied {
     }
 }
 
+/// Names by kind and index.
+type NameRows = HashMap<(u32, u32), String>;
+
+fn name_rows(tables: &Tables) -> Result<NameRows, Error> {
+    Ok(tables.names.rows()?.into_iter().map(|(key, name)| ((key.kind, key.index), name_text(&name))).collect())
+}
+
+fn device_names(devices: &[Device]) -> HashMap<u32, String> {
+    devices.iter().map(|device| (device.index, device.name.clone())).collect()
+}
+
 /// Names by what they are of.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    rows: HashMap<(u32, u32), String>,
+    rows: NameRows,
     devices: HashMap<u32, String>,
 }
 

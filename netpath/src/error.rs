@@ -117,6 +117,18 @@ pub enum Error {
         /// What is wrong with it.
         source: crate::pcap::ReadError,
     },
+    /// There is nothing to draw on.
+    #[error(
+        "`netpath top` draws on a terminal, and {what} is none: `netpath top --once` prints one frame, `netpath show counters` \
+         all that was counted"
+    )]
+    NoTerminal {
+        /// What there is instead.
+        what: &'static str,
+    },
+    /// The terminal does not do what it is told.
+    #[error("the terminal cannot be used; `netpath top --once` prints one frame without it")]
+    Terminal(#[source] io::Error),
     /// The kernel does not let signals be waited for.
     #[error("signals cannot be waited for")]
     Signals(#[source] io::Error),

@@ -11,6 +11,7 @@ pub mod guest;
 pub mod oracle;
 pub mod pace;
 pub mod packet;
+pub mod pty;
 pub mod runner;
 pub mod skip;
 pub mod topology;

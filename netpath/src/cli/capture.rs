@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         bytes: args.snaplen,
         ..Watch::default()
     };
-    let signals = Signals::catch()?;
+    let signals = Signals::catch(&Signals::ENDING)?;
     let mut capture =
         Capture { applied, filter, network: wanted.network, came: HashMap::new(), offset: watch::clock_offset() };
     let mut watcher = Watcher::begin(&capture.applied.root, wanted)?;

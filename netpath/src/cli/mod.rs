@@ -27,6 +27,7 @@ mod status;
 mod stream;
 mod table;
 mod terms;
+mod top;
 mod trace;
 mod validate;
 mod watch;
@@ -101,6 +102,7 @@ enum Verb {
     Manual(manual::Args),
     #[command(hide = true)]
     AwaitConfirmation(confirm::WaitArgs),
+    Top(top::Args),
     Monitor(monitor::Args),
     Trace(trace::Args),
     Capture(capture::Args),
@@ -131,6 +133,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Verb::Completions(args) => completions::run(args, global),
         Verb::Manual(args) => manual::run(args, global),
         Verb::AwaitConfirmation(args) => confirm::wait(args, global),
+        Verb::Top(args) => top::run(args, global),
         Verb::Monitor(args) => monitor::run(args, global),
         Verb::Trace(args) => trace::run(args, global),
         Verb::Capture(args) => capture::run(args, global),

@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         bytes: EVENT_BYTES as u32,
         ..Watch::default()
     };
-    let signals = Signals::catch()?;
+    let signals = Signals::catch(&Signals::ENDING)?;
     let mut watcher = Watcher::begin(&applied.root, wanted)?;
     tracing::info!("watching");
     let (begun, offset, mut seen) = (Instant::now(), watch::clock_offset(), 0);

@@ -38,7 +38,7 @@ impl Until {
 }
 
 /// A time as `10s`, `5m`, `1h` or `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
     let found = units.iter().find_map(|(unit, ms)| {
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -47,24 +47,36 @@ fn duration(text: &str) -> Result<Duration, String> {
     found.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is no time; write 500ms, 10s, 5m or 1h"))
 }
 
-/// SIGINT and SIGTERM, to be waited for instead of being ended by.
+/// Signals to be waited for instead of being ended by.
 pub(super) struct Signals(OwnedFd);
 
 impl Signals {
-    pub(super) fn catch() -> Result<Self, Error> {
+    /// Those that ask a command to end.
+    pub(super) const ENDING: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+
+    pub(super) fn catch(signals: &[libc::c_int]) -> Result<Self, Error> {
         // SAFETY: the set is initialised before it is used, and the descriptor is nobody else's.
         let fd = unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGINT);
-            libc::sigaddset(&raw mut set, libc::SIGTERM);
+            for signal in signals {
+                libc::sigaddset(&raw mut set, *signal);
+            }
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-            match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) {
+            match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
                 -1 => return Err(Error::Signals(io::Error::last_os_error())),
                 fd => OwnedFd::from_raw_fd(fd),
             }
         };
         Ok(Self(fd))
+    }
+
+    /// The next one that has come; `None` where none has.
+    pub(super) fn take(&self) -> Option<libc::c_int> {
+        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        let read = rustix::io::read(&self.0, &mut info).ok()?;
+        // The signal's number is its first field (signalfd(2)).
+        (read == info.len()).then(|| i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
     }
 }
 

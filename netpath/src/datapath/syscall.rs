@@ -89,6 +89,8 @@ pub(super) fn lookup<K: Pod, V: Pod>(map: &MapData, key: &K) -> io::Result<Optio
 /// Walks a hash or an array by batches.
 pub(super) struct Batches<'m, K, V> {
     map: &'m MapData,
+    /// Values of a row: one, or one for each processor.
+    each: usize,
     /// Where the kernel is: a bucket of a hash, an index of an array; `None` before the first batch.
     position: Option<u32>,
     is_done: bool,
@@ -103,8 +105,19 @@ impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
 
     /// From where another walk had come to, with so many rows at a time.
     pub(super) fn from(map: &'m MapData, position: Option<u32>, room: usize) -> Self {
-        let (keys, values) = (Vec::with_capacity(room), Vec::with_capacity(room));
-        Self { map, position, is_done: false, keys, values }
+        Self::with_values(map, position, room, 1)
+    }
+
+    /// The same of a map with a value for each of so many processors: a row's values lie one after the other. Their size is
+    /// a multiple of eight bytes, as the kernel puts them.
+    pub(super) fn per_cpu(map: &'m MapData, room: usize, cpus: usize) -> Self {
+        const { assert!(size_of::<V>().is_multiple_of(8)) };
+        Self::with_values(map, None, room, cpus)
+    }
+
+    fn with_values(map: &'m MapData, position: Option<u32>, room: usize, each: usize) -> Self {
+        let (keys, values) = (Vec::with_capacity(room), Vec::with_capacity(room * each));
+        Self { map, each, position, is_done: false, keys, values }
     }
 
     /// Where the rows are that come next; `None` after the last.
@@ -120,7 +133,7 @@ impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
                 Err(error) if error.raw_os_error() == Some(Errno::NOSPC.raw_os_error()) => {
                     let room = self.keys.capacity();
                     self.keys.reserve(room * 2);
-                    self.values.reserve(room * 2);
+                    self.values.reserve(room * 2 * self.each);
                 }
                 Err(error) => return Err(error),
                 Ok(()) if self.keys.is_empty() => {}
@@ -133,7 +146,7 @@ impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
     fn read(&mut self) -> io::Result<()> {
         self.keys.clear();
         self.values.clear();
-        let room = self.keys.capacity().min(self.values.capacity());
+        let room = self.keys.capacity().min(self.values.capacity() / self.each);
         let mut to = 0_u32;
         let mut attr = Batch {
             from: self.position.as_ref().map_or(0, address),
@@ -146,7 +159,7 @@ impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
             flags: 0,
         };
         // SAFETY: keys and values have room for `count` rows of the map's sizes, as their types' owners compared with its
-        // shape; the position is four bytes for hashes and arrays; all outlive the call.
+        // shape, and of as many values as it has; the position is four bytes for hashes and arrays; all outlive the call.
         let read = unsafe { bpf(LOOKUP_BATCH, &mut attr) };
         match read {
             Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => self.is_done = true,
@@ -157,7 +170,7 @@ impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
         // SAFETY: the kernel has written `count` rows, also at the end, and any bytes are one (`Pod`).
         unsafe {
             self.keys.set_len(count);
-            self.values.set_len(count);
+            self.values.set_len(count * self.each);
         }
         Ok(())
     }

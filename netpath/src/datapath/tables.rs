@@ -339,15 +339,6 @@ impl<K: Pod> PerCpuHashTable<K, u64> {
         Ok(self.rows_by_cpu()?.into_iter().map(|(key, values)| (key, values.iter().sum())).collect())
     }
 
-    /// Every row, with its value on each CPU.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn rows_by_cpu(&self) -> Result<Vec<(K, Vec<u64>)>, DatapathError> {
-        let rows = self.map.iter().map(|row| row.map(|(key, values)| (key, values.iter().copied().collect())));
-        rows.collect::<Result<_, _>>().map_err(|e| failed("read", self.shape, e))
-    }
-
     /// Removes a row; one that is gone is no error.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ mod scene;
 mod security;
 mod survival;
 mod too_big;
+mod top;
 mod topology;
 mod trace;
 mod tunnel;

@@ -3,9 +3,13 @@
 use std::ops::ControlFlow;
 
 use aya::{Pod, maps::IterableMap as _};
+use netpath_common::maps::Counters;
 
-use super::{ArrayTable, HashTable, failed};
-use crate::datapath::{DatapathError, syscall::Batches};
+use super::{ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, add, failed};
+use crate::datapath::{DatapathError, cpus, syscall::Batches};
+
+/// Rows of maps with a value for each processor that are asked for at a time.
+const PER_CPU_ROOM: usize = 512;
 
 /// Where a walk over a table has come to that goes on later.
 #[derive(Debug, Default)]
@@ -82,5 +86,40 @@ impl<V: Pod> ArrayTable<V> {
             indices.iter().zip(values).for_each(|(index, value)| visit(*index, value));
         }
         Ok(())
+    }
+}
+
+impl PerCpuArrayTable<Counters> {
+    /// The counters of the first `count` rows, over all CPUs, or of all where there are fewer.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn first_sums(&self, count: usize) -> Result<Vec<Counters>, DatapathError> {
+        let cpus = cpus()? as usize;
+        let mut sums = Vec::with_capacity(count);
+        let mut batches = Batches::<u32, Counters>::per_cpu(self.map.map(), count.clamp(1, PER_CPU_ROOM), cpus);
+        while sums.len() < count
+            && let Some((_, values)) = batches.next().map_err(|e| failed("read", self.shape, e))?
+        {
+            let rows = values.chunks_exact(cpus).take(count - sums.len());
+            sums.extend(rows.map(|row| row.iter().fold(Counters::default(), |sum, next| add(&sum, next))));
+        }
+        Ok(sums)
+    }
+}
+
+impl<K: Pod> PerCpuHashTable<K, u64> {
+    /// Every row, with its value on each CPU.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rows_by_cpu(&self) -> Result<Vec<(K, Vec<u64>)>, DatapathError> {
+        let cpus = cpus()? as usize;
+        let mut rows = Vec::new();
+        let mut batches = Batches::<K, u64>::per_cpu(self.map.map(), PER_CPU_ROOM, cpus);
+        while let Some((keys, values)) = batches.next().map_err(|e| failed("read", self.shape, e))? {
+            rows.extend(keys.iter().copied().zip(values.chunks_exact(cpus).map(<[u64]>::to_vec)));
+        }
+        Ok(rows)
     }
 }
