@@ -45,8 +45,10 @@ pub fn collect(root: &Path) -> Result<String, Error> {
             reader.drops()?;
             reader.pools()?;
             reader.maps()?;
-            // Last, so that what is left out of a large host is theirs.
+            reader.addresses()?;
+            // Last, so that what is left out of a large host is of NICs.
             reader.ports()?;
+            reader.limits()?;
         }
     }
     exposition.add(family::COLLECT_SECONDS, &[], begun.elapsed().as_secs_f64());
@@ -60,22 +62,25 @@ fn names(tables: &Tables) -> Result<Names, DatapathError> {
     Ok(tables.names.rows()?.iter().map(|(key, name)| ((key.kind, key.index), name_text(name))).collect())
 }
 
-struct Reader<'e> {
+/// The maps, and what they have made so far.
+pub(super) struct Reader<'e> {
     root: Root,
-    tables: Tables,
+    pub(super) tables: Tables,
     names: Names,
-    exposition: &'e mut Exposition,
+    pub(super) exposition: &'e mut Exposition,
 }
 
 impl Reader<'_> {
-    fn named(&self, wanted: u32) -> Vec<(u32, String)> {
+    /// Every name of a kind, by index.
+    pub(super) fn named(&self, wanted: u32) -> Vec<(u32, String)> {
         let all = self.names.iter().filter(|((kind, _), _)| *kind == wanted);
         let mut all: Vec<_> = all.map(|((_, index), name)| (*index, name.clone())).collect();
         all.sort_unstable();
         all
     }
 
-    fn name(&self, kind: u32, index: u32) -> String {
+    /// A name; what has none any more is its number.
+    pub(super) fn name(&self, kind: u32, index: u32) -> String {
         self.names.get(&(kind, index)).cloned().unwrap_or_else(|| format!("#{index}"))
     }
 
@@ -96,16 +101,18 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// What each NIC carried, and each network with those that it had.
+    /// What each NIC carried, each network with those that it had, and each account.
     fn ports(&mut self) -> Result<(), Error> {
         let networks = self.named(name_kind::NETWORK);
         let mut totals: HashMap<String, Counters> = HashMap::new();
+        let retired = self.tables.retired.first_rows(beyond(&networks))?;
         for (index, name) in &networks {
-            totals.insert(name.clone(), self.tables.retired.get(*index)?.unwrap_or_default());
+            totals.insert(name.clone(), retired.get(*index as usize).copied().unwrap_or_default());
         }
-        let mut ports = Vec::new();
-        for (slot, name) in self.named(name_kind::PORT) {
-            let counters = self.tables.counters.sum(slot)?;
+        let (mut ports, named) = (Vec::new(), self.named(name_kind::PORT));
+        let counted = self.tables.counters.first_sums(beyond(&named))?;
+        for (slot, name) in named {
+            let counters = counted.get(slot as usize).copied().unwrap_or_default();
             let network = name.split('/').next().unwrap_or_default();
             if let Some(total) = totals.get_mut(network) {
                 *total = add(total, &counters);
@@ -113,11 +120,12 @@ impl Reader<'_> {
             ports.push((name, counters));
         }
         for (_, name) in &networks {
-            let total = totals.remove(name).unwrap_or_default();
+            let total = totals.get(name).copied().unwrap_or_default();
             for (family, value) in NETWORK.into_iter().zip(values(&total)) {
                 self.exposition.add(family, &[name], value);
             }
         }
+        self.accounts(&totals)?;
         for (name, counters) in &ports {
             let (network, rest) = name.split_once('/').unwrap_or((name, ""));
             let (instance, mac) = rest.rsplit_once('/').unwrap_or((rest, ""));
@@ -235,8 +243,13 @@ const NETWORK: [&Family; 4] = [
     family::NETWORK_RECEIVE_BYTES,
 ];
 
-/// As [`PORT`] and [`NETWORK`] have them.
-fn values(counters: &Counters) -> [f64; 4] {
+/// How many rows there are up to the last that has a name.
+pub(super) fn beyond(names: &[(u32, String)]) -> usize {
+    names.last().map_or(0, |(index, _)| *index as usize + 1)
+}
+
+/// As [`PORT`] and [`NETWORK`] have them, and all that is counted so.
+pub(super) fn values(counters: &Counters) -> [f64; 4] {
     let Counters { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes } = *counters;
     [from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes].map(|number| number as f64)
 }

@@ -63,6 +63,38 @@ families! {
         "Frames delivered to guests on this host, those that are gone included.";
     NETWORK_RECEIVE_BYTES = Counter "netpath_network_receive_bytes_total" ["network"]
         "Bytes of the frames delivered to guests on this host.";
+    ACCOUNT_TRANSMIT_PACKETS = Counter "netpath_account_transmit_packets_total" ["account"]
+        "Frames that guests of the account on this host sent, those that are gone included.";
+    ACCOUNT_TRANSMIT_BYTES = Counter "netpath_account_transmit_bytes_total" ["account"]
+        "Bytes of the frames that guests of the account on this host sent.";
+    ACCOUNT_RECEIVE_PACKETS = Counter "netpath_account_receive_packets_total" ["account"]
+        "Frames delivered to guests of the account on this host, those that are gone included.";
+    ACCOUNT_RECEIVE_BYTES = Counter "netpath_account_receive_bytes_total" ["account"]
+        "Bytes of the frames delivered to guests of the account on this host.";
+    ADDRESS_TRANSMIT_PACKETS = Counter "netpath_address_transmit_packets_total" ["link", "address", "network"]
+        "Frames that guests sent through a public address of this host.";
+    ADDRESS_TRANSMIT_BYTES = Counter "netpath_address_transmit_bytes_total" ["link", "address", "network"]
+        "Bytes of the frames that guests sent through a public address of this host.";
+    ADDRESS_RECEIVE_PACKETS = Counter "netpath_address_receive_packets_total" ["link", "address", "network"]
+        "Frames delivered to guests through a public address of this host.";
+    ADDRESS_RECEIVE_BYTES = Counter "netpath_address_receive_bytes_total" ["link", "address", "network"]
+        "Bytes of the frames delivered to guests through a public address of this host.";
+    LIMIT = Gauge "netpath_limit_bytes_per_second" ["object", "name", "direction"]
+        "The rate of a limit: of a NIC, a network, an account or a public address.";
+    LIMIT_PASSED_BYTES = Counter "netpath_limit_passed_bytes_total" ["object", "name", "direction"]
+        "Bytes that a limit has let pass; not of NICs, whose ports are counted.";
+    LIMIT_DROPPED_PACKETS = Counter "netpath_limit_dropped_packets_total" ["object", "name", "direction"]
+        "Packets dropped because of a limit; of a NIC once something has happened to one.";
+    LIMIT_DROPPED_BYTES = Counter "netpath_limit_dropped_bytes_total" ["object", "name", "direction"]
+        "Bytes of the packets dropped because of a limit.";
+    LIMIT_MARKED_PACKETS = Counter "netpath_limit_marked_packets_total" ["object", "name", "direction"]
+        "Packets marked as having met congestion (ECN) because of a limit.";
+    LIMIT_MARKED_BYTES = Counter "netpath_limit_marked_bytes_total" ["object", "name", "direction"]
+        "Bytes of the packets marked because of a limit.";
+    LIMIT_DELAYED_PACKETS = Counter "netpath_limit_delayed_packets_total" ["object", "name", "direction"]
+        "Packets given a later time of departure because of a limit.";
+    LIMIT_DELAYED_BYTES = Counter "netpath_limit_delayed_bytes_total" ["object", "name", "direction"]
+        "Bytes of the packets given a later time of departure because of a limit.";
     DROPS = Counter "netpath_drops_total" ["network", "reason"]
         "Refused packets; the network is empty where it was not known yet.";
     FLOWS = Gauge "netpath_flows" ["network"] "Rows of the flow table, two for each connection.";

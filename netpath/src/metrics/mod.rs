@@ -9,6 +9,7 @@
 mod collect;
 mod exposition;
 mod family;
+mod limits;
 mod server;
 
 pub use self::{
@@ -17,5 +18,5 @@ pub use self::{
     server::serve,
 };
 
-/// More samples than a host of ten thousand NICs has.
+/// More samples than a host of ten thousand NICs has, unless limits have acted on thousands of them.
 pub const SAMPLES_MAX: usize = 100_000;

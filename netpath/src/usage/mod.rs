@@ -145,11 +145,13 @@ impl Usage {
         for (index, network) in names.all(name_kind::NETWORK) {
             totals.insert(network, (index, tables.retired.get(index)?.unwrap_or_default()));
         }
-        for (slot, name) in names.all(name_kind::PORT) {
+        let ports = names.all(name_kind::PORT);
+        let counted = tables.counters.first_sums(ports.last().map_or(0, |(slot, _)| *slot as usize + 1))?;
+        for (slot, name) in ports {
             let mut parts = name.splitn(3, '/');
             let mut part = || parts.next().unwrap_or_default();
             let (network, instance, mac) = (part(), part().to_owned(), part().to_owned());
-            let counters = tables.counters.sum(slot)?;
+            let counters = counted.get(slot as usize).copied().unwrap_or_default();
             if let Some((_, total)) = totals.get_mut(network) {
                 *total = add(total, &counters);
             }
