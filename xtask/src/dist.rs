@@ -1,7 +1,7 @@
 //! `cargo xtask dist`: what is installed on hypervisors, as a tar archive and as a Debian package.
 //!
 //! ```text
-//! target/dist/netpath-VERSION-x86_64-linux.tar.gz     one folder: binary, unit, docs, examples
+//! target/dist/netpath-VERSION-x86_64-linux.tar.gz     one folder: binary, unit, completions, manual, docs, examples
 //! target/dist/netpath_VERSION_amd64.deb               the same where Debian has such things
 //! ```
 //!
@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use self::package::{Control, File, PACKAGE, SCRIPTS};
+use self::package::{Control, File, PACKAGE, SCRIPTS, SHELLS, Shell};
 use crate::{
     process,
     setup::{self, Need},
@@ -38,11 +38,25 @@ pub(crate) fn run() -> Result<ExitCode> {
     strip.arg("--strip-debug").arg("-o").arg(&binary).arg(workspace::target().join("release/netpath"));
     process::run(&mut strip)?;
     let stamp = stamp()?;
-    let files = package::files(&binary, workspace::root())?;
+    let made = fresh(&dist.join("made"))?;
+    make(&binary, &made)?;
+    let files = package::files(&binary, &made, workspace::root())?;
     for made in [archive(&dist, version, &files, &stamp)?, debian(&dist, version, &binary, &files, &stamp)?] {
         println!("{}", made.display());
     }
+    fs::remove_dir_all(made)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the binary write what it has to say of itself: a script for each shell, and the manual.
+fn make(binary: &Path, made: &Path) -> Result<()> {
+    let completions = made.join(package::COMPLETIONS);
+    fs::create_dir_all(&completions)?;
+    for Shell { name, file, .. } in SHELLS {
+        fs::write(completions.join(file), process::output(Command::new(binary).args(["completions", name]))?)?;
+    }
+    process::output(Command::new(binary).arg("man").arg(made.join(package::MANUAL)))?;
+    Ok(())
 }
 
 /// When the files were made, in seconds of the Unix epoch.
@@ -82,6 +96,8 @@ fn debian(dist: &Path, version: &str, binary: &Path, files: &[File], stamp: &str
         size += bytes.len();
         put(&staging.join(&file.in_system), &bytes, file.mode)?;
     }
+    // Debian's policy, §12.1: manual pages are compressed.
+    process::run(Command::new("gzip").args(["-9", "-n", "-r"]).arg(staging.join(package::MANUAL_IN_SYSTEM)))?;
     // Definitions name tenants; nobody else has to read them.
     let definitions = staging.join("etc/netpath");
     fs::create_dir_all(&definitions)?;

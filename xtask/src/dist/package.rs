@@ -14,6 +14,30 @@ pub(super) const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 /// Where documents go.
 const DOC: &str = "usr/share/doc/netpath";
 
+/// Where manual pages go.
+pub(super) const MANUAL_IN_SYSTEM: &str = "usr/share/man/man1";
+/// Where completions are before they are packed, and in the archive.
+pub(super) const COMPLETIONS: &str = "completions";
+/// Where manual pages are before they are packed, and in the archive.
+pub(super) const MANUAL: &str = "man";
+
+/// A shell that is told how to complete netpath's command line.
+pub(super) struct Shell {
+    /// What `netpath completions` calls it.
+    pub(super) name: &'static str,
+    /// The script's name.
+    pub(super) file: &'static str,
+    /// Where the shell looks for what packages bring.
+    in_system: &'static str,
+}
+
+/// Those that hypervisors have.
+pub(super) const SHELLS: [Shell; 3] = [
+    Shell { name: "bash", file: "netpath.bash", in_system: "usr/share/bash-completion/completions/netpath" },
+    Shell { name: "zsh", file: "_netpath", in_system: "usr/share/zsh/vendor-completions/_netpath" },
+    Shell { name: "fish", file: "netpath.fish", in_system: "usr/share/fish/vendor_completions.d/netpath.fish" },
+];
+
 /// One file, and where it goes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct File {
@@ -38,8 +62,8 @@ impl File {
     }
 }
 
-/// Every file, in the order of their names: the binary, what `dist/` has, licences, documents, examples.
-pub(super) fn files(binary: &Path, root: &Path) -> Result<Vec<File>> {
+/// Every file: the binary, what `dist/` has, licences, what the binary has `made` of itself, documents, examples.
+pub(super) fn files(binary: &Path, made: &Path, root: &Path) -> Result<Vec<File>> {
     let dist = root.join("dist");
     let mut files = vec![
         File::new(binary.to_owned(), "netpath", "usr/bin/netpath", 0o755),
@@ -55,6 +79,14 @@ pub(super) fn files(binary: &Path, root: &Path) -> Result<Vec<File>> {
     ];
     for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
         files.push(File::new(root.join(name), name, &format!("{DOC}/{name}"), 0o644));
+    }
+    for Shell { file, in_system, .. } in SHELLS {
+        let place = format!("{COMPLETIONS}/{file}");
+        files.push(File::new(made.join(&place), &place, in_system, 0o644));
+    }
+    for page in names_in(&made.join(MANUAL), "1")? {
+        let place = format!("{MANUAL}/{page}");
+        files.push(File::new(made.join(&place), &place, &format!("{MANUAL_IN_SYSTEM}/{page}"), 0o644));
     }
     for (folder, ending) in [("docs", "md"), ("docs/adr", "md"), ("examples", "yaml")] {
         for name in names_in(&root.join(folder), ending)? {
@@ -129,9 +161,32 @@ mod tests {
     use super::*;
     use crate::workspace;
 
+    /// A folder with what a binary makes of itself, as far as names go; it goes with the test.
+    struct Made(PathBuf);
+
+    impl Made {
+        fn new() -> Self {
+            let folder = std::env::temp_dir().join(format!("netpath-dist-{}", std::process::id()));
+            for (within, names) in
+                [(COMPLETIONS, &SHELLS.map(|shell| shell.file)[..]), (MANUAL, &["netpath.1", "netpath-top.1"])]
+            {
+                fs::create_dir_all(folder.join(within)).unwrap();
+                names.iter().for_each(|name| fs::write(folder.join(within).join(name), name).unwrap());
+            }
+            Self(folder)
+        }
+    }
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
     #[test]
     fn every_file_of_the_package_is_there_and_lies_where_it_belongs() {
-        let files = files(Path::new("/target/netpath"), workspace::root()).unwrap();
+        let made = Made::new();
+        let files = files(Path::new("/target/netpath"), &made.0, workspace::root()).unwrap();
         for file in files.iter().skip(1) {
             assert!(file.source.is_file(), "{}", file.source.display());
         }
@@ -139,6 +194,11 @@ mod tests {
         for place in [
             "usr/bin/netpath",
             "usr/lib/systemd/system/netpath-agent.service",
+            "usr/share/bash-completion/completions/netpath",
+            "usr/share/zsh/vendor-completions/_netpath",
+            "usr/share/fish/vendor_completions.d/netpath.fish",
+            "usr/share/man/man1/netpath.1",
+            "usr/share/man/man1/netpath-top.1",
             "usr/share/doc/netpath/copyright",
             "usr/share/doc/netpath/docs/operations.md",
             "usr/share/doc/netpath/examples/first.yaml",
