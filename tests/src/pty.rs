@@ -119,6 +119,30 @@ impl Pty {
         Ok((status, &self.screen))
     }
 
+    /// Keeps the screen for so long.
+    ///
+    /// # Errors
+    /// When the program has gone.
+    pub fn watch(&mut self, long: Duration) -> Result<()> {
+        let end = Instant::now() + long;
+        while Instant::now() < end {
+            self.read(Duration::from_millis(20))?;
+        }
+        Ok(())
+    }
+
+    /// The processor's time that the program has had.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // utime and stime, the 14th and 15th field (proc(5)), in ticks; the second one may have spaces.
+        let after = stat.rsplit_once(") ").context("no process")?.1;
+        let ticks = after.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+    }
+
     /// Waits until the program is stopped.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::{
     io::{self, BufWriter, StdoutLock, Write as _},
     ops::ControlFlow,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -10,11 +11,16 @@ use serde::Serialize;
 use super::output::{Format, to_yaml};
 use crate::error::Error;
 
+/// What was printed does not wait for longer than this, whether more comes or not.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// A list under way to standard output. What it prints is what [`super::output::print`] prints of the whole list.
 pub(super) struct List {
     format: Format,
     stdout: BufWriter<StdoutLock<'static>>,
     is_empty: bool,
+    /// Since when something is printed that the reader has not been given.
+    waiting_since: Option<Instant>,
     /// The reader has gone.
     is_closed: bool,
 }
@@ -23,7 +29,7 @@ impl List {
     /// Begins; `heading` is a table's first line.
     pub(super) fn begin(format: Format, heading: &str) -> Result<Self, Error> {
         let stdout = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        let mut list = Self { format, stdout, is_empty: true, is_closed: false };
+        let mut list = Self { format, stdout, is_empty: true, waiting_since: None, is_closed: false };
         if format == Format::Table {
             list.write(heading)?;
         }
@@ -45,8 +51,22 @@ impl List {
             }
             Format::Yaml => to_yaml(&serde_json::to_value([item]).map_err(failed)?),
         };
-        self.is_empty = false;
+        let is_first = std::mem::take(&mut self.is_empty);
         self.write(&text)?;
+        match is_first {
+            true => self.flush()?,
+            false => {
+                self.waiting_since.get_or_insert_with(Instant::now);
+            }
+        }
+        self.pass()
+    }
+
+    /// Hands on what waits, where nothing may come for a while; breaks when nobody reads any more.
+    pub(super) fn pass(&mut self) -> Result<ControlFlow<()>, Error> {
+        if self.waiting_since.is_some_and(|since| since.elapsed() >= PATIENCE) {
+            self.flush()?;
+        }
         Ok(if self.is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
@@ -58,10 +78,16 @@ impl List {
             _ => "",
         };
         self.write(end)?;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.waiting_since = None;
         match self.stdout.flush() {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.is_closed = true,
+            flushed => flushed.map_err(Error::Output)?,
         }
+        Ok(())
     }
 
     fn write(&mut self, text: &str) -> Result<(), Error> {

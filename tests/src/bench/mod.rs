@@ -17,6 +17,7 @@ pub mod packets;
 pub mod pair;
 pub mod picture;
 pub mod report;
+pub mod show;
 pub mod stations;
 pub mod statistics;
 pub mod subject;
@@ -40,6 +41,7 @@ use self::{
     machine::Machine,
     options::Options,
     packets::Labs,
+    show::Show,
     statistics::Random,
 };
 
@@ -79,6 +81,8 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     if options.wants(many::NAME) {
         bench.add(Many::new(&options.floor)?.experiment())?;
+    if options.wants(show::NAME) {
+        bench.add(Show::new()?.experiment())?;
     }
     if gateway::is_wanted(|name| options.wants(name)) {
         bench.gateway()?;

@@ -1,6 +1,6 @@
 //! `netpath show flows`: connections, both directions in one, printed as they are read.
 
-use std::{net::Ipv4Addr, ops::ControlFlow};
+use std::net::Ipv4Addr;
 
 use netpath_common::{
     maps::{Flow, FlowKey, Gateway, flow_flags},
@@ -89,7 +89,7 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, which: &Which, global: &Gl
     flows.visit::<Error>(|key, flow| {
         let network = applied.names.network(flow.network);
         if !only.wants(&network) || !which.has_flow(key, flow) {
-            return Ok(ControlFlow::Continue(()));
+            return list.pass();
         }
         let other = match flow.flags & flow_flags::TRANSIT {
             0 => flows.get(&key.opposite(flow))?,
@@ -97,12 +97,12 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, which: &Which, global: &Gl
         };
         // A connection is shown where its first direction is met; the second one alone, only where it is left alone.
         if flow.flags & flow_flags::REPLY != 0 && other.is_some() {
-            return Ok(ControlFlow::Continue(()));
+            return list.pass();
         }
         let gateway = gateways.get(flow.network as usize).copied().unwrap_or_default();
         let connection = Connection::of(&applied.names, key, flow, other.as_ref(), &gateway, now);
         if connection.expired && !which.all {
-            return Ok(ControlFlow::Continue(()));
+            return list.pass();
         }
         list.item(&connection, Connection::text)
     })?;
