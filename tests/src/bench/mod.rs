@@ -81,6 +81,7 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     if options.wants(many::NAME) {
         bench.add(Many::new(&options.floor)?.experiment())?;
+    }
     if options.wants(show::NAME) {
         bench.add(Show::new()?.experiment())?;
     }

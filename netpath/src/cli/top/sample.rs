@@ -29,7 +29,7 @@ pub(super) struct Sampler<'g> {
 
 impl<'g> Sampler<'g> {
     pub(super) fn open(global: &'g Global) -> Result<Self, Error> {
-        let applied = Applied::open(global)?;
+        let applied = Applied::open(&global.root)?;
         Ok(Self { global, made: made(&applied), applied, place: Place::default() })
     }
 
