@@ -23,7 +23,8 @@ fn main() {
     }
 
     let object = out.join("netpath.bpf.o");
-    match netpath_bpf_build::build(workspace, &target.join("bpf")) {
+    let features: &[&str] = if env::var_os("CARGO_FEATURE_ABI_NEXT").is_some() { &["abi-next"] } else { &[] };
+    match netpath_bpf_build::build(workspace, &target.join("bpf"), features) {
         Ok(built) => {
             fs::copy(&built, &object).expect("the object was just built");
         }

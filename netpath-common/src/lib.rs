@@ -8,6 +8,7 @@
 extern crate std;
 
 pub mod address;
+pub mod carry;
 pub mod checksum;
 pub mod clock;
 pub mod drop_reason;

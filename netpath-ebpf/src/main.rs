@@ -13,6 +13,7 @@ mod answer;
 mod arrival;
 mod atomic;
 mod bind;
+mod carry;
 mod connect;
 mod connection;
 mod event;
@@ -114,6 +115,12 @@ pub fn sweep(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn reap(ctx: TcContext) -> i32 {
     reap::process(&mut TcPacket::new(&ctx))
+}
+
+/// Adds what another ABI's programs have counted; attached nowhere, run by whoever takes over.
+#[classifier]
+pub fn carry(ctx: TcContext) -> i32 {
+    carry::process(&mut TcPacket::new(&ctx))
 }
 
 /// A packet that another host has routed into a network of this one.

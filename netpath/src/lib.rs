@@ -1,5 +1,8 @@
 //! netpath's loader: definitions, reconciliation and the data path's user side.
 
+#[cfg(all(feature = "abi-next", not(debug_assertions)))]
+compile_error!("the feature abi-next is for tests of upgrades: no release has it");
+
 pub mod agent;
 mod applied;
 pub mod apply;

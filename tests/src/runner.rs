@@ -23,6 +23,16 @@ pub struct Netpath {
     root: PathBuf,
     state_dir: PathBuf,
     host: String,
+    build: Build,
+}
+
+/// Which build of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// This tree's.
+    Current,
+    /// The same with another ABI (feature `abi-next`).
+    Next,
 }
 
 /// What a run of the binary gave.
@@ -39,7 +49,12 @@ pub struct Output {
 impl Netpath {
     /// An instance with its pins at `root` (on a bpffs) and its state in `state_dir`.
     pub fn new(ns: &NetNs, root: PathBuf, state_dir: PathBuf, host: &str) -> Self {
-        Self { ns: ns.clone(), root, state_dir, host: host.to_owned() }
+        Self { ns: ns.clone(), root, state_dir, host: host.to_owned(), build: Build::Current }
+    }
+
+    /// The same instance, as another build sees it.
+    pub fn of(&self, build: Build) -> Self {
+        Self { build, ..self.clone() }
     }
 
     /// The host whose part of the definitions this instance takes.
@@ -65,7 +80,7 @@ impl Netpath {
     /// The command with its global options, ready to run inside the namespace.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let ns = self.ns.fd().try_clone_to_owned().expect("a namespace's descriptor can be duplicated");
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary(self.build));
         command.arg("--root").arg(&self.root).arg("--state-dir").arg(&self.state_dir).args(args).stdin(Stdio::null());
         // SAFETY: setns is one system call and touches no memory of the forked child.
         unsafe {
@@ -78,7 +93,8 @@ impl Netpath {
 
     /// Runs a verb to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
-        let output = self.command(args).output().unwrap_or_else(|error| panic!("running {:?}: {error}", binary()));
+        let output =
+            self.command(args).output().unwrap_or_else(|error| panic!("running {:?}: {error}", binary(self.build)));
         Output {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -113,16 +129,22 @@ impl Netpath {
     }
 }
 
-/// The binary: `NETPATH_BIN`, or what `cargo build -p netpath` leaves beside the test's own target folder.
-pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match env::var_os("NETPATH_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => build(),
+/// The program: `NETPATH_BIN`, or what `cargo build -p netpath` leaves beside the test's own target folder; `NETPATH_NEXT_BIN` for
+/// the one with another ABI.
+pub fn binary(build: Build) -> &'static Path {
+    static BINARIES: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+    let (binary, variable) = match build {
+        Build::Current => (&BINARIES[0], "NETPATH_BIN"),
+        Build::Next => (&BINARIES[1], "NETPATH_NEXT_BIN"),
+    };
+    binary.get_or_init(|| match (env::var_os(variable), build) {
+        (Some(path), _) => PathBuf::from(path),
+        (None, Build::Current) => built(),
+        (None, Build::Next) => panic!("{variable} names no program; `cargo xtask test netns` builds it"),
     })
 }
 
-fn build() -> PathBuf {
+fn built() -> PathBuf {
     let test = env::current_exe().expect("a running test has a path");
     let profile = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     build.args(["build", "--release", "-p", "netpath", "-p", "netpath-tests", "--bin", "netpath", "--bin", "bench"]);
     process::run(&mut build)?;
     let target = workspace::target();
-    let floor = netpath_bpf_build::build(workspace::root(), &target.join("bpf"))?.with_file_name("floor");
+    let floor = netpath_bpf_build::build(workspace::root(), &target.join("bpf"), &[])?.with_file_name("floor");
     let mut bench = Command::new(target.join("release/bench"));
     bench.arg("--floor").arg(floor).arg("--out").arg(target.join("bench"));
     bench.env("NETPATH_BIN", target.join("release/netpath"));

@@ -80,6 +80,9 @@ pub struct Flow {
     pub icmp_type: u8,
     /// [`super::PublicAddress::index`] of the public address that the connection goes through; 0: none that is counted.
     pub address: u16,
+    /// What a later version may note.
+    #[cfg(feature = "abi-next")]
+    pub next: u64,
 }
 
 /// Where packets of a flow go: [`Flow::hop`]. The first ones are [`super::destination_kind`]'s.

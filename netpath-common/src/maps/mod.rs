@@ -20,13 +20,14 @@ pub use self::{
     flow::*,
     gateway::*,
     meter::*,
-    shapes::{ALL, MapKind, MapShape, NO_PREALLOC, capacity, shape},
+    shapes::{ALL, MapKind, MapShape, NO_PREALLOC, Role, capacity, shape},
 };
 
 use crate::{Address, Mac};
 
-/// Version of every layout in this file and of the programs' contract; part of every pin path.
-pub const ABI_VERSION: u32 = 3;
+/// Version of every layout in this file and of the programs' contract; part of every pin path. A build of another one takes
+/// over what is in force: see `netpath::datapath::takeover`.
+pub const ABI_VERSION: u32 = if cfg!(feature = "abi-next") { 1003 } else { 3 };
 
 /// A guest port. Key of PORTS: its ifindex.
 #[repr(C)]
@@ -424,6 +425,9 @@ pub struct Counters {
     pub to_guest_packets: u64,
     /// Their bytes.
     pub to_guest_bytes: u64,
+    /// What a later version may count.
+    #[cfg(feature = "abi-next")]
+    pub next: u64,
 }
 
 /// Key of DROPS; the value counts packets.

@@ -114,12 +114,12 @@ fn change_owner(tables: &mut Tables, existing: &Rows, change: &ChangeOfOwner) ->
 
 /// What makes zero with it.
 fn negative(counters: &Counters) -> Counters {
-    Counters {
-        from_guest_packets: counters.from_guest_packets.wrapping_neg(),
-        from_guest_bytes: counters.from_guest_bytes.wrapping_neg(),
-        to_guest_packets: counters.to_guest_packets.wrapping_neg(),
-        to_guest_bytes: counters.to_guest_bytes.wrapping_neg(),
-    }
+    let mut negative = *counters;
+    negative.from_guest_packets = counters.from_guest_packets.wrapping_neg();
+    negative.from_guest_bytes = counters.from_guest_bytes.wrapping_neg();
+    negative.to_guest_packets = counters.to_guest_packets.wrapping_neg();
+    negative.to_guest_bytes = counters.to_guest_bytes.wrapping_neg();
+    negative
 }
 
 /// Public addresses that another network has now.

@@ -39,7 +39,7 @@ pub use self::{
     steps::Step,
 };
 use crate::{
-    datapath::{DatapathError, Root, Tables, applied_host},
+    datapath::{self, DatapathError, applied_host},
     netlink::{Device, vxlan},
 };
 
@@ -48,11 +48,10 @@ use crate::{
 /// # Errors
 /// When the maps cannot be read.
 pub fn recorded_host(root: &Path) -> Result<Option<String>, DatapathError> {
-    let tables = match Root::open(root).and_then(|root| Tables::open(&root)) {
-        Err(DatapathError::NothingApplied { .. }) => return Ok(None),
-        tables => tables?,
-    };
-    applied_host(&tables)
+    match datapath::in_force(root, None)?.and_then(|found| found.tables) {
+        Some(tables) => applied_host(&tables),
+        None => Ok(None),
+    }
 }
 
 /// Did the instance with this root make that tunnel device?

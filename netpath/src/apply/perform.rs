@@ -9,7 +9,7 @@ use super::{
     steps::{Step, is_gone},
 };
 use crate::{
-    datapath::{self, DatapathError, Loading, Programs, Root, Tables},
+    datapath::{self, Capacities, DatapathError, Loading, Programs, Root, Tables, Takeover},
     definitions::Zone,
     error::Error,
     netlink,
@@ -59,22 +59,26 @@ pub fn apply(zone: &Zone, host: &str, at: Instance<'_>, progress: Progress<'_>) 
 }
 
 fn bring(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result<Outcome, Error> {
-    let is_first = match Root::open(root) {
-        Err(DatapathError::NothingApplied { .. }) => true,
-        opened => !opened?.has_maps()?,
-    };
+    let is_first = !Root::holds_maps(root)?;
     if is_first {
         // What is wrong with the host is known before its root is made.
         refuse(&plan(zone, host, root)?.findings)?;
     }
     let root = Root::create(root)?;
     let _lock = root.lock()?;
-    let first = plan(zone, host, root.path())?;
+    let mut first = plan(zone, host, root.path())?;
     refuse(&first.findings)?;
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
-    let (programs, loading) = datapath::load(&root, &capacities)?;
-    let mut work =
-        Work { tables: Tables::open(&root)?, root, programs, done: Vec::new(), gateways: Vec::new(), progress };
+    let takeover = first.takeover.take();
+    let prepared = prepare(&root, &capacities, takeover.as_ref());
+    let (programs, loading, tables) = match (prepared, &takeover) {
+        (Err(error), Some(takeover)) => {
+            takeover.give_back()?;
+            return Err(error.into());
+        }
+        (prepared, _) => prepared?,
+    };
+    let mut work = Work { tables, root, programs, takeover, done: Vec::new(), gateways: Vec::new(), progress };
     let result = work.run(zone, host, first);
     match result {
         Ok((plan, made)) => {
@@ -83,13 +87,32 @@ fn bring(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result
             Ok(Outcome { plan, made, loading })
         }
         Err((failed, source)) => {
-            let left = work.undo();
+            let mut left = work.undo();
+            if let Some(takeover) = work.takeover.filter(|_| left.is_empty())
+                && let Err(error) = takeover.give_back()
+            {
+                left.push(format!("what was taken over from another ABI: {error}"));
+            }
             if is_first && left.is_empty() {
                 work.root.purge()?;
             }
             Err(Error::Apply { failed, left, source: Box::new(source) })
         }
     }
+}
+
+/// Makes maps and programs.
+fn prepare(
+    root: &Root,
+    capacities: Capacities<'_>,
+    takeover: Option<&Takeover>,
+) -> Result<(Programs, Loading, Tables), DatapathError> {
+    root.clear_left_overs()?;
+    if let Some(takeover) = takeover {
+        takeover.begin(capacities)?;
+    }
+    let (programs, loading) = datapath::load(root, capacities)?;
+    Ok((programs, loading, Tables::open(root)?))
 }
 
 fn refuse(findings: &[Finding]) -> Result<(), Error> {
@@ -104,6 +127,7 @@ struct Work<'p> {
     root: Root,
     tables: Tables,
     programs: Programs,
+    takeover: Option<Takeover>,
     done: Vec<Done>,
     /// Gateways whose epoch is to be counted up when all of it is done, or taken back.
     gateways: Vec<u32>,
@@ -128,8 +152,10 @@ impl Work<'_> {
         self.gateways = epochs::begin(&mut self.tables, &plan.edits).map_err(epoch_failed)?;
         self.steps(&plan.queues, &plan)?;
         self.rows(&writes)?;
+        self.take_over("copy what another ABI's programs have written", Takeover::switch)?;
         self.steps(&plan.on, &plan)?;
         self.steps(&plan.off, &plan)?;
+        self.take_over("copy what another ABI's programs have written last", Takeover::complete)?;
         let names = removals.iter().position(|edit| is_name(edit)).unwrap_or(removals.len());
         let (rows, names) = removals.split_at(names);
         // A list of rules that is not asked any more may still be walked: it goes when its outcome counts no more.
@@ -141,7 +167,18 @@ impl Work<'_> {
         retire::retire(&mut self.tables, &plan.existing, &plan.edits)
             .map_err(|error| ("clear what was counted and learned of what is removed".to_owned(), error.into()))?;
         self.rows(names)?;
+        self.take_over("remove what another ABI had", |takeover, _| takeover.end())?;
         Ok((plan, made))
+    }
+
+    /// A part of taking over, where another ABI's build has applied what is in force.
+    fn take_over(
+        &self,
+        what: &str,
+        part: impl FnOnce(&Takeover, &Programs) -> Result<(), DatapathError>,
+    ) -> Result<(), Failure> {
+        let Some(takeover) = &self.takeover else { return Ok(()) };
+        part(takeover, &self.programs).map_err(|error| (what.to_owned(), error.into()))
     }
 
     fn rows(&mut self, edits: &[&Edit]) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use crate::{
         self, Compiled, PLANNED_DEVICE, Role, Rows, Surroundings, TunnelDevice, UplinkUse, Waiting, tunnel_device_name,
         tunnel_devices,
     },
-    datapath::{self, AttachState, Attachment, DatapathError, Hook, Kernel, Programs, Root, Tables},
+    datapath::{self, AttachState, Attachment, Hook, Kernel, Programs, Root, Takeover},
     definitions::{Isolation, Zone},
     error::Error,
     netlink::{
@@ -27,7 +27,7 @@ use crate::{
         ethtool::{self, Offload},
         vxlan::{self, OwnVxlan},
     },
-    preflight::{self, Finding, Observed},
+    preflight::{self, Finding, Observed, Severity},
     reconcile::{self, Edit, Group},
 };
 
@@ -56,6 +56,8 @@ pub struct Plan {
     pub memory: u64,
     pub(super) devices: Vec<Device>,
     pub(super) existing: Rows,
+    /// What another ABI's build has applied.
+    pub(super) takeover: Option<Takeover>,
     desired: Rows,
     uplinks: Vec<UplinkUse>,
     tunnels: BTreeMap<u16, TunnelDevice>,
@@ -134,14 +136,9 @@ impl Plan {
 pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
     Kernel::probe()?;
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
-    let opened = match Root::open(root) {
-        Err(DatapathError::NothingApplied { .. }) => None,
-        opened => Some(opened?),
-    };
-    let tables = match &opened {
-        Some(root) if datapath::check_maps(root, &capacities)? => Some(Tables::open(root)?),
-        _ => None,
-    };
+    let in_force = datapath::in_force(root, Some(&capacities))?;
+    let opened = in_force.as_ref().map(|found| found.root.clone());
+    let (tables, takeover) = in_force.map_or((None, None), |found| (found.tables, found.takeover));
     let existing = tables.as_ref().map(rows::read).transpose()?.unwrap_or_default();
     let devices = netlink::devices()?;
     let actual = match &opened {
@@ -195,6 +192,8 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         fallbacks: &taken.fallbacks,
         unpaced: &unpaced,
     };
+    let mut findings = preflight::check(host, &compiled, &observed)?;
+    findings.extend(takeover.as_ref().map(|takeover| taken_over(root, takeover)));
     Ok(Plan {
         host: host.to_owned(),
         make,
@@ -203,7 +202,7 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         on,
         off,
         delete: planner.delete().into_iter().chain(tunnels_off).collect(),
-        findings: preflight::check(host, &compiled, &observed)?,
+        findings,
         memory: datapath::memory(&capacities, datapath::cpus()?),
         waiting: compiled.waiting,
         desired: compiled.rows,
@@ -213,7 +212,13 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         tunnels,
         devices,
         existing,
+        takeover,
     })
+}
+
+/// What is said of an apply that takes over from another ABI.
+fn taken_over(root: &Path, takeover: &Takeover) -> Finding {
+    Finding { severity: Severity::Note, object: format!("root {}", root.display()), message: takeover.describe() }
 }
 
 struct Planner<'p> {

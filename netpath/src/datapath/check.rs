@@ -119,7 +119,8 @@ pub fn capacity(root: &Root, shape: &MapShape) -> Result<u32, DatapathError> {
     Ok(info.ok_or_else(|| DatapathError::NothingApplied { root: root.path().to_owned() })?.max_entries())
 }
 
-fn pinned(root: &Root, name: &str) -> Result<Option<MapInfo>, DatapathError> {
+/// What is pinned as a map; `None` where nothing is.
+pub(super) fn pinned(root: &Root, name: &str) -> Result<Option<MapInfo>, DatapathError> {
     let path = root.map(name);
     match MapInfo::from_pin(&path) {
         Ok(info) => Ok(Some(info)),
@@ -128,9 +129,14 @@ fn pinned(root: &Root, name: &str) -> Result<Option<MapInfo>, DatapathError> {
     }
 }
 
-fn compare(root: &Root, shape: &MapShape, info: &MapInfo, capacity: u32) -> Result<(), DatapathError> {
+/// What the kernel says that a map looks like.
+pub(super) fn found_shape(info: &MapInfo) -> FoundShape {
     let kind = info.map_type().unwrap_or(MapType::Unspecified) as u32;
-    let found = FoundShape { kind, key_size: info.key_size(), value_size: info.value_size(), flags: info.map_flags() };
+    FoundShape { kind, key_size: info.key_size(), value_size: info.value_size(), flags: info.map_flags() }
+}
+
+fn compare(root: &Root, shape: &MapShape, info: &MapInfo, capacity: u32) -> Result<(), DatapathError> {
+    let found = found_shape(info);
     let wanted = FoundShape::from(shape);
     if found != wanted {
         return Err(DatapathError::MapLayout { name: shape.name, path: root.map(shape.name), found, wanted });

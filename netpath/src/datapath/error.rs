@@ -34,14 +34,58 @@ pub enum DatapathError {
     },
     /// What is pinned was made by a netpath of another ABI.
     #[error(
-        "{} was applied by a netpath of ABI {found}, this build has v{ABI_VERSION}: run `netpath detach --purge` with that one \
-         (which interrupts traffic), then apply again", root.display()
+        "{} was applied by a netpath of ABI {found}, this build has v{ABI_VERSION}: `netpath apply -f FILE` takes over and keeps \
+         connections and counters; until then, use that build", root.display()
     )]
     OtherAbi {
         /// The root as given.
         root: PathBuf,
         /// The ABI's folder: `v1`.
         found: String,
+    },
+    /// An apply that took over from another ABI did not come to its end.
+    #[error(
+        "{} is on its way between ABI {found} and v{ABI_VERSION}, because an apply was killed: `netpath apply -f FILE` completes \
+         it, with either build", root.display()
+    )]
+    Unfinished {
+        /// The root as given.
+        root: PathBuf,
+        /// The other ABI's folder: `v1`.
+        found: String,
+    },
+    /// Rows of another ABI's map cannot become this one's.
+    #[error(
+        "nothing was touched: map {name} of ABI {found} is {what}, which rows of this build (ABI v{ABI_VERSION}, version {version} \
+         of the map) cannot be made of: go on with that build, or run `netpath detach --purge` with it (which ends connections \
+         and interrupts traffic), then apply again"
+    )]
+    NotCarried {
+        /// The map.
+        name: &'static str,
+        /// The ABI's folder: `v1`.
+        found: String,
+        /// What it is.
+        what: String,
+        /// The version of its rows in this build.
+        version: u32,
+    },
+    /// More than one other ABI is in force.
+    #[error("{} holds maps of several ABIs ({found}), which no apply leaves: remove the folder of the one that is not in force", root.display())]
+    SeveralAbis {
+        /// The root as given.
+        root: PathBuf,
+        /// Their folders.
+        found: String,
+    },
+    /// The agent that runs is of the build that is taken over from.
+    #[error(
+        "nothing was touched: {agent} is the agent of the build that is to be taken over from, and would take back: end it first \
+         (`systemctl stop netpath-agent`)"
+    )]
+    AgentOfOther {
+        /// The agent.
+        agent: Holder,
     },
     /// The caller may not.
     #[error("no permission to {operation}; run netpath as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]

@@ -11,15 +11,15 @@ use aya_obj::programs::XdpAttachType;
 use netpath_common::maps::{self, stage};
 
 use super::{
-    Capacities, DatapathError, Hook, Kernel, Root, check_maps,
+    Capacities, DatapathError, Hook, Kernel, Root,
+    carry::CARRY,
+    check_maps,
     error::errno,
     object,
     pins::{make_dir, names_in, remove_all},
-    stages, wanted_capacity,
+    reap::REAP,
+    schema, stages, wanted_capacity,
 };
-
-/// The program that removes what is over: attached nowhere, run by whoever sweeps.
-pub(super) const REAP: &str = "reap";
 
 /// This build's programs, loaded and pinned.
 #[derive(Debug)]
@@ -52,18 +52,20 @@ pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loadin
     let has_maps = check_maps(root, capacities)?;
     let fingerprint = object::fingerprint()?;
     let folder = root.programs().join(&fingerprint);
-    let others = stage::PROGRAMS.map(|(_, name)| name).into_iter().chain([REAP]);
+    let others = stage::PROGRAMS.map(|(_, name)| name).into_iter().chain([REAP, CARRY]);
     let has_stages = others.clone().all(|name| folder.join(name).exists());
     if has_maps
         && has_stages
         && let Some(ids) = pinned_ids(root, &fingerprint)?
     {
         stages::set(root, &folder)?;
+        schema::write(root)?;
         return Ok((Programs { kernel, root: root.clone(), fingerprint, ids }, Loading::Reused));
     }
     remove_all(&folder)?;
     make_dir(&folder)?;
     let mut ebpf = load_object(root, capacities)?;
+    schema::write(root)?;
     // A hook's program is pinned when all that it may hand packets on to are.
     for name in others.chain(Hook::ALL.map(Hook::name)) {
         load_program(&mut ebpf, name)?
@@ -94,17 +96,19 @@ impl Programs {
         Ok(ids.map(|ids| Self { kernel, root: root.clone(), fingerprint, ids }))
     }
 
-    /// The pinned programs, of whichever build, that have this program at that hook.
+    /// The pinned programs, of whichever build and ABI, that have this program at that hook.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn with(root: &Root, hook: Hook, program: u32) -> Result<Option<Self>, DatapathError> {
         let kernel = Kernel::probe()?;
-        for fingerprint in names_in(&root.programs())? {
-            let found =
-                pinned_ids(root, &fingerprint)?.map(|ids| Self { kernel, root: root.clone(), fingerprint, ids });
-            if let Some(programs) = found.filter(|programs| programs.id(hook) == program) {
-                return Ok(Some(programs));
+        for root in root.others()?.into_iter().chain([root.clone()]) {
+            for fingerprint in names_in(&root.programs())? {
+                let found =
+                    pinned_ids(&root, &fingerprint)?.map(|ids| Self { kernel, root: root.clone(), fingerprint, ids });
+                if let Some(programs) = found.filter(|programs| programs.id(hook) == program) {
+                    return Ok(Some(programs));
+                }
             }
         }
         Ok(None)
@@ -140,10 +144,10 @@ impl Programs {
             .map_err(|e| DatapathError::failed(format!("open program {hook}"), e))
     }
 
-    /// The program that removes what is over.
-    pub(super) fn reap(&self) -> Result<SchedClassifier, DatapathError> {
-        SchedClassifier::from_pin(self.root.programs().join(&self.fingerprint).join(REAP))
-            .map_err(|e| DatapathError::failed(format!("open program {REAP}"), e))
+    /// A program that is attached nowhere.
+    pub(super) fn unattached(&self, name: &str) -> Result<SchedClassifier, DatapathError> {
+        SchedClassifier::from_pin(self.root.programs().join(&self.fingerprint).join(name))
+            .map_err(|e| DatapathError::failed(format!("open program {name}"), e))
     }
 
     fn path(&self, hook: Hook) -> std::path::PathBuf {
@@ -164,7 +168,7 @@ fn pinned_ids(root: &Root, fingerprint: &str) -> Result<Option<[u32; Hook::ALL.l
     Ok(Some(ids))
 }
 
-fn load_object(root: &Root, capacities: Capacities<'_>) -> Result<Ebpf, DatapathError> {
+pub(super) fn load_object(root: &Root, capacities: Capacities<'_>) -> Result<Ebpf, DatapathError> {
     let decap_l3 = u32::from(Kernel::probe()?.has_decap_l3);
     let mut loader = EbpfLoader::new();
     loader.override_global("DECAP_L3", &decap_l3, true);

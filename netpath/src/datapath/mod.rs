@@ -4,6 +4,7 @@
 //! writes rows, [`attach()`] and [`detach`] put programs on devices. Nothing here knows definitions.
 
 mod attach;
+mod carry;
 mod check;
 mod error;
 mod hook;
@@ -13,9 +14,11 @@ pub mod object;
 mod pins;
 mod probe;
 mod reap;
+mod schema;
 mod stages;
 mod syscall;
 mod tables;
+mod takeover;
 mod trace;
 mod watch;
 
@@ -36,6 +39,7 @@ pub use self::{
         ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Place, Tables, TrieTable, add, applied_host,
         name_row, name_text,
     },
+    takeover::{Takeover, in_force},
     trace::{Ran, Trace},
     watch::{Watcher, Woken},
 };

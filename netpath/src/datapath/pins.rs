@@ -3,6 +3,10 @@
 //! ```text
 //! <root>/v<ABI>/maps/NAME                    a map
 //! <root>/v<ABI>/programs/<object>/<hook>     a loaded program of one build's object
+//! <root>/v<ABI>/schema                       what each map's rows mean: a map itself
+//! <root>/v<ABI>/copied/NAME                  of counters: what they had of another ABI's when they were copied
+//! <root>/v<ABI>/incomplete                   an empty folder: what is beside it counts for nothing
+//! <root>/v<ABI>/switching                    an empty folder: devices are being brought here from another ABI's programs
 //! <root>/links/<device>/<hook>               a link: an XDP link, or tcx from Linux 6.6
 //! <root>/links/<device>/xdp_refused          an empty folder: its driver refused XDP
 //! <root>/links/<device>/<hook>-clsact        below 6.6: the program that a filter of fixed priority and handle runs
@@ -37,6 +41,8 @@ const CLSACT_SUFFIX: &str = "-clsact";
 #[derive(Debug, Clone)]
 pub struct Root {
     path: PathBuf,
+    /// The ABI whose maps and programs are meant: this build's, but where it takes over from another.
+    abi: u32,
 }
 
 /// The pin of one attachment.
@@ -56,17 +62,46 @@ impl Root {
     /// The root at `path`, made when it is missing.
     ///
     /// # Errors
-    /// [`DatapathError::NotBpffs`] when the path is on another file system; [`DatapathError::OtherAbi`].
+    /// [`DatapathError::NotBpffs`] when the path is on another file system.
     pub fn create(path: &Path) -> Result<Self, DatapathError> {
         if !Self::is_on_bpffs(path)? {
             return Err(DatapathError::NotBpffs { root: path.to_owned() });
         }
-        let root = Self { path: path.to_owned() };
-        root.refuse_other_abi()?;
-        for dir in [root.maps(), root.programs(), root.links()] {
-            make_dir(&dir)?;
-        }
+        let root = Self::at(path);
+        root.make_folders()?;
         Ok(root)
+    }
+
+    /// What there is of this build's ABI at `path`, which may be nothing.
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), abi: ABI_VERSION }
+    }
+
+    /// The folders that pins are put into.
+    pub(super) fn make_folders(&self) -> Result<(), DatapathError> {
+        [self.maps(), self.programs(), self.links()].iter().try_for_each(|folder| make_dir(folder))
+    }
+
+    /// The version of its layouts.
+    pub(super) fn abi(&self) -> u32 {
+        self.abi
+    }
+
+    /// What other ABIs have under this root, as far as it counts.
+    pub(super) fn others(&self) -> Result<Vec<Self>, DatapathError> {
+        let others = self.others_and_left_overs()?.into_iter();
+        others.filter_map(|other| other.counts().map(|counts| counts.then_some(other)).transpose()).collect()
+    }
+
+    fn others_and_left_overs(&self) -> Result<Vec<Self>, DatapathError> {
+        let numbers = names_in(&self.path)?.into_iter();
+        let numbers = numbers.filter_map(|name| name.strip_prefix('v')?.parse::<u32>().ok());
+        Ok(numbers.filter(|abi| *abi != self.abi).map(|abi| Self { path: self.path.clone(), abi }).collect())
+    }
+
+    /// Are there maps of this ABI, of which all are as they should be?
+    pub(super) fn counts(&self) -> Result<bool, DatapathError> {
+        Ok(self.has_maps()? && !self.incomplete().exists())
     }
 
     /// Whether a path is, or would be, on a BPF file system.
@@ -80,9 +115,10 @@ impl Root {
     /// The root at `path`, where something was applied before.
     ///
     /// # Errors
-    /// [`DatapathError::NothingApplied`] when there is nothing, [`DatapathError::OtherAbi`] when there is another ABI's.
+    /// [`DatapathError::NothingApplied`] when there is nothing, [`DatapathError::OtherAbi`] when there is another ABI's,
+    /// [`DatapathError::Unfinished`] when an apply was killed while it took over from that.
     pub fn open(path: &Path) -> Result<Self, DatapathError> {
-        let root = Self { path: path.to_owned() };
+        let root = Self::at(path);
         root.refuse_other_abi()?;
         match fs::metadata(root.maps()) {
             Ok(_) => Ok(root),
@@ -122,11 +158,33 @@ impl Root {
         lock::holder(&agent_folder(path))
     }
 
+    /// Whether there are maps of any ABI at `path`.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn holds_maps(path: &Path) -> Result<bool, DatapathError> {
+        let root = Self::at(path);
+        Ok(root.counts()? || !root.others()?.is_empty())
+    }
+
+    /// Removes what a kill has left of any ABI that counts for nothing.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn clear_left_overs(&self) -> Result<(), DatapathError> {
+        for root in self.others_and_left_overs()?.iter().chain([self]) {
+            if root.incomplete().exists() {
+                root.remove_version()?;
+            }
+        }
+        self.make_folders()
+    }
+
     /// Whether maps are pinned.
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn has_maps(&self) -> Result<bool, DatapathError> {
+    fn has_maps(&self) -> Result<bool, DatapathError> {
         Ok(!names_in(&self.maps())?.is_empty())
     }
 
@@ -200,20 +258,33 @@ impl Root {
         Ok(pins)
     }
 
+    /// What each map's rows mean.
+    pub(super) fn schema(&self) -> PathBuf {
+        self.version().join("schema")
+    }
+
+    /// The folder of what counters had of another ABI's when they were copied.
+    pub(super) fn copied(&self) -> PathBuf {
+        self.version().join("copied")
+    }
+
+    /// A folder that says that all beside it counts for nothing: it is being filled, or removed.
+    pub(super) fn incomplete(&self) -> PathBuf {
+        self.version().join("incomplete")
+    }
+
+    /// A folder that says that devices are being brought to this ABI's programs.
+    pub(super) fn switching(&self) -> PathBuf {
+        self.version().join("switching")
+    }
+
     /// Removes all pins of maps and programs, and the root. Links must be gone already.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn purge(&self) -> Result<(), DatapathError> {
-        for object in names_in(&self.programs())? {
-            remove_all(&self.programs().join(object))?;
-        }
-        for folder in [self.programs(), self.maps()] {
-            remove_all(&folder)?;
-        }
-        for folder in [self.version(), self.links()] {
-            remove_dir(&folder)?;
-        }
+        self.remove_version()?;
+        remove_dir(&self.links())?;
         if Self::agent(&self.path).is_none() {
             remove_dir(&agent_folder(&self.path))?;
         }
@@ -226,21 +297,39 @@ impl Root {
         }
     }
 
-    /// The links of all ABIs share one folder, so that a device never runs two: one ABI goes before the next comes.
-    fn refuse_other_abi(&self) -> Result<(), DatapathError> {
-        for found in names_in(&self.path)? {
-            let is_other = found
-                .strip_prefix('v')
-                .is_some_and(|number| number.parse::<u32>().is_ok_and(|version| version != ABI_VERSION));
-            if is_other && !names_in(&self.path.join(&found).join("maps"))?.is_empty() {
-                return Err(DatapathError::OtherAbi { root: self.path.clone(), found });
-            }
+    /// Removes everything of this ABI but links.
+    pub(super) fn remove_version(&self) -> Result<(), DatapathError> {
+        if !self.version().exists() {
+            return Ok(());
+        }
+        // Killed on the way, what is left is no ABI's that is in force.
+        make_dir(&self.incomplete())?;
+        for object in names_in(&self.programs())? {
+            remove_all(&self.programs().join(object))?;
+        }
+        for folder in [self.programs(), self.maps(), self.copied()] {
+            remove_all(&folder)?;
+        }
+        remove_pin(&self.schema())?;
+        for folder in [self.switching(), self.incomplete(), self.version()] {
+            remove_dir(&folder)?;
         }
         Ok(())
     }
 
+    /// The links of all ABIs share one folder, so that a device never runs two: one ABI goes when the next has come.
+    fn refuse_other_abi(&self) -> Result<(), DatapathError> {
+        let others = self.others()?;
+        let Some(other) = others.first() else { return Ok(()) };
+        let (root, found) = (self.path.clone(), format!("v{}", other.abi));
+        Err(match self.counts()? {
+            true => DatapathError::Unfinished { root, found },
+            false => DatapathError::OtherAbi { root, found },
+        })
+    }
+
     fn version(&self) -> PathBuf {
-        self.path.join(format!("v{ABI_VERSION}"))
+        self.path.join(format!("v{}", self.abi))
     }
 }
 
@@ -313,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_device_name_survives_the_pin_path() {
-        let root = Root { path: "/r".into() };
+        let root = Root::at(Path::new("/r"));
         assert_eq!(root.link("eth0.100", Hook::FromUplink), Path::new("/r/links/eth0%2e100/from_uplink"));
         assert_eq!(root.filter("vnet0", Hook::FromGuest), Path::new("/r/links/vnet0/from_guest-clsact"));
         for name in ["vnet0", "eth0.100", "a%2eb", "%25", "100%.1"] {
@@ -328,6 +417,12 @@ mod tests {
         fs::create_dir_all(path.join("venerable/maps/PORTS")).unwrap();
         let error = Root::open(&path).unwrap_err();
         assert!(matches!(&error, DatapathError::OtherAbi { found, .. } if found == "v1"), "{error}");
+        fs::create_dir_all(path.join(format!("v{ABI_VERSION}/maps/PORTS"))).unwrap();
+        assert!(matches!(Root::open(&path), Err(DatapathError::Unfinished { .. })));
+        // What is left of an apply that was killed before any device was touched is nobody's.
+        fs::create_dir(path.join(format!("v{ABI_VERSION}/incomplete"))).unwrap();
+        assert!(matches!(Root::open(&path), Err(DatapathError::OtherAbi { .. })));
+        fs::remove_dir_all(path.join(format!("v{ABI_VERSION}"))).unwrap();
         fs::remove_dir_all(path.join("v1/maps/PORTS")).unwrap();
         assert!(matches!(Root::open(&path), Err(DatapathError::NothingApplied { .. })));
         fs::remove_dir_all(path).unwrap();
@@ -335,7 +430,7 @@ mod tests {
 
     #[test]
     fn maps_are_pinned_under_the_abi() {
-        let root = Root { path: "/sys/fs/bpf/netpath".into() };
+        let root = Root::at(Path::new("/sys/fs/bpf/netpath"));
         assert_eq!(root.map("PORTS"), Path::new(&format!("/sys/fs/bpf/netpath/v{ABI_VERSION}/maps/PORTS")));
     }
 }

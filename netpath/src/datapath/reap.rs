@@ -11,8 +11,11 @@ use netpath_common::{
 
 use super::{DatapathError, Programs, Root};
 
+/// The program that removes what is over: attached nowhere, run by whoever sweeps.
+pub(super) const REAP: &str = "reap";
+
 /// An Ethernet header that nobody ever sees: nowhere, from nowhere, of a type for experiments (RFC 5342 §B.2).
-const ETHERNET: [u8; 14] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0xb5];
+pub(super) const ETHERNET: [u8; 14] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0xb5];
 
 /// The program that removes rows.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ impl Reaper {
     /// When the kernel refuses.
     pub fn open(root: &Root) -> Result<Option<Self>, DatapathError> {
         let programs = Programs::pinned(root)?;
-        programs.map(|programs| Ok(Self { program: programs.reap()? })).transpose()
+        programs.map(|programs| Ok(Self { program: programs.unattached(REAP)? })).transpose()
     }
 
     /// Removes those of these connections that are over; gives how many directions went.

@@ -3,13 +3,15 @@
 use std::{
     io,
     mem::MaybeUninit,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
 use aya::{Pod, maps::MapData};
 use netpath_common::maps::{MapKind, MapShape};
 use rustix::io::Errno;
 
+/// `BPF_MAP_CREATE`.
+const CREATE: libc::c_int = 0;
 /// `BPF_MAP_LOOKUP_ELEM`.
 const LOOKUP: libc::c_int = 1;
 /// `BPF_MAP_UPDATE_ELEM`.
@@ -176,13 +178,32 @@ impl<'m, K: Pod, V: Pod> Batches<'m, K, V> {
     }
 }
 
-/// Copies every row of a hash or an array, of one value each, into an empty map of the same shape. Of an array, rows that
-/// are all zero are left out.
-pub(super) fn copy(from: &MapData, to: &MapData, shape: &MapShape) -> io::Result<()> {
-    let (key_size, value_size) = (shape.key_size as usize, shape.value_size as usize);
-    let (mut room, mut position) = (BATCH, None);
+/// The sizes of a map's rows, for those who know no types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Bytes of a key.
+    pub(super) key: usize,
+    /// Bytes of what is read and written of a row: of a map with a value per CPU, all of them, each filled up to words.
+    pub(super) row: usize,
+}
+
+impl Sizes {
+    /// Of a map with these sizes, whose rows have so many values.
+    pub(super) fn new(key: u32, value: u32, values: usize) -> Self {
+        let value = value as usize;
+        Self { key: key as usize, row: if values == 1 { value } else { value.next_multiple_of(8) * values } }
+    }
+}
+
+/// Calls `visit` with the bytes of every row of a hash or an array.
+pub(super) fn visit<E: From<io::Error>>(
+    map: &MapData,
+    sizes: Sizes,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let (mut room, mut position) = (BATCH.min((1 << 22) / sizes.row).max(1), None);
     loop {
-        let (mut keys, mut values) = (vec![0_u8; room * key_size], vec![0_u8; room * value_size]);
+        let (mut keys, mut values) = (vec![0_u8; room * sizes.key], vec![0_u8; room * sizes.row]);
         let mut next = 0_u32;
         let mut attr = Batch {
             from: position.as_ref().map_or(0, address),
@@ -190,7 +211,7 @@ pub(super) fn copy(from: &MapData, to: &MapData, shape: &MapShape) -> io::Result
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
             count: room as u32,
-            map: fd(from),
+            map: fd(map),
             element_flags: 0,
             flags: 0,
         };
@@ -206,11 +227,9 @@ pub(super) fn copy(from: &MapData, to: &MapData, shape: &MapShape) -> io::Result
             _ => read.map(|()| false)?,
         };
         position = Some(next);
-        let rows = keys.chunks_exact(key_size).zip(values.chunks_exact(value_size)).take(attr.count as usize);
+        let rows = keys.chunks_exact(sizes.key).zip(values.chunks_exact(sizes.row)).take(attr.count as usize);
         for (key, value) in rows {
-            if shape.kind != MapKind::Array || value.iter().any(|byte| *byte != 0) {
-                put(to, key, value)?;
-            }
+            visit(key, value)?;
         }
         if is_last {
             return Ok(());
@@ -218,12 +237,86 @@ pub(super) fn copy(from: &MapData, to: &MapData, shape: &MapShape) -> io::Result
     }
 }
 
+/// Copies every row of a hash or an array, of one value each, into an empty map of the same shape. Of an array, rows that
+/// are all zero are left out.
+pub(super) fn copy(from: &MapData, to: &MapData, shape: &MapShape) -> io::Result<()> {
+    visit(from, Sizes::new(shape.key_size, shape.value_size, 1), |key, value| {
+        if shape.kind != MapKind::Array || value.iter().any(|byte| *byte != 0) {
+            put(to, key, value, Put::Any)?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads a row by its bytes, as many as there is room for in `value`; `false` where there is none.
+pub(super) fn get(map: &MapData, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+    let mut attr =
+        Element { map: fd(map), pad: 0, key: key.as_ptr() as u64, value: value.as_mut_ptr() as u64, flags: 0 };
+    // SAFETY: key and value have the map's sizes, and outlive the call.
+    match unsafe { bpf(LOOKUP, &mut attr) } {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum Put {
+    /// New ones and others (`BPF_ANY`).
+    Any = 0,
+    /// New ones only (`BPF_NOEXIST`).
+    New = 1,
+}
+
 /// Writes a row, by its bytes.
-fn put(map: &MapData, key: &[u8], value: &[u8]) -> io::Result<()> {
+pub(super) fn put(map: &MapData, key: &[u8], value: &[u8], which: Put) -> io::Result<()> {
     let (key, value) = (key.as_ptr() as u64, value.as_ptr() as u64);
-    let mut attr = Element { map: fd(map), pad: 0, key, value, flags: 0 };
+    let mut attr = Element { map: fd(map), pad: 0, key, value, flags: which as u64 };
     // SAFETY: key and value have the map's sizes, and outlive the call.
     unsafe { bpf(UPDATE, &mut attr) }
+}
+
+/// The part of `union bpf_attr` that says what a map shall be.
+#[repr(C)]
+#[derive(Default)]
+struct Creation {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner: u32,
+    node: u32,
+    name: [u8; 16],
+}
+
+/// Makes a map that nobody knows but the caller.
+pub(super) fn create(name: &str, kind: u32, sizes: (u32, u32), capacity: u32, flags: u32) -> io::Result<OwnedFd> {
+    let mut attr =
+        Creation { kind, key_size: sizes.0, value_size: sizes.1, max_entries: capacity, flags, ..Creation::default() };
+    for (place, byte) in attr.name[..15].iter_mut().zip(name.bytes()) {
+        *place = byte;
+    }
+    // SAFETY: the command takes these plain numbers and nothing they point to; it answers a new descriptor.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, CREATE, &raw mut attr, size_of::<Creation>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Waits until every program that runs now has ended: a grace period.
+pub(super) fn wait_for_programs() -> io::Result<()> {
+    // `MEMBARRIER_CMD_GLOBAL` waits for one (`synchronize_rcu`, kernel/sched/membarrier.c); programs run within one.
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes plain numbers.
+    match unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn fd(map: &MapData) -> u32 {

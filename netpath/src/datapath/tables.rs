@@ -55,6 +55,9 @@ pub struct PerCpuHashTable<K: Pod, V: Pod> {
     map: aya_maps::PerCpuHashMap<MapData, K, V>,
 }
 
+/// Where a map is to be had.
+type Maps<'m> = &'m dyn Fn(&'static MapShape) -> Result<MapData, DatapathError>;
+
 /// Every table, open.
 #[expect(missing_docs, reason = "each is the map of its name, described in netpath_common::maps::shape")]
 pub struct Tables {
@@ -107,54 +110,59 @@ impl Tables {
     /// [`DatapathError::NothingApplied`] and [`DatapathError::MapLayout`] as [`super::check_layouts`].
     pub fn open(root: &Root) -> Result<Self, DatapathError> {
         super::check_layouts(root)?;
+        Self::of(&|shape| MapData::from_pin(root.map(shape.name)).map_err(|e| failed("open", shape, e)))
+    }
+
+    /// Takes maps whose layouts were compared from wherever they are.
+    pub(super) fn of(maps: Maps<'_>) -> Result<Self, DatapathError> {
         Ok(Self {
-            ports: HashTable::open(root, &shape::PORTS)?,
-            addresses: HashTable::open(root, &shape::ADDRESSES)?,
-            networks: ArrayTable::open(root, &shape::NETWORKS)?,
-            uplinks: HashTable::open(root, &shape::UPLINKS)?,
-            segments: HashTable::open(root, &shape::SEGMENTS)?,
-            endpoints: HashTable::open(root, &shape::ENDPOINTS)?,
-            fdb: HashTable::open(root, &shape::FDB)?,
-            learned: HashTable::open(root, &shape::LEARNED)?,
-            neighbours: HashTable::open(root, &shape::NEIGHBOURS)?,
-            tunnels: ArrayTable::open(root, &shape::TUNNELS)?,
-            next_hops: PerCpuArrayTable::open(root, &shape::NEXT_HOPS)?,
-            floods: HashTable::open(root, &shape::FLOODS)?,
-            names: HashTable::open(root, &shape::NAMES)?,
-            counters: PerCpuArrayTable::open(root, &shape::COUNTERS)?,
-            retired: ArrayTable::open(root, &shape::RETIRED)?,
-            retired_account: ArrayTable::open(root, &shape::RETIRED_ACCOUNT)?,
-            public_counters: PerCpuArrayTable::open(root, &shape::PUBLIC_COUNTERS)?,
-            public_meters: ArrayTable::open(root, &shape::PUBLIC_METERS)?,
-            port_meters: ArrayTable::open(root, &shape::PORT_METERS)?,
-            limits: ArrayTable::open(root, &shape::LIMITS)?,
-            meters: ArrayTable::open(root, &shape::METERS)?,
-            meter_events: ArrayTable::open(root, &shape::METER_EVENTS)?,
-            shares: ArrayTable::open(root, &shape::SHARES)?,
-            drops: PerCpuHashTable::open(root, &shape::DROPS)?,
-            gateways: ArrayTable::open(root, &shape::GATEWAYS)?,
-            gateway_state: ArrayTable::open(root, &shape::GATEWAY_STATE)?,
-            flows: HashTable::open(root, &shape::FLOWS)?,
-            bindings: HashTable::open(root, &shape::BINDINGS)?,
-            port_blocks: ArrayTable::open(root, &shape::PORT_BLOCKS)?,
-            fragments: HashTable::open(root, &shape::FRAGMENTS)?,
-            rules: ArrayTable::open(root, &shape::RULES)?,
-            routes: TrieTable::open(root, &shape::ROUTES)?,
-            public_address: HashTable::open(root, &shape::PUBLIC_ADDRESS)?,
-            static_nat: HashTable::open(root, &shape::STATIC_NAT)?,
-            forwards: TrieTable::open(root, &shape::FORWARDS)?,
-            upstreams: ArrayTable::open(root, &shape::UPSTREAMS)?,
-            upstream_macs: ArrayTable::open(root, &shape::UPSTREAM_MACS)?,
-            on_link: HashTable::open(root, &shape::ON_LINK)?,
-            watch: ArrayTable::open(root, &shape::WATCH)?,
-            watched: PerCpuArrayTable::open(root, &shape::WATCHED)?,
+            ports: HashTable::open(maps, &shape::PORTS)?,
+            addresses: HashTable::open(maps, &shape::ADDRESSES)?,
+            networks: ArrayTable::open(maps, &shape::NETWORKS)?,
+            uplinks: HashTable::open(maps, &shape::UPLINKS)?,
+            segments: HashTable::open(maps, &shape::SEGMENTS)?,
+            endpoints: HashTable::open(maps, &shape::ENDPOINTS)?,
+            fdb: HashTable::open(maps, &shape::FDB)?,
+            learned: HashTable::open(maps, &shape::LEARNED)?,
+            neighbours: HashTable::open(maps, &shape::NEIGHBOURS)?,
+            tunnels: ArrayTable::open(maps, &shape::TUNNELS)?,
+            next_hops: PerCpuArrayTable::open(maps, &shape::NEXT_HOPS)?,
+            floods: HashTable::open(maps, &shape::FLOODS)?,
+            names: HashTable::open(maps, &shape::NAMES)?,
+            counters: PerCpuArrayTable::open(maps, &shape::COUNTERS)?,
+            retired: ArrayTable::open(maps, &shape::RETIRED)?,
+            retired_account: ArrayTable::open(maps, &shape::RETIRED_ACCOUNT)?,
+            public_counters: PerCpuArrayTable::open(maps, &shape::PUBLIC_COUNTERS)?,
+            public_meters: ArrayTable::open(maps, &shape::PUBLIC_METERS)?,
+            port_meters: ArrayTable::open(maps, &shape::PORT_METERS)?,
+            limits: ArrayTable::open(maps, &shape::LIMITS)?,
+            meters: ArrayTable::open(maps, &shape::METERS)?,
+            meter_events: ArrayTable::open(maps, &shape::METER_EVENTS)?,
+            shares: ArrayTable::open(maps, &shape::SHARES)?,
+            drops: PerCpuHashTable::open(maps, &shape::DROPS)?,
+            gateways: ArrayTable::open(maps, &shape::GATEWAYS)?,
+            gateway_state: ArrayTable::open(maps, &shape::GATEWAY_STATE)?,
+            flows: HashTable::open(maps, &shape::FLOWS)?,
+            bindings: HashTable::open(maps, &shape::BINDINGS)?,
+            port_blocks: ArrayTable::open(maps, &shape::PORT_BLOCKS)?,
+            fragments: HashTable::open(maps, &shape::FRAGMENTS)?,
+            rules: ArrayTable::open(maps, &shape::RULES)?,
+            routes: TrieTable::open(maps, &shape::ROUTES)?,
+            public_address: HashTable::open(maps, &shape::PUBLIC_ADDRESS)?,
+            static_nat: HashTable::open(maps, &shape::STATIC_NAT)?,
+            forwards: TrieTable::open(maps, &shape::FORWARDS)?,
+            upstreams: ArrayTable::open(maps, &shape::UPSTREAMS)?,
+            upstream_macs: ArrayTable::open(maps, &shape::UPSTREAM_MACS)?,
+            on_link: HashTable::open(maps, &shape::ON_LINK)?,
+            watch: ArrayTable::open(maps, &shape::WATCH)?,
+            watched: PerCpuArrayTable::open(maps, &shape::WATCHED)?,
         })
     }
 }
 
 impl<K: Pod, V: Pod> HashTable<K, V> {
-    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
-        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+    fn open(maps: Maps<'_>, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = found_map(maps, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
         Ok(Self { shape, map })
     }
 
@@ -205,8 +213,8 @@ impl<K: Pod, V: Pod> HashTable<K, V> {
 }
 
 impl<V: Pod> ArrayTable<V> {
-    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
-        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+    fn open(maps: Maps<'_>, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = found_map(maps, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
         Ok(Self { shape, map })
     }
 
@@ -245,8 +253,8 @@ impl<V: Pod> ArrayTable<V> {
 }
 
 impl<K: Pod, V: Pod> TrieTable<K, V> {
-    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
-        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+    fn open(maps: Maps<'_>, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = found_map(maps, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
         Ok(Self { shape, map })
     }
 
@@ -284,8 +292,8 @@ impl<K: Pod, V: Pod> TrieTable<K, V> {
 }
 
 impl<V: Pod + Default> PerCpuArrayTable<V> {
-    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
-        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+    fn open(maps: Maps<'_>, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = found_map(maps, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
         Ok(Self { shape, map })
     }
 
@@ -326,8 +334,8 @@ impl PerCpuArrayTable<Counters> {
 }
 
 impl<K: Pod> PerCpuHashTable<K, u64> {
-    fn open(root: &Root, shape: &'static MapShape) -> Result<Self, DatapathError> {
-        let map = pinned(root, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
+    fn open(maps: Maps<'_>, shape: &'static MapShape) -> Result<Self, DatapathError> {
+        let map = found_map(maps, shape)?.try_into().map_err(|e| failed("open", shape, e))?;
         Ok(Self { shape, map })
     }
 
@@ -351,12 +359,12 @@ impl<K: Pod> PerCpuHashTable<K, u64> {
 /// The sum of two rows of counters.
 #[must_use]
 pub fn add(a: &Counters, b: &Counters) -> Counters {
-    Counters {
-        from_guest_packets: a.from_guest_packets.wrapping_add(b.from_guest_packets),
-        from_guest_bytes: a.from_guest_bytes.wrapping_add(b.from_guest_bytes),
-        to_guest_packets: a.to_guest_packets.wrapping_add(b.to_guest_packets),
-        to_guest_bytes: a.to_guest_bytes.wrapping_add(b.to_guest_bytes),
-    }
+    let mut sum = *a;
+    sum.from_guest_packets = sum.from_guest_packets.wrapping_add(b.from_guest_packets);
+    sum.from_guest_bytes = sum.from_guest_bytes.wrapping_add(b.from_guest_bytes);
+    sum.to_guest_packets = sum.to_guest_packets.wrapping_add(b.to_guest_packets);
+    sum.to_guest_bytes = sum.to_guest_bytes.wrapping_add(b.to_guest_bytes);
+    sum
 }
 
 /// The text of a name.
@@ -387,9 +395,8 @@ pub fn applied_host(tables: &Tables) -> Result<Option<String>, DatapathError> {
     Ok(tables.names.get(&key)?.as_ref().map(name_text))
 }
 
-fn pinned(root: &Root, shape: &'static MapShape) -> Result<Map, DatapathError> {
-    let data = MapData::from_pin(root.map(shape.name)).map_err(|e| failed("open", shape, e))?;
-    Map::from_map_data(data).map_err(|e| failed("open", shape, e))
+fn found_map(maps: Maps<'_>, shape: &'static MapShape) -> Result<Map, DatapathError> {
+    Map::from_map_data(maps(shape)?).map_err(|e| failed("open", shape, e))
 }
 
 fn capacity_of<K: Pod, V>(map: &impl aya_maps::IterableMap<K, V>) -> Option<u32> {

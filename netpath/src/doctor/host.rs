@@ -82,6 +82,8 @@ pub(crate) enum Pins {
     Nothing,
     /// Pins of another ABI, by the name of its folder.
     OtherAbi(String),
+    /// Pins of another ABI beside those of this one, because an apply was killed between them.
+    BetweenAbis(String),
     /// Maps that this build cannot work with, and why.
     Unusable(String),
     /// What this build works with.

@@ -67,6 +67,7 @@ const CHECKS: &[Check] = &[
     check("unprivileged_bpf", kernel::unprivileged_bpf),
     check("tc_clsact", kernel::tc_clsact),
     check("pins_of_other_abi", programs::pins_of_other_abi),
+    check("apply_unfinished", programs::apply_unfinished),
     check("pins_unusable", programs::pins_unusable),
     check("programs_outdated", programs::programs_outdated),
     check("program_off", programs::program_off),

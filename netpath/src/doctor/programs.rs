@@ -6,9 +6,18 @@ use crate::datapath::{AttachState, Attachment};
 pub(super) fn pins_of_other_abi(host: &Host) -> Vec<Fault> {
     let Pins::OtherAbi(found) = &host.pins else { return Vec::new() };
     let (object, found) = (root(host), format!("a netpath of ABI {found} was applied there, this build has another"));
-    let fault = Fault::error(object, found)
-        .because("this build can neither read nor change what is in force, which goes on as it is")
-        .mend("`netpath detach --purge` with the old build (which interrupts traffic), then apply with this one");
+    let fault = Fault::warning(object, found)
+        .because("this build does not read what is in force, which goes on as it is")
+        .mend(format!("`{}` takes over in place, and keeps connections and counters", host.apply));
+    vec![fault]
+}
+
+pub(super) fn apply_unfinished(host: &Host) -> Vec<Fault> {
+    let Pins::BetweenAbis(found) = &host.pins else { return Vec::new() };
+    let found = format!("an apply was killed on the way between ABI {found} and this build's");
+    let fault = Fault::error(root(host), found)
+        .because("devices run programs of both, and connections that begin on the one are unknown on the other")
+        .mend(format!("`{}` completes it", host.apply));
     vec![fault]
 }
 

@@ -250,7 +250,7 @@ pub(super) fn beyond(names: &[(u32, String)]) -> usize {
 
 /// As [`PORT`] and [`NETWORK`] have them, and all that is counted so.
 pub(super) fn values(counters: &Counters) -> [f64; 4] {
-    let Counters { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes } = *counters;
+    let Counters { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes, .. } = *counters;
     [from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes].map(|number| number as f64)
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Count {
 
 impl From<Counters> for Count {
     fn from(counters: Counters) -> Self {
-        let Counters { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes } = counters;
+        let Counters { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes, .. } = counters;
         Self { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes }
     }
 }
@@ -234,7 +234,7 @@ fn addresses(applied: &Applied) -> Result<Vec<Address>, Error> {
     Ok(addresses)
 }
 
-/// When the counters were made: they outlive every apply and every upgrade of the programs.
+/// When the counters were made: they outlive every apply and every upgrade.
 fn counted_since(applied: &Applied) -> Result<SystemTime, Error> {
     let path = applied.root.map(shape::COUNTERS.name);
     let made = fs::metadata(&path).and_then(|data| data.modified());

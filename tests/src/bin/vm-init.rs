@@ -1,7 +1,7 @@
 //! Process 1 of a test VM: mounts, loads the modules, runs the test binaries, says a verdict and powers off.
 //!
 //! The initramfs (`xtask/src/vm/initramfs.rs`) holds `/modules/NN-name.ko`, `/tests/NN-name`, `/tests.arguments` (one
-//! argument a line) and `/bin/netpath`. What tests print goes to the second serial line, what the kernel says to the
+//! argument a line), `/bin/netpath` and `/bin/netpath-next`. What tests print goes to the second serial line, what the kernel says to the
 //! first.
 
 use std::{
@@ -76,7 +76,8 @@ fn run() -> Result<bool> {
         let status = Command::new(&test)
             .args(&arguments)
             .env_clear()
-            .envs([("PATH", "/bin"), ("NETPATH_BIN", "/bin/netpath"), ("HOME", "/tmp"), ("RUST_BACKTRACE", "1")])
+            .envs([("PATH", "/bin"), ("HOME", "/tmp"), ("RUST_BACKTRACE", "1")])
+            .envs([("NETPATH_BIN", "/bin/netpath"), ("NETPATH_NEXT_BIN", "/bin/netpath-next")])
             .current_dir("/tmp")
             .status()
             .with_context(|| format!("{} did not start", test.display()))?;

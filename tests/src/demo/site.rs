@@ -146,7 +146,7 @@ impl Site {
     /// When the mark that it is kept cannot be written.
     pub(super) fn keep(self, file: &Path) -> Result<String> {
         self.place.mark_kept()?;
-        let text = self.instructions(file, runner::binary());
+        let text = self.instructions(file, runner::binary(runner::Build::Current));
         // Namespaces, devices and pins outlive the process; the destructors would remove them.
         std::mem::forget(self);
         Ok(text)

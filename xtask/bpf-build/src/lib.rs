@@ -174,12 +174,13 @@ pub fn cargo(verb: &str, workspace: &Path, target_dir: &Path) -> Result<Command,
     Ok(cargo)
 }
 
-/// Builds the BPF object and answers its path.
+/// Builds the BPF object with some of the package's features, and answers its path.
 ///
 /// # Errors
 /// [`BuildError`], with the next step in its text.
-pub fn build(workspace: &Path, target_dir: &Path) -> Result<PathBuf, BuildError> {
+pub fn build(workspace: &Path, target_dir: &Path, features: &[&str]) -> Result<PathBuf, BuildError> {
     let status = cargo("build", workspace, target_dir)?
+        .args(["--features", &features.join(",")])
         .status()
         .map_err(|e| BuildError::Failed(format!("cargo did not start: {e}")))?;
     if !status.success() {

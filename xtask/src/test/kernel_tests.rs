@@ -1,6 +1,7 @@
 //! The test binaries that drive a kernel: built static, so that the same bytes run here and in a VM.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -20,6 +21,8 @@ use crate::{
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Where a test finds the `netpath` program.
 pub(crate) const NETPATH_VARIABLE: &str = "NETPATH_BIN";
+/// Where a test finds the same with another ABI, to upgrade to and downgrade from.
+const NEXT_VARIABLE: &str = "NETPATH_NEXT_BIN";
 
 /// How long one binary may run.
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -32,6 +35,8 @@ pub(crate) struct KernelTests {
     pub(crate) netns: PathBuf,
     /// The `netpath` program.
     pub(crate) netpath: PathBuf,
+    /// The `netpath` program with another ABI.
+    pub(crate) next: PathBuf,
     /// Process 1 of the VMs.
     pub(crate) vm_init: PathBuf,
 }
@@ -52,21 +57,24 @@ impl KernelTests {
 
     /// Builds them all.
     fn build() -> Result<Self> {
+        // First, because it lies where the other one will.
+        let mut next = workspace::cargo();
+        next.args(["build", "--package", "netpath", "--features", "abi-next"]);
+        let made = found(&executables(&mut next)?, "netpath")?;
+        let next = made.with_file_name("netpath-next");
+        fs::copy(&made, &next).with_context(|| format!("cannot copy {}", made.display()))?;
         let mut programs = workspace::cargo();
         programs.args(["build", "--package", "netpath", "--package", "netpath-tests", "--bins"]);
         let programs = executables(&mut programs)?;
         let mut tests = workspace::cargo();
         tests.args(["test", "--no-run", "--package", "netpath-tests", "--test", "prog_run", "--test", "netns"]);
         let tests = executables(&mut tests)?;
-        let find = |among: &[(String, PathBuf)], name: &str| {
-            let found = among.iter().find(|(made, _)| made == name).map(|(_, path)| path.clone());
-            found.with_context(|| format!("cargo made no executable for `{name}`"))
-        };
         Ok(Self {
-            prog_run: find(&tests, "prog_run")?,
-            netns: find(&tests, "netns")?,
-            netpath: find(&programs, "netpath")?,
-            vm_init: find(&programs, "vm-init")?,
+            prog_run: found(&tests, "prog_run")?,
+            netns: found(&tests, "netns")?,
+            netpath: found(&programs, "netpath")?,
+            next,
+            vm_init: found(&programs, "vm-init")?,
         })
     }
 
@@ -77,13 +85,22 @@ impl KernelTests {
     pub(crate) fn run(&self, binary: &Path, filters: &[String]) -> Result<Tally> {
         let mut counter = Counter::default();
         let mut test = Command::new(binary);
-        test.args(filters).env(NETPATH_VARIABLE, &self.netpath).current_dir(workspace::root().join("tests"));
+        test.args(filters)
+            .env(NETPATH_VARIABLE, &self.netpath)
+            .env(NEXT_VARIABLE, &self.next)
+            .current_dir(workspace::root().join("tests"));
         let status = process::by_line(&mut test, LIMIT, |line| {
             eprintln!("{line}");
             counter.read(line);
         })?;
         Ok(counter.end(status.success()))
     }
+}
+
+/// An executable of those that were made.
+fn found(among: &[(String, PathBuf)], name: &str) -> Result<PathBuf> {
+    let found = among.iter().find(|(made, _)| made == name).map(|(_, path)| path.clone());
+    found.with_context(|| format!("cargo made no executable for `{name}`"))
 }
 
 /// Runs a cargo build, static, and answers the name and path of every executable that it made.

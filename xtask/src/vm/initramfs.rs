@@ -28,6 +28,7 @@ pub(crate) fn write(to: &Path, modules: &[Module], tests: &KernelTests, argument
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     archive.file("init", &read(&tests.vm_init)?)?;
     archive.file("bin/netpath", &read(&tests.netpath)?)?;
+    archive.file("bin/netpath-next", &read(&tests.next)?)?;
     archive.file("tests/00-prog_run", &read(&tests.prog_run)?)?;
     archive.file("tests/01-netns", &read(&tests.netns)?)?;
     archive.file("tests.arguments", arguments.join("\n").as_bytes())?;

@@ -110,6 +110,8 @@ fn spawn(history: &History, revision: u64, restores: Restores, within: Duration,
 fn restores(history: &History, draft: &Draft<'_>, root: &Path) -> Result<Option<Restores>, Error> {
     match Root::open(root) {
         Err(DatapathError::NothingApplied { .. }) => return Ok(Some(Restores::Nothing)),
+        // What another build has applied is in the history all the same.
+        Err(DatapathError::OtherAbi { .. } | DatapathError::Unfinished { .. }) => {}
         Err(error) => return Err(error.into()),
         Ok(root) if root.link_pins()?.is_empty() => return Ok(Some(Restores::Detached)),
         Ok(_) => {}

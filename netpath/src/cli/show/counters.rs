@@ -56,7 +56,7 @@ pub(super) struct Count {
 
 impl From<Counters> for Count {
     fn from(counters: Counters) -> Self {
-        let Counters { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes } = counters;
+        let Counters { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes, .. } = counters;
         Self { from_guest_packets, from_guest_bytes, to_guest_packets, to_guest_bytes }
     }
 }

@@ -115,6 +115,7 @@ fn open(root: &Path, host: &mut Host) -> Result<Option<Applied>, Error> {
         }
         Err(DatapathError::NothingApplied { .. }) => (Pins::Nothing, None),
         Err(DatapathError::OtherAbi { found, .. }) => (Pins::OtherAbi(found), None),
+        Err(DatapathError::Unfinished { found, .. }) => (Pins::BetweenAbis(found), None),
         Err(error @ DatapathError::MapLayout { .. }) => (Pins::Unusable(error.to_string()), None),
         Err(error) => return Err(error.into()),
     };

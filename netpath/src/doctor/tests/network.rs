@@ -201,7 +201,8 @@ fn many_orphans_are_told_in_a_few_lines() {
 fn programs_of_another_build_and_pins_of_another_abi_are_told_apart() {
     let with = |pins| Host { pins, ..healthy() };
     assert_found(&with(Pins::Applied { is_current: false }), "programs_outdated", Severity::Warning, &["in place"]);
-    assert_found(&with(Pins::OtherAbi("v1".into())), "pins_of_other_abi", Severity::Error, &["ABI v1", "--purge"]);
+    assert_found(&with(Pins::OtherAbi("v1".into())), "pins_of_other_abi", Severity::Warning, &["ABI v1", "apply"]);
+    assert_found(&with(Pins::BetweenAbis("v1".into())), "apply_unfinished", Severity::Error, &["ABI v1", "completes"]);
     assert_found(&with(Pins::Unusable("map PORTS".into())), "pins_unusable", Severity::Error, &["map PORTS"]);
     assert_found(&with(Pins::NotBpffs), "bpffs_missing", Severity::Error, &["mount -t bpf"]);
 }

@@ -31,10 +31,7 @@ use crate::scene::A;
 pub(super) fn acquainted(topology: &TwoHypervisors, router: &RawGuest) -> Mac {
     // The test is the world behind the router: nothing else may answer.
     topology.internet().router.run(|| sysctl("net/ipv4/ip_forward", "0")).unwrap();
-    let a = topology.raw("blue", 11);
-    a.send(guest(A).arp_request(GATEWAY).build());
-    let reply = a.expect("the gateway", |f| dissect(f).and_then(|d| d.arp()).is_some_and(|arp| arp.2 == GATEWAY));
-    let gateway = dissect(&reply).unwrap().arp().unwrap().1;
+    let (a, gateway) = (topology.raw("blue", 11), gateway_of(topology, "blue"));
     let payload = marker();
     for _ in 0..50 {
         a.send(guest(A).to_mac(gateway).to_ip(INTERNET.ip).udp(9, 9).payload(&payload).build());
@@ -44,6 +41,14 @@ pub(super) fn acquainted(topology: &TwoHypervisors, router: &RawGuest) -> Mac {
         }
     }
     panic!("the router is not found");
+}
+
+/// The MAC address of the gateway of a tenant's network.
+pub(super) fn gateway_of(topology: &TwoHypervisors, tenant: &'static str) -> Mac {
+    let a = topology.raw(tenant, 11);
+    a.send(guest(A).arp_request(GATEWAY).build());
+    let reply = a.expect("the gateway", |f| dissect(f).and_then(|d| d.arp()).is_some_and(|arp| arp.2 == GATEWAY));
+    dissect(&reply).unwrap().arp().unwrap().1
 }
 
 pub(super) fn outward(gateway: Mac, port: u16, flags: u8) -> Packet {
@@ -138,16 +143,24 @@ fn x5_ten_thousand_connections_live_through_apply_and_reload() {
     all_in(a, &router, hv, 0x10, &publics);
 }
 
-/// Datagrams out and back, one after the other; a lost one fails the test.
-fn exchange_until(topology: &TwoHypervisors, gateway: Mac, stop: &AtomicBool, exchanged: &AtomicU64) {
-    let (a, router) = (topology.raw("blue", 11), topology.internet().raw_router());
+/// Datagrams of a tenant's NIC 11 out and back, one after the other; a lost one, or one from another public port, fails the test.
+pub(super) fn exchange_until(
+    topology: &TwoHypervisors,
+    tenant: &'static str,
+    gateway: Mac,
+    stop: &AtomicBool,
+    exchanged: &AtomicU64,
+) {
+    let (a, router) = (topology.raw(tenant, 11), topology.internet().raw_router());
     let hv = topology.hosts[0].ns.run(|| Link::named(PUBLIC_UPLINK).read_mac()).unwrap();
+    let mut first = None;
     while !stop.load(Ordering::Relaxed) {
         let payload = marker();
         a.send(guest(A).to_mac(gateway).to_ip(INTERNET.ip).udp(7000, 7777).payload(&payload).build());
         let out = router.expect("the datagram outside", |f| contains(f, &payload));
         let public = dissect(&out).unwrap().ports().unwrap().0;
-        let back = Packet::between(ROUTER.mac, hv, INTERNET.ip.into(), shared("blue").into());
+        assert_eq!(*first.get_or_insert(public), public, "the datagrams' public port");
+        let back = Packet::between(ROUTER.mac, hv, INTERNET.ip.into(), shared(tenant).into());
         let answer = marker();
         router.send(back.udp(7777, public).payload(&answer).build());
         a.expect("its answer", |f| contains(f, &answer));
@@ -163,7 +176,7 @@ fn a_kept_flow_loses_no_packet_while_rules_change() {
     let second = topology.write("second.yaml", &changed(topology.gateway_definitions()));
     let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
-        let traffic = scope.spawn(|| exchange_until(&topology, gateway, &stop, &exchanged));
+        let traffic = scope.spawn(|| exchange_until(&topology, "blue", gateway, &stop, &exchanged));
         for round in 0..paced(20) {
             if traffic.is_finished() {
                 break;

@@ -13,6 +13,7 @@ mod live;
 mod policy;
 mod remote;
 mod tiers;
+mod upgrade;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
