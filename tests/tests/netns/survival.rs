@@ -31,7 +31,7 @@ fn exchange_until(topology: &TwoHypervisors, stop: &AtomicBool, exchanged: &Atom
 }
 
 /// Starts an apply and kills it after `delay`.
-fn killed_apply(netpath: &Netpath, file: &std::path::Path, delay: Duration) {
+pub(crate) fn killed_apply(netpath: &Netpath, file: &std::path::Path, delay: Duration) {
     let mut command = netpath.command(netpath.apply_args(file));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let until = Instant::now() + delay;

@@ -5,10 +5,13 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
+    time::Instant,
 };
 
+use aya::maps::{HashMap, Map, MapData};
 use netpath_tests::{
-    pace::paced,
+    agent::Agent,
+    pace::{is_emulated, paced},
     runner::{Build, Netpath},
     topology::{Link, TwoHypervisors, internet::PUBLIC_UPLINK},
 };
@@ -20,6 +23,7 @@ use super::{
 use crate::{
     lifecycle::is_converged,
     scene::{UPLINK_MODES, in_mode},
+    survival::killed_apply,
 };
 
 /// The program as it is after an upgrade.
@@ -45,7 +49,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Keeps ten thousand connections of blue's alive, and asserts that they are as they were.
+/// Connections of blue's, which are asserted to be as they were.
 struct Connections<'t> {
     topology: &'t TwoHypervisors,
     gateway: netpath_tests::packet::Mac,
@@ -55,11 +59,11 @@ struct Connections<'t> {
 }
 
 impl<'t> Connections<'t> {
-    fn open(topology: &'t TwoHypervisors) -> Self {
+    fn open(topology: &'t TwoHypervisors, count: usize) -> Self {
         let router = topology.internet().raw_router();
         let gateway = acquainted(topology, &router);
         let hv = topology.hosts[0].ns.run(|| Link::named(PUBLIC_UPLINK).read_mac()).unwrap();
-        let ports: Vec<u16> = (20_000..20_000 + paced(10_000) as u16).collect();
+        let ports: Vec<u16> = (20_000..20_000 + paced(count) as u16).collect();
         let a = topology.raw("blue", 11);
         let publics = all_out(a, &router, gateway, 0x02, &ports);
         all_in(a, &router, hv, 0x12, &publics);
@@ -83,7 +87,7 @@ fn ten_thousand_connections_live_through_an_upgrade_and_a_downgrade() {
         let topology = raw_online(|definitions| in_mode(definitions, mode));
         let file = topology.write("same.yaml", &in_mode(topology.gateway_definitions(), mode));
         let host = &topology.hosts[0];
-        let connections = Connections::open(&topology);
+        let connections = Connections::open(&topology, 10_000);
         let green = gateway_of(&topology, "green");
         let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
         let since = |netpath: &Netpath| netpath.json(["show", "usage"])["counted_since"].clone();
@@ -119,4 +123,100 @@ fn folders(root: &Path) -> Vec<String> {
         std::fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+#[test]
+fn an_upgrade_that_is_killed_is_finished_or_undone_by_the_next_apply_of_either_build() {
+    let topology = raw_online(|definitions| definitions);
+    let file = topology.write("same.yaml", &topology.gateway_definitions());
+    let host = &topology.hosts[0];
+    let connections = Connections::open(&topology, 1000);
+    let green = gateway_of(&topology, "green");
+    let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
+    let started = Instant::now();
+    next(&host.netpath).apply(&file);
+    let usual = started.elapsed();
+    host.netpath.apply(&file);
+    let before = passed(&host.netpath, "green");
+    thread::scope(|scope| {
+        let traffic = scope.spawn(|| exchange_until(&topology, "green", green, &stop, &exchanged));
+        let ends = Ends(&stop);
+        let rounds: u32 = if is_emulated() { 6 } else { 24 };
+        for round in 0..rounds {
+            if traffic.is_finished() {
+                break;
+            }
+            // Every point of an upgrade, one of the downgrade that follows, and either build to finish.
+            killed_apply(&next(&host.netpath), &file, usual * round / rounds);
+            killed_apply(&host.netpath, &file, usual * (round * 7 % rounds) / rounds);
+            let build = if round % 2 == 0 { Build::Current } else { Build::Next };
+            let finishing = host.netpath.of(build);
+            finishing.apply(&file);
+            assert!(is_converged(&finishing, &file), "round {round}");
+            assert_eq!(folders(host.netpath.root()).len(), 2, "round {round}");
+            connections.live(0x18);
+        }
+        drop(ends);
+        traffic.join().unwrap();
+    });
+    host.netpath.apply(&file);
+    let (counted, moved) = (passed(&host.netpath, "green") - before, exchanged.load(Ordering::Relaxed));
+    assert!(moved > 0);
+    // A kill between the addition of sixteen rows and the note of it adds them once more.
+    assert!(counted.abs_diff(moved) * 1000 <= moved, "{counted} of {moved} datagrams counted");
+}
+
+/// Says of a map that its rows are of a version that nobody else knows.
+fn make_foreign(netpath: &Netpath, map: &str) -> impl FnOnce() {
+    type Schema = HashMap<MapData, [u8; 16], [u32; 6]>;
+    let data = MapData::from_pin(netpath.root().join("v3/schema")).unwrap();
+    let mut schema: Schema = Map::from_map_data(data).unwrap().try_into().unwrap();
+    let mut key = [0; 16];
+    key[..map.len()].copy_from_slice(map.as_bytes());
+    let before = schema.get(&key, 0).unwrap();
+    let [kind, key_size, value_size, flags, ..] = before;
+    schema.insert(key, [kind, key_size, value_size, flags, 9, 9], 0).unwrap();
+    move || schema.insert(key, before, 0).unwrap()
+}
+
+#[test]
+fn what_cannot_be_carried_over_is_refused_by_its_name_and_nothing_is_touched() {
+    let topology = raw_online(|definitions| definitions);
+    let file = topology.write("same.yaml", &topology.gateway_definitions());
+    let netpath = &topology.hosts[0].netpath;
+    let new = next(netpath);
+    let restore = make_foreign(netpath, "BINDINGS");
+    for verb in ["plan", "apply"] {
+        let refused = new.run([verb, "-f", &file.display().to_string(), "--host", "hv1"]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        for part in ["map BINDINGS of ABI v3", "version 9", "detach --purge"] {
+            assert!(refused.stderr.contains(part), "{}", refused.stderr);
+        }
+    }
+    restore();
+    // Rules follow from the definitions, whatever their rows were.
+    let restore = make_foreign(netpath, "RULES");
+    new.apply(&file);
+    drop(restore);
+    assert!(is_converged(&new, &file));
+    let connections = Connections::open(&topology, 200);
+    netpath.apply(&file);
+    connections.live(0x18);
+}
+
+#[test]
+fn an_agent_takes_over_when_it_starts_and_nobody_does_while_another_builds_agent_runs() {
+    let topology = raw_online(|definitions| definitions);
+    let file = topology.write("same.yaml", &topology.gateway_definitions());
+    let netpath = &topology.hosts[0].netpath;
+    let agent = Agent::in_force(netpath, &file);
+    let refused = next(netpath).run(next(netpath).apply_args(&file));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("end it first"), "{}", refused.stderr);
+    assert!(is_converged(netpath, &file));
+    let connections = Connections::open(&topology, 200);
+    assert!(agent.end().success());
+    let _agent = Agent::in_force(&next(netpath), &file);
+    connections.live(0x18);
+    assert!(is_converged(&next(netpath), &file));
 }
