@@ -84,6 +84,8 @@ fn bring(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result
         Ok((plan, made)) => {
             announce::announce(&mut work.tables, &plan);
             work.programs.drop_others()?;
+            // All is in force: from here on there is nothing to take back.
+            work.takeover.iter().try_for_each(Takeover::end)?;
             Ok(Outcome { plan, made, loading })
         }
         Err((failed, source)) => {
@@ -167,7 +169,6 @@ impl Work<'_> {
         retire::retire(&mut self.tables, &plan.existing, &plan.edits)
             .map_err(|error| ("clear what was counted and learned of what is removed".to_owned(), error.into()))?;
         self.rows(names)?;
-        self.take_over("remove what another ABI had", |takeover, _| takeover.end())?;
         Ok((plan, made))
     }
 
@@ -175,7 +176,7 @@ impl Work<'_> {
     fn take_over(
         &self,
         what: &str,
-        part: impl FnOnce(&Takeover, &Programs) -> Result<(), DatapathError>,
+        part: fn(&Takeover, &Programs) -> Result<(), DatapathError>,
     ) -> Result<(), Failure> {
         let Some(takeover) = &self.takeover else { return Ok(()) };
         part(takeover, &self.programs).map_err(|error| (what.to_owned(), error.into()))

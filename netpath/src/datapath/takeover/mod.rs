@@ -14,7 +14,7 @@
 //! [end]        v3 incomplete, v4 not switching, v3 removed
 //! ```
 //!
-//! Killed before [switch], the next apply begins anew; killed after it, the next one, of either build, goes on from where
+//! Killed before `switch`, the next apply begins anew; killed after it, the next one, of either build, goes on from where
 //! both stand: copying what is missing is the same however often it is done.
 //!
 //! What one hook's program leaves for another's in a packet itself is no map: a build that changes that has to take both.
@@ -93,12 +93,15 @@ pub fn in_force(path: &Path, capacities: Option<Capacities<'_>>) -> Result<Optio
         Err(DatapathError::NothingApplied { .. }) => return Ok(None),
         opened => opened?,
     };
-    let is_whole = root.counts()?
-        && match capacities {
-            Some(capacities) => check_maps(&root, capacities)?,
-            None => true,
-        };
-    let tables = is_whole.then(|| Tables::open(&root)).transpose()?;
+    if let Some(capacities) = capacities {
+        check_maps(&root, capacities)?;
+    }
+    let tables = match Tables::open(&root) {
+        _ if !root.counts()? => None,
+        // A killed apply has not made all of them.
+        Err(DatapathError::NothingApplied { .. }) => None,
+        tables => Some(tables?),
+    };
     Ok(Some(InForce { root, tables, takeover: None }))
 }
 
