@@ -196,12 +196,12 @@ pub(super) fn between(before: &Sample, now: &Sample) -> (Vec<NetworkRow>, Vec<Ni
 
 /// `None` where one of them has gone back.
 fn difference(now: &Counters, old: &Counters) -> Option<Counters> {
-    Some(Counters {
-        from_guest_packets: now.from_guest_packets.checked_sub(old.from_guest_packets)?,
-        from_guest_bytes: now.from_guest_bytes.checked_sub(old.from_guest_bytes)?,
-        to_guest_packets: now.to_guest_packets.checked_sub(old.to_guest_packets)?,
-        to_guest_bytes: now.to_guest_bytes.checked_sub(old.to_guest_bytes)?,
-    })
+    let mut left = *now;
+    left.from_guest_packets = now.from_guest_packets.checked_sub(old.from_guest_packets)?;
+    left.from_guest_bytes = now.from_guest_bytes.checked_sub(old.from_guest_bytes)?;
+    left.to_guest_packets = now.to_guest_packets.checked_sub(old.to_guest_packets)?;
+    left.to_guest_bytes = now.to_guest_bytes.checked_sub(old.to_guest_bytes)?;
+    Some(left)
 }
 
 impl NicRow {
