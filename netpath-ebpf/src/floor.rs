@@ -15,6 +15,8 @@ use aya_ebpf::{
 
 #[path = "floor/flows.rs"]
 mod flows;
+#[path = "floor/tables.rs"]
+mod tables;
 
 /// Length in bytes of a small frame, without the frame check sequence.
 const SHORT: usize = 60;

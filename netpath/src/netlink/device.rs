@@ -177,7 +177,9 @@ fn xdp_support(features: Option<&HashMap<u32, u64>>, index: u32, kind: Option<&s
                 XdpSupport::Absent
             }
         }
-        (None, Some("tun" | "veth")) => XdpSupport::Native { transmits: true, fragments: kind == Some("veth") },
+        (None, Some("tun")) => XdpSupport::Native { transmits: true, fragments: false },
+        // A veth's other end takes what XDP sends only while its NAPI runs, which these kernels do not tell either.
+        (None, Some("veth")) => XdpSupport::Native { transmits: false, fragments: true },
         (None, Some("bridge" | "vlan" | "vxlan" | "dummy" | "macvlan" | "macvtap" | "gre" | "geneve")) => {
             XdpSupport::Absent
         }

@@ -21,6 +21,7 @@ pub mod show;
 pub mod stations;
 pub mod statistics;
 pub mod subject;
+pub mod tables;
 
 use std::fs;
 
@@ -43,6 +44,7 @@ use self::{
     packets::Labs,
     show::Show,
     statistics::Random,
+    tables::FlowTables,
 };
 
 /// Where shuffles start from; any number does.
@@ -84,6 +86,9 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     if options.wants(show::NAME) {
         bench.add(Show::new()?.experiment())?;
+    }
+    if options.wants(tables::NAME) {
+        bench.add(FlowTables::new(&options.floor)?.experiment())?;
     }
     if gateway::is_wanted(|name| options.wants(name)) {
         bench.gateway()?;
