@@ -141,10 +141,13 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
     let (tables, takeover) = in_force.map_or((None, None), |found| (found.tables, found.takeover));
     let existing = tables.as_ref().map(rows::read).transpose()?.unwrap_or_default();
     let devices = netlink::devices()?;
-    let actual = match &opened {
-        Some(root) => datapath::attachments(root, Programs::pinned(root)?.as_ref(), &devices)?,
-        None => Vec::new(),
+    let own = Root::at(root);
+    let programs = match tables {
+        Some(_) => Programs::pinned(&own)?,
+        // Programs and links outlive maps that somebody has removed: they are replaced, with the maps.
+        None => None,
     };
+    let actual = datapath::attachments(&own, programs.as_ref(), &devices)?;
     let tunnels = tunnel_devices(zone, host, &devices, |device| is_own_tunnel(root, device));
     let host_addresses = address::addresses()?;
     // Walking the host's sockets takes long, and matters only where an address is the host's and a network's.

@@ -73,7 +73,7 @@ impl Root {
     }
 
     /// What there is of this build's ABI at `path`, which may be nothing.
-    pub(super) fn at(path: &Path) -> Self {
+    pub(crate) fn at(path: &Path) -> Self {
         Self { path: path.to_owned(), abi: ABI_VERSION }
     }
 
