@@ -6,8 +6,10 @@
 
 pub mod agent;
 pub mod bench;
+pub mod connections;
 pub mod demo;
 pub mod guest;
+pub mod monitor;
 pub mod oracle;
 pub mod pace;
 pub mod packet;

@@ -1,6 +1,7 @@
 //! Runs the `netpath` binary as an operator would, inside a hypervisor's namespace.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::OsStr,
     os::fd::AsFd,
@@ -8,10 +9,15 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
 };
 
 use netpath::history::History;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
+};
 use serde_json::Value;
 
 use crate::topology::NetNs;
@@ -24,6 +30,8 @@ pub struct Netpath {
     state_dir: PathBuf,
     host: String,
     build: Build,
+    /// Seconds that its clocks are ahead of the machine's.
+    ahead: i64,
 }
 
 /// Which build of the program.
@@ -49,12 +57,18 @@ pub struct Output {
 impl Netpath {
     /// An instance with its pins at `root` (on a bpffs) and its state in `state_dir`.
     pub fn new(ns: &NetNs, root: PathBuf, state_dir: PathBuf, host: &str) -> Self {
-        Self { ns: ns.clone(), root, state_dir, host: host.to_owned(), build: Build::Current }
+        Self { ns: ns.clone(), root, state_dir, host: host.to_owned(), build: Build::Current, ahead: 0 }
     }
 
     /// The same instance, as another build sees it.
     pub fn of(&self, build: Build) -> Self {
         Self { build, ..self.clone() }
+    }
+
+    /// The same instance, its commands in a time namespace whose clocks (but for the time of day, which no namespace has) are
+    /// ahead of the machine's by as many seconds, or behind.
+    pub fn with_clock(&self, ahead: i64) -> Self {
+        Self { ahead, ..self.clone() }
     }
 
     /// The host whose part of the definitions this instance takes.
@@ -87,6 +101,18 @@ impl Netpath {
             command.pre_exec(move || {
                 move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Network)).map_err(Into::into)
             });
+        }
+        if self.ahead != 0 {
+            let offsets = format!("monotonic {0} 0\nboottime {0} 0\n", self.ahead);
+            // SAFETY: four system calls, which touch no memory of the forked child; it has one thread, as they ask for.
+            unsafe {
+                command.pre_exec(move || {
+                    unshare_unsafe(UnshareFlags::NEWTIME)?;
+                    let file = open(c"/proc/self/timens_offsets", OFlags::RDWR, Mode::empty())?;
+                    rustix::io::write(file, offsets.as_bytes())?;
+                    Ok(())
+                });
+            }
         }
         command
     }
@@ -126,6 +152,40 @@ impl Netpath {
     pub fn apply_args(&self, definitions: &Path) -> Vec<String> {
         let file = definitions.display().to_string();
         ["apply", "-f", &file, "--host", &self.host].map(str::to_owned).to_vec()
+    }
+
+    /// Whether a plan finds nothing to do.
+    #[track_caller]
+    pub fn is_converged(&self, definitions: &Path) -> bool {
+        let file = definitions.display().to_string();
+        let plan = self.run(["plan", "-f", &file, "--host", self.host(), "--detailed-exitcode"]);
+        assert!(matches!(plan.code, 0 | 2), "{}", plan.stderr);
+        plan.code == 0
+    }
+
+    /// Starts an apply and kills it after `delay`, if it has not ended before.
+    pub fn killed_apply(&self, definitions: &Path, delay: Duration) {
+        let mut command = self.command(self.apply_args(definitions));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut child = child.expect("the binary can be started");
+        let until = Instant::now() + delay;
+        while Instant::now() < until && child.try_wait().expect("the apply is ours").is_none() {
+            thread::yield_now();
+        }
+        let _ = child.kill();
+        child.wait().expect("the apply is ours");
+    }
+
+    /// The drop counters that are not zero: (network, reason) → packets; the network is empty where none was known.
+    pub fn drops(&self) -> BTreeMap<(String, String), u64> {
+        let rows = self.json(["show", "drops"]);
+        let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        rows.as_array()
+            .unwrap_or_else(|| panic!("`show drops -o json` is no list: {rows}"))
+            .iter()
+            .map(|row| ((text(row, "network"), text(row, "reason")), row["packets"].as_u64().expect("a count")))
+            .filter(|(_, packets)| *packets != 0)
+            .collect()
     }
 }
 

@@ -13,7 +13,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 
-use super::{Link, NetNs, netns::sysctl, two_hypervisors::wire_end};
+use super::{
+    Link, NetNs,
+    netns::sysctl,
+    two_hypervisors::{TENANTS, wire_end},
+};
 use crate::{
     guest::{KernelGuest, PacketSocket, RawGuest, kernel::NIC},
     packet::Endpoint,
@@ -35,6 +39,16 @@ const MTU: u32 = 1504;
 
 const fn on_link(last: u8) -> Endpoint {
     Endpoint { mac: [0x02, 0, 203, 0, 113, last], ip: Ipv4Addr::new(203, 0, 113, last), ..Endpoint::numbered(last) }
+}
+
+/// The public address that a tenant's guests share.
+pub fn shared(tenant: &str) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, if tenant == TENANTS[0] { 10 } else { 20 })
+}
+
+/// The public address of a tenant's NIC 13.
+pub fn own(tenant: &str) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, if tenant == TENANTS[0] { 11 } else { 21 })
 }
 
 /// The public link and what is on it.

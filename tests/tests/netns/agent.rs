@@ -26,10 +26,7 @@ use rustix::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    lifecycle::is_converged,
-    scene::{A, B, C, delivers, raw_guests},
-};
+use crate::scene::{A, B, C, delivers, raw_guests};
 
 /// Writes a document as an editor does: to a new file, which is renamed over the old one.
 fn replace(topology: &TwoHypervisors, file: &Path, text: &str) {
@@ -64,14 +61,14 @@ fn definitions_that_are_replaced_are_in_force() {
     let netpath = &topology.hosts[0].netpath;
     let _agent = Agent::in_force(netpath, &file);
     let (a, b, c) = (topology.raw("blue", 11), topology.raw("blue", 12), topology.raw("blue", 13));
-    assert!(is_converged(netpath, &file));
+    assert!(netpath.is_converged(&file));
     delivers(a, b, &guest(A).to(B));
     replace(&topology, &file, &whole.to_string());
     until("the new NIC is reached", || reaches(a, c, A, C));
     delivers(c, b, &guest(C).to(B));
-    until("nothing is left to do", || is_converged(netpath, &file));
+    until("nothing is left to do", || netpath.is_converged(&file));
     fs::write(&file, fewer.to_string()).unwrap();
-    until("a file that is written over is followed too", || is_converged(netpath, &file));
+    until("a file that is written over is followed too", || netpath.is_converged(&file));
 }
 
 #[test]
@@ -88,14 +85,14 @@ fn a_broken_file_is_reported_with_its_line_and_the_last_good_one_stays_in_force(
     assert!(last_error(&status).contains("followed.yaml:4:1: "), "{status}");
     let shown = netpath.run(["status"]).stdout;
     assert!(shown.contains("followed.yaml:4:1: "), "{shown}");
-    assert!(is_converged(netpath, &good));
+    assert!(netpath.is_converged(&good));
     delivers(topology.raw("blue", 11), topology.raw("blue", 13), &guest(A).to(C));
     fs::remove_file(&file).unwrap();
     agent.until("that it is gone is shown", |agent| last_error(agent).contains("there is no file"));
-    assert!(is_converged(netpath, &good));
+    assert!(netpath.is_converged(&good));
     replace(&topology, &file, &fewer.to_string());
     agent.until("all is well again", |agent| last_error(agent).is_empty());
-    assert!(is_converged(netpath, &file));
+    assert!(netpath.is_converged(&file));
 }
 
 #[test]
@@ -111,10 +108,10 @@ fn a_definition_that_the_host_cannot_carry_is_reported_and_taken_once_it_can() {
     replace(&topology, &file, &large.to_string());
     let status = agent.until("the error is shown", |agent| !last_error(agent).is_empty());
     assert!(last_error(&status).contains("MTU"), "{status}");
-    assert!(is_converged(netpath, &good));
+    assert!(netpath.is_converged(&good));
     topology.hosts[0].ns.run(|| netpath_tests::topology::Link::named("eth1").mtu(2000)).unwrap();
     agent.until("all is well again", |agent| last_error(agent).is_empty());
-    assert!(is_converged(netpath, &file));
+    assert!(netpath.is_converged(&file));
 }
 
 #[test]
@@ -131,7 +128,7 @@ fn a_folder_of_documents_is_one_document() {
     fs::write(folder.join("20-green.yaml"), networks(&whole, 1)).unwrap();
     let netpath = &topology.hosts[0].netpath;
     let mut agent = Agent::in_force(netpath, &folder);
-    assert!(is_converged(netpath, &topology.write("same.yaml", &fewer)));
+    assert!(netpath.is_converged(&topology.write("same.yaml", &fewer)));
     replace(&topology, &folder.join("10-blue.yaml"), &networks(&whole, 0));
     let (a, c) = (topology.raw("blue", 11), topology.raw("blue", 13));
     until("the new NIC is reached", || reaches(a, c, A, C));
@@ -140,7 +137,7 @@ fn a_folder_of_documents_is_one_document() {
     let status = agent.until("the error is shown", |agent| !last_error(agent).is_empty());
     let error = last_error(&status);
     assert!(error.contains("30-again.yaml:1:") && error.contains("line 1 of"), "{error}");
-    assert!(is_converged(netpath, &topology.write("same.yaml", &whole)));
+    assert!(netpath.is_converged(&topology.write("same.yaml", &whole)));
 }
 
 /// A document with one NIC more, whose device is not there yet.
@@ -214,11 +211,11 @@ fn a_stopped_agent_leaves_traffic_and_apply_alone_and_goes_on_where_it_was() {
     delivers(a, c, &guest(A).to(C));
     let applied = netpath.apply(&other);
     assert!(applied.stderr.contains(&format!("process {}", agent.pid())), "{}", applied.stderr);
-    assert!(is_converged(netpath, &other));
+    assert!(netpath.is_converged(&other));
     agent.signal(Signal::CONT);
     // What it follows is in force again with its next change.
     agent.signal(Signal::HUP);
-    until("its own definitions are in force", || is_converged(netpath, &file));
+    until("its own definitions are in force", || netpath.is_converged(&file));
     delivers(a, c, &guest(A).to(C));
 }
 
@@ -275,7 +272,7 @@ fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() 
             agent.kill();
             if round % 5 == 4 {
                 let _next = Agent::in_force(netpath, &file);
-                assert!(is_converged(netpath, &file), "round {round}");
+                assert!(netpath.is_converged(&file), "round {round}");
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -284,5 +281,5 @@ fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() 
     assert!(exchanged.load(Ordering::Relaxed) > 0);
     eprintln!("{} frames delivered while agents were killed", exchanged.load(Ordering::Relaxed));
     let _last = Agent::in_force(netpath, &file);
-    assert!(is_converged(netpath, &file));
+    assert!(netpath.is_converged(&file));
 }

@@ -7,6 +7,7 @@ use std::{
 
 use netpath_tests::{
     guest::PATIENCE,
+    monitor::watcher,
     packet::guest,
     runner::Netpath,
     topology::internet::{INTERNET, PUBLIC_UPLINK},
@@ -14,7 +15,6 @@ use netpath_tests::{
 
 use crate::{
     gateway::online,
-    monitor::watcher,
     scene::{A, C, STRANGER, delivers, raw_guests},
 };
 

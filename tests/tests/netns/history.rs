@@ -22,10 +22,7 @@ use rustix::{
 };
 use serde_json::Value;
 
-use crate::{
-    lifecycle::is_converged,
-    scene::{A, B},
-};
+use crate::scene::{A, B};
 
 /// An emulated machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -124,7 +121,7 @@ fn a_rollback_brings_the_previous_document_back_and_traffic_follows() {
     let plan = said.find("~ network blue-web").unwrap_or_else(|| panic!("no plan in {said}"));
     assert!(plan < said.find("kept as revision 3, a rollback of 1").unwrap(), "{said}");
     assert_eq!(scene.vni(), 5001);
-    assert!(is_converged(netpath, &scene.first));
+    assert!(netpath.is_converged(&scene.first));
     let made = netpath.json(["rollback", "2"]);
     assert_eq!((&made["revision"], &made["rollback_of"], &made["changes"]), (&4.into(), &2.into(), &true.into()));
     assert_eq!(scene.vni(), 6001);
@@ -158,7 +155,7 @@ fn what_nobody_confirms_is_taken_back_by_itself() {
     assert!(said.code == 0 && said.stdout.contains("unless `netpath confirm` is run before"), "{said:?}");
     wait_until("it is taken back", || scene.awaited().is_none());
     assert_eq!(scene.vni(), 5001);
-    assert!(is_converged(netpath, &scene.first));
+    assert!(netpath.is_converged(&scene.first));
     assert_eq!(revisions(netpath), [applied(1, None), (2, "unconfirmed".into(), None), applied(3, Some(1))]);
     let last = &netpath.json(["history"])[2];
     assert_eq!((&last["cause"], &last["unconfirmed"]), (&"unconfirmed".into(), &2.into()));
@@ -220,7 +217,7 @@ fn an_apply_that_is_killed_with_its_terminal_is_taken_back() {
         apply.wait().unwrap();
         wait_until("it is taken back", || scene.awaited().is_none());
         assert_eq!(scene.vni(), 5001);
-        assert!(is_converged(scene.netpath(), &scene.first));
+        assert!(scene.netpath().is_converged(&scene.first));
         let in_force = scene.netpath().history().in_force().unwrap().unwrap();
         assert_eq!(in_force.document, fs::read_to_string(&scene.first).unwrap());
     }
@@ -300,7 +297,7 @@ fn a_full_disk_keeps_nothing_from_coming_into_force_unless_it_must() {
     }
     let said = netpath.apply(&scene.first).stderr;
     assert!(said.contains("not kept as a revision") && said.contains("No space left"), "{said}");
-    assert!(is_converged(netpath, &scene.first));
+    assert!(netpath.is_converged(&scene.first));
     assert_eq!((scene.vni(), revisions(netpath).len()), (5001, 0));
     disk.make_room();
     netpath.apply(&scene.first);
@@ -322,5 +319,5 @@ fn a_revision_that_is_no_definitions_is_refused_by_line_and_column() {
     let refused = netpath.run(["rollback", "2"]);
     assert!(refused.code == 1 && refused.stderr.contains("revision 2:2:1: `gatway`: unknown field"), "{refused:?}");
     assert_eq!(history.list().unwrap().last().map(|entry| entry.outcome), Some(Outcome::Applied));
-    assert!(is_converged(netpath, &scene.first));
+    assert!(netpath.is_converged(&scene.first));
 }

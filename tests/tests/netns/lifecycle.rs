@@ -8,20 +8,10 @@ use netpath_tests::{
         raw::{contains, marker},
     },
     packet::guest,
-    runner::Netpath,
     topology::{Link, TwoHypervisors, two_hypervisors::UPLINK},
 };
 
 use crate::scene::{A, B, C, UPLINK_MODES, delivers, in_mode, raw_guests, raw_guests_in};
-
-/// Whether a plan finds nothing to do.
-#[track_caller]
-pub(crate) fn is_converged(netpath: &Netpath, file: &Path) -> bool {
-    let file = file.display().to_string();
-    let plan = netpath.run(["plan", "-f", &file, "--host", netpath.host(), "--detailed-exitcode"]);
-    assert!(matches!(plan.code, 0 | 2), "{}", plan.stderr);
-    plan.code == 0
-}
 
 #[test]
 fn a_second_apply_makes_zero_edits() {
@@ -30,11 +20,11 @@ fn a_second_apply_makes_zero_edits() {
         let definitions = in_mode(topology.vxlan_definitions(), mode);
         let file = topology.write("zone.yaml", &definitions);
         for host in &topology.hosts {
-            assert!(!is_converged(&host.netpath, &file));
+            assert!(!host.netpath.is_converged(&file));
             host.netpath.apply(&file);
-            assert!(is_converged(&host.netpath, &file));
+            assert!(host.netpath.is_converged(&file));
             host.netpath.apply(&file);
-            assert!(is_converged(&host.netpath, &file));
+            assert!(host.netpath.is_converged(&file));
         }
     }
 }
@@ -113,7 +103,7 @@ fn instances_with_roots_of_their_own_do_not_disturb_each_other() {
     let topology = raw_guests();
     let file = topology.write("zone.yaml", &topology.vxlan_definitions());
     topology.hosts[1].netpath.succeed(["detach", "--purge"]);
-    assert!(is_converged(&topology.hosts[0].netpath, &file));
+    assert!(topology.hosts[0].netpath.is_converged(&file));
     delivers(topology.raw("blue", 11), topology.raw("blue", 13), &guest(A).to(C));
 }
 

@@ -19,10 +19,7 @@ use netpath_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    lifecycle::is_converged,
-    scene::{A, B, C, delivers},
-};
+use crate::scene::{A, B, C, delivers};
 
 /// Raw guests on VXLAN networks: every NIC has 100 Mbit/s, blue's network 300, the account blue 400.
 fn limited(topology: &TwoHypervisors) -> Value {
@@ -48,7 +45,7 @@ fn limits_are_in_the_maps_for_each_direction_and_applied_once() {
     let definitions = limited(&topology);
     topology.apply(&definitions);
     let netpath = &topology.hosts[0].netpath;
-    assert!(is_converged(netpath, &topology.write("zone.yaml", &definitions)));
+    assert!(netpath.is_converged(&topology.write("zone.yaml", &definitions)));
     let limits = limits(netpath);
     let rate = |name: &str| limits.iter().find(|(limit, _)| limit == name).map(|(_, rate)| *rate);
     let nic = format!("nic blue-web/blue-11/{}", netpath_tests::packet::mac_text(A.mac));
@@ -80,7 +77,7 @@ fn a_changed_offering_edits_rows_of_limits_only_and_frames_go_on() {
     frames.iter().for_each(|frame| c.send(frame));
     assert!(apply.wait().unwrap().success());
     frames.iter().for_each(|frame| b.expect_frame(frame));
-    assert!(is_converged(netpath, &file));
+    assert!(netpath.is_converged(&file));
     delivers(a, b, &guest(A).to(B));
     assert!(limits(netpath).iter().any(|(_, rate)| *rate == 500_000_000));
 
@@ -128,7 +125,7 @@ fn fq_is_put_on_uplinks_for_limits_where_the_kernel_has_it_and_taken_off_again()
     let lacks_fq = plan["findings"].to_string().contains("this kernel has no fq");
     assert_eq!(lacks_fq, !host.ns.run(|| fq::is_known().unwrap()));
     topology.apply(&definitions);
-    assert!(is_converged(&host.netpath, &file));
+    assert!(host.netpath.is_converged(&file));
     let flags = |map| host.netpath.json(["map", "dump", map]).to_string();
     match lacks_fq {
         true => assert!(matches!(discipline(host), Discipline::Default(_))),
@@ -174,7 +171,7 @@ fn a_multiqueue_uplink_has_fq_in_each_of_its_queues_until_detach() {
     definitions["hosts"][0]["uplink_mode"] = "tc".into();
     let file = topology.write("zone.yaml", &definitions);
     host.netpath.apply(&file);
-    assert!(is_converged(&host.netpath, &file));
+    assert!(host.netpath.is_converged(&file));
     assert_eq!(discipline(host), Discipline::Own(QUEUES as u32));
     let limits = host.netpath.json(["show", "limits"]);
     let of = |direction: &str| {

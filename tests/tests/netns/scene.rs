@@ -72,24 +72,12 @@ pub(crate) fn refuses(from: &RawGuest, to: &RawGuest, frames: &[Vec<u8>], then: 
     to.expect_none_before(|frame| frames.iter().any(|bad| bad == frame), |frame| contains(frame, &last));
 }
 
-/// The drop counters that are not zero: (network, reason) → packets; the network is empty where none was known.
-pub(crate) fn drops(netpath: &Netpath) -> BTreeMap<(String, String), u64> {
-    let rows = netpath.json(["show", "drops"]);
-    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
-    rows.as_array()
-        .unwrap_or_else(|| panic!("`show drops -o json` is no list: {rows}"))
-        .iter()
-        .map(|row| ((text(row, "network"), text(row, "reason")), row["packets"].as_u64().unwrap()))
-        .filter(|(_, packets)| *packets != 0)
-        .collect()
-}
-
 /// Asserts which counters `act` moves on this hypervisor, and that no others do.
 #[track_caller]
 pub(crate) fn moves_drops(netpath: &Netpath, wanted: &[(&str, &str, u64)], act: impl FnOnce()) {
-    let before = drops(netpath);
+    let before = netpath.drops();
     act();
-    let mut moved = drops(netpath);
+    let mut moved = netpath.drops();
     for (key, packets) in &before {
         if let Some(now) = moved.get_mut(key) {
             *now -= packets;

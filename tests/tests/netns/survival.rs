@@ -1,24 +1,19 @@
 //! Kill -9 of `apply` at any point: the next one converges, and guests that were not touched lost nothing.
 
 use std::{
-    process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use netpath_tests::{
     pace::is_emulated,
     packet::guest,
-    runner::Netpath,
     topology::{Builder, TwoHypervisors, two_hypervisors::Attachment},
 };
 use serde_json::Value;
 
-use crate::{
-    lifecycle::is_converged,
-    scene::{A, B, UPLINK_MODES, delivers, in_mode},
-};
+use crate::scene::{A, B, UPLINK_MODES, delivers, in_mode};
 
 /// Frames from A to B and back, one after the other, until told to stop; a lost one fails the test.
 fn exchange_until(topology: &TwoHypervisors, stop: &AtomicBool, exchanged: &AtomicU64) {
@@ -28,18 +23,6 @@ fn exchange_until(topology: &TwoHypervisors, stop: &AtomicBool, exchanged: &Atom
         delivers(b, a, &guest(B).to(A).tcp(80, 1000, 0x10));
         exchanged.fetch_add(2, Ordering::Relaxed);
     }
-}
-
-/// Starts an apply and kills it after `delay`.
-pub(crate) fn killed_apply(netpath: &Netpath, file: &std::path::Path, delay: Duration) {
-    let mut command = netpath.command(netpath.apply_args(file));
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let until = Instant::now() + delay;
-    while Instant::now() < until && child.try_wait().unwrap().is_none() {
-        thread::yield_now();
-    }
-    let _ = child.kill();
-    child.wait().unwrap();
 }
 
 fn builder() -> Builder {
@@ -77,10 +60,10 @@ fn a_killed_apply_is_finished_by_the_next_and_untouched_guests_lose_nothing() {
                     break;
                 }
                 let file = &files[round as usize % 3];
-                killed_apply(netpath, file, usual * (round % 12) / 12);
+                netpath.killed_apply(file, usual * (round % 12) / 12);
                 if round % 4 == 3 {
                     netpath.apply(file);
-                    assert!(is_converged(netpath, file), "round {round} in {mode}");
+                    assert!(netpath.is_converged(file), "round {round} in {mode}");
                 }
             }
             stop.store(true, Ordering::Relaxed);
@@ -105,9 +88,9 @@ fn an_apply_that_is_killed_while_nothing_was_there_is_finished_by_the_next() {
         let steps = if is_emulated() { 4 } else { 12 };
         for step in 0..steps {
             netpath.succeed(["detach", "--purge"]);
-            killed_apply(netpath, &file, usual * step / steps);
+            netpath.killed_apply(&file, usual * step / steps);
             netpath.apply(&file);
-            assert!(is_converged(netpath, &file), "step {step} in {mode}");
+            assert!(netpath.is_converged(&file), "step {step} in {mode}");
             delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
         }
     }

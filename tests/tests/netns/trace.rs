@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     gateway::online,
-    scene::{A, B, C, STRANGER, delivers, drops, moves_drops, raw_guests, refuses},
+    scene::{A, B, C, STRANGER, delivers, moves_drops, raw_guests, refuses},
 };
 
 /// The devices of blue's NICs 11 and 13 on the first host.
@@ -125,7 +125,7 @@ fn a_connection_from_outside_meets_the_rule_that_its_trace_named() {
     let traced = trace(netpath, PUBLIC_UPLINK, "tcp 198.51.100.7:40000 -> 203.0.113.10:23");
     assert_eq!(traced["verdict"], "dropped", "{traced:#}");
     let reason = traced["reason"].as_str().unwrap().to_owned();
-    let count = || drops(netpath).get(&("blue-web".to_owned(), reason.clone())).copied().unwrap_or(0);
+    let count = || netpath.drops().get(&("blue-web".to_owned(), reason.clone())).copied().unwrap_or(0);
     let before = count();
     let refused =
         internet.run(|| TcpStream::connect_timeout(&"203.0.113.10:23".parse().unwrap(), Duration::from_secs(1)));

@@ -8,7 +8,6 @@ use netpath_tests::{
 };
 
 use super::{assert_among, assert_finds, assert_nothing, at_work, doctor, faults, hypervisors, with_file};
-use crate::lifecycle::is_converged;
 
 #[test]
 fn hypervisors_at_work_are_healthy_and_the_doctor_changes_nothing() {
@@ -21,7 +20,7 @@ fn hypervisors_at_work_are_healthy_and_the_doctor_changes_nothing() {
         let text = host.netpath.run(["doctor"]).stdout;
         assert!(text.contains("healthy"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        assert!(is_converged(&host.netpath, &file));
+        assert!(host.netpath.is_converged(&file));
     }
 }
 

@@ -6,6 +6,7 @@ use netpath::datapath::{Root, Tables};
 use netpath_common::maps::{FlowKey, HOLD_DOWN, PUBLIC_SIDE};
 use netpath_tests::{
     agent::{Agent, until},
+    connections::{acquainted, all_in, all_out},
     guest::raw::{contains, marker},
     pace::paced,
     packet::{dissect, guest},
@@ -15,10 +16,7 @@ use netpath_tests::{
     },
 };
 
-use super::{
-    live::{acquainted, all_in, all_out},
-    own, raw_online, shared,
-};
+use super::{own, raw_online, shared};
 use crate::scene::A;
 
 #[test]

@@ -9,7 +9,7 @@ use netpath_tests::{
 };
 
 use super::{exchange, online, shared};
-use crate::scene::{UPLINK_MODES, drops};
+use crate::scene::UPLINK_MODES;
 
 #[test]
 fn i1_guests_of_both_tenants_ping_the_internet_and_the_public_link() {
@@ -61,7 +61,7 @@ fn many_connections_at_once_keep_to_themselves() {
             let guest = topology.kernel(tenant, [11, 12, 13][n % 3]);
             scope.spawn(move || {
                 let web = (INTERNET.ip, 8000 + n as u16).into();
-                let drops = || drops(&topology.hosts[0].netpath);
+                let drops = || topology.hosts[0].netpath.drops();
                 tcp_both_ways(guest.ns(), internet, web, web, 4)
                     .unwrap_or_else(|e| panic!("{:?} of {tenant}: {e:#}: {:?}", guest.station().ip, drops()));
             });

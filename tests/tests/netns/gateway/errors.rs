@@ -14,7 +14,7 @@ use netpath_tests::{
 };
 
 use super::{end, kernel_guests, meet_the_router, online, raw_online, shared};
-use crate::scene::{A, UPLINK_MODES, drops, in_mode};
+use crate::scene::{A, UPLINK_MODES, in_mode};
 
 /// The gateway's MAC address, as the guest learns it.
 fn gateway_of(guest_: &RawGuest) -> Mac {
@@ -82,7 +82,7 @@ fn r6_a_narrow_network_behind_nat_is_found_and_used() {
             let guest_ = topology.kernel("blue", number);
             let to = (shared("blue"), port).into();
             tcp_both_ways(internet.host.ns(), guest_.ns(), to, end(guest_, 22), 8)
-                .unwrap_or_else(|e| panic!("NIC {number} in {mode}: {e:#}: {:?}", drops(&topology.hosts[0].netpath)));
+                .unwrap_or_else(|e| panic!("NIC {number} in {mode}: {e:#}: {:?}", topology.hosts[0].netpath.drops()));
         }
     }
 }

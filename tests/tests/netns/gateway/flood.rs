@@ -43,7 +43,7 @@ fn c4_a_syn_flood_of_one_tenant_leaves_the_others_alone() {
             assert_ne!(peer.ip(), std::net::IpAddr::from(shared("blue")));
         }
     });
-    let flows = crate::scene::drops(&topology.hosts[0].netpath);
+    let flows = topology.hosts[0].netpath.drops();
     assert!(flows.get(&("blue-web".into(), "connection_limit".into())).copied().unwrap_or(0) > 0, "{flows:?}");
     assert!(!flows.keys().any(|(network, _)| network == "green-web"), "{flows:?}");
 }

@@ -15,29 +15,19 @@ mod remote;
 mod tiers;
 mod upgrade;
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use netpath_tests::{
     guest::{KernelGuest, PATIENCE, bind_when_free},
     topology::{
         Link, NetNs, TwoHypervisors,
-        internet::{INTERNET, PUBLIC_UPLINK},
-        two_hypervisors::{Attachment, TENANTS},
+        internet::{INTERNET, PUBLIC_UPLINK, own, shared},
+        two_hypervisors::Attachment,
     },
 };
 use serde_json::Value;
 
 use crate::scene::in_mode;
-
-/// The public address that a tenant's guests share.
-fn shared(tenant: &str) -> Ipv4Addr {
-    Ipv4Addr::new(203, 0, 113, if tenant == TENANTS[0] { 10 } else { 20 })
-}
-
-/// The public address of a tenant's NIC 13.
-fn own(tenant: &str) -> Ipv4Addr {
-    Ipv4Addr::new(203, 0, 113, if tenant == TENANTS[0] { 11 } else { 21 })
-}
 
 /// Kernel guests behind veths (NIC 11 behind a tap) with gateways, not applied yet.
 fn kernel_guests() -> TwoHypervisors {

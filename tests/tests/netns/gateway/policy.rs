@@ -13,7 +13,7 @@ use netpath_tests::{
 use serde_json::{Value, json};
 
 use super::{end, kernel_guests, meet_the_router, online, shared};
-use crate::scene::{drops, in_mode};
+use crate::scene::in_mode;
 
 /// Opens a connection to `to`, which leads to `at`.
 fn connect(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr) -> (TcpStream, TcpStream) {
@@ -52,7 +52,7 @@ fn until_dropped(topology: &TwoHypervisors, network: &str, reason: &str, before:
 }
 
 fn count(topology: &TwoHypervisors, network: &str, reason: &str) -> u64 {
-    let rows = drops(&topology.hosts[0].netpath);
+    let rows = topology.hosts[0].netpath.drops();
     rows.get(&(network.to_owned(), reason.to_owned())).copied().unwrap_or(0)
 }
 

@@ -6,7 +6,7 @@ use netpath_tests::{
 };
 
 use super::{end, exchange, kernel_guests, meet_the_router, online, shared};
-use crate::scene::{UPLINK_MODES, drops, in_mode};
+use crate::scene::{UPLINK_MODES, in_mode};
 
 #[track_caller]
 fn both_directions_work(topology: &TwoHypervisors, mode: &str) {
@@ -16,7 +16,7 @@ fn both_directions_work(topology: &TwoHypervisors, mode: &str) {
         guest.ping(INTERNET.ip).unwrap();
         let web = (INTERNET.ip, 80).into();
         let peer = tcp_both_ways(guest.ns(), internet.ns(), web, web, 32).unwrap_or_else(|e| {
-            panic!("{e:#}: {:?} {:?}", drops(&topology.hosts[0].netpath), drops(&topology.hosts[1].netpath))
+            panic!("{e:#}: {:?} {:?}", topology.hosts[0].netpath.drops(), topology.hosts[1].netpath.drops())
         });
         assert_eq!(peer.ip(), shared(tenant), "{tenant} in {mode}");
         let to = (shared(tenant), 2223).into();

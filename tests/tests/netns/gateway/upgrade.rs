@@ -11,20 +11,13 @@ use std::{
 use aya::maps::{HashMap, Map, MapData};
 use netpath_tests::{
     agent::Agent,
-    pace::{is_emulated, paced},
+    connections::{Connections, gateway_of},
+    pace::is_emulated,
     runner::{Build, Netpath},
-    topology::{Link, TwoHypervisors, internet::PUBLIC_UPLINK},
 };
 
-use super::{
-    live::{acquainted, all_in, all_out, exchange_until, gateway_of},
-    raw_online,
-};
-use crate::{
-    lifecycle::is_converged,
-    scene::{UPLINK_MODES, in_mode},
-    survival::killed_apply,
-};
+use super::{live::exchange_until, raw_online};
+use crate::scene::{UPLINK_MODES, in_mode};
 
 /// The program as it is after an upgrade.
 fn next(netpath: &Netpath) -> Netpath {
@@ -49,38 +42,6 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Connections of blue's, which are asserted to be as they were.
-struct Connections<'t> {
-    topology: &'t TwoHypervisors,
-    gateway: netpath_tests::packet::Mac,
-    hv: netpath_tests::packet::Mac,
-    ports: Vec<u16>,
-    publics: std::collections::BTreeMap<u16, u16>,
-}
-
-impl<'t> Connections<'t> {
-    fn open(topology: &'t TwoHypervisors, count: usize) -> Self {
-        let router = topology.internet().raw_router();
-        let gateway = acquainted(topology, &router);
-        let hv = topology.hosts[0].ns.run(|| Link::named(PUBLIC_UPLINK).read_mac()).unwrap();
-        let ports: Vec<u16> = (20_000..20_000 + paced(count) as u16).collect();
-        let a = topology.raw("blue", 11);
-        let publics = all_out(a, &router, gateway, 0x02, &ports);
-        all_in(a, &router, hv, 0x12, &publics);
-        assert_eq!(all_out(a, &router, gateway, 0x10, &ports), publics);
-        Self { topology, gateway, hv, ports, publics }
-    }
-
-    /// A segment of each, both ways.
-    #[track_caller]
-    fn live(&self, flags: u8) {
-        // A socket that nobody reads from meanwhile would be full of other traffic.
-        let (a, router) = (self.topology.raw("blue", 11), self.topology.internet().raw_router());
-        assert_eq!(all_out(a, &router, self.gateway, flags, &self.ports), self.publics);
-        all_in(a, &router, self.hv, flags, &self.publics);
-    }
-}
-
 #[test]
 fn ten_thousand_connections_live_through_an_upgrade_and_a_downgrade() {
     for mode in UPLINK_MODES {
@@ -99,13 +60,13 @@ fn ten_thousand_connections_live_through_an_upgrade_and_a_downgrade() {
             let upgraded = next(&host.netpath).apply(&file);
             assert!(upgraded.stdout.contains("takes over in place"), "{}", upgraded.stdout);
             connections.live(0x18);
-            assert!(is_converged(&next(&host.netpath), &file));
+            assert!(next(&host.netpath).is_converged(&file));
             assert_eq!(since(&next(&host.netpath)), began);
             let refused = host.netpath.run(["show", "nat"]);
             assert!(refused.code == 1 && refused.stderr.contains("ABI v1003"), "{refused:?}");
             host.netpath.apply(&file);
             connections.live(0x10);
-            assert!(is_converged(&host.netpath, &file));
+            assert!(host.netpath.is_converged(&file));
             drop(ends);
             traffic.join().unwrap();
         });
@@ -147,12 +108,12 @@ fn an_upgrade_that_is_killed_is_finished_or_undone_by_the_next_apply_of_either_b
                 break;
             }
             // Every point of an upgrade, one of the downgrade that follows, and either build to finish.
-            killed_apply(&next(&host.netpath), &file, usual * round / rounds);
-            killed_apply(&host.netpath, &file, usual * (round * 7 % rounds) / rounds);
+            next(&host.netpath).killed_apply(&file, usual * round / rounds);
+            host.netpath.killed_apply(&file, usual * (round * 7 % rounds) / rounds);
             let build = if round % 2 == 0 { Build::Current } else { Build::Next };
             let finishing = host.netpath.of(build);
             finishing.apply(&file);
-            assert!(is_converged(&finishing, &file), "round {round}");
+            assert!(finishing.is_converged(&file), "round {round}");
             assert_eq!(folders(host.netpath.root()).len(), 2, "round {round}");
             connections.live(0x18);
         }
@@ -198,7 +159,7 @@ fn what_cannot_be_carried_over_is_refused_by_its_name_and_nothing_is_touched() {
     let restore = make_foreign(netpath, "RULES");
     new.apply(&file);
     drop(restore);
-    assert!(is_converged(&new, &file));
+    assert!(new.is_converged(&file));
     let connections = Connections::open(&topology, 200);
     netpath.apply(&file);
     connections.live(0x18);
@@ -213,10 +174,10 @@ fn an_agent_takes_over_when_it_starts_and_nobody_does_while_another_builds_agent
     let refused = next(netpath).run(next(netpath).apply_args(&file));
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("end it first"), "{}", refused.stderr);
-    assert!(is_converged(netpath, &file));
+    assert!(netpath.is_converged(&file));
     let connections = Connections::open(&topology, 200);
     assert!(agent.end().success());
     let _agent = Agent::in_force(&next(netpath), &file);
     connections.live(0x18);
-    assert!(is_converged(&next(netpath), &file));
+    assert!(next(netpath).is_converged(&file));
 }
