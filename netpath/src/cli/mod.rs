@@ -195,6 +195,8 @@ fn init_logs(cli: &Cli) {
     let level = ["warn", "info", "debug", "trace"][level.min(3)];
     let filter = EnvFilter::try_from_env("NETPATH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // It would be said on standard error too, where a disk that is full makes it a panic.
+    let log = log.log_internal_errors(false);
     // Only a test that runs two verbs in one process finds a subscriber in place already.
     let _ = match agent {
         Some(agent::LogForm::Json) => log.json().flatten_event(true).try_init(),

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::symlink,
     path::Path,
     process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -158,7 +159,7 @@ fn a_device_that_appears_is_attached_and_one_that_goes_is_cleaned_up() {
     let late = Endpoint::numbered(14);
     let a = topology.raw("blue", 11);
     let mut took = Vec::new();
-    for _ in 0..paced(10) {
+    for _ in 0..paced(20) {
         let (tap, start) = (host.ns.run(|| Tap::new("vnet14", Offloads::None).unwrap()), Instant::now());
         let guest_14 = RawGuest::on_tap("late", tap);
         let deadline = start + PATIENCE;
@@ -178,6 +179,19 @@ fn a_device_that_appears_is_attached_and_one_that_goes_is_cleaned_up() {
         took[took.len() / 2],
         took.last()
     );
+}
+
+#[test]
+fn a_log_on_a_full_disk_keeps_no_agent_from_its_work() {
+    let topology = raw_guests();
+    let (whole, fewer) = whole_and_fewer(&topology);
+    let file = topology.write("followed.yaml", &whole);
+    let netpath = &topology.hosts[0].netpath;
+    symlink("/dev/full", netpath.state_dir().join("agent.log")).unwrap();
+    let agent = Agent::in_force(netpath, &file);
+    replace(&topology, &file, &fewer.to_string());
+    until("what it could not log is in force", || netpath.is_converged(&file));
+    assert!(agent.end().success());
 }
 
 #[test]
