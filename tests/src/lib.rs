@@ -8,6 +8,7 @@ pub mod agent;
 pub mod bench;
 pub mod connections;
 pub mod demo;
+pub mod faults;
 pub mod guest;
 pub mod monitor;
 pub mod oracle;

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod dist;
+mod faults;
 mod lint;
 mod process;
 mod setup;
@@ -36,6 +37,8 @@ enum Task {
     Bench(bench::Args),
     /// Pack what is installed on hypervisors: a tar archive and a Debian package under target/dist
     Dist,
+    /// Kill, fill, unmount and delete at a hypervisor under traffic, and say what was lost
+    Faults(faults::Args),
     /// Format, clippy (host and BPF), spelling, rustdoc: every warning is an error
     Lint,
     /// Run the test tiers and print what passed, failed and was skipped
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Dist => dist::run(),
+        Task::Faults(args) => faults::run(&args),
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(&args),
     };

@@ -21,13 +21,14 @@ use crate::test::{kernel_tests::KernelTests, tally::Tally};
 /// What runs on this machine only: the command and its files, which are the same on every kernel; and what the programs alone
 /// decide, which the prog-run tier asks of every kernel in a hundredth of the time. What stays asks for a kernel's own devices,
 /// offloads, queues, neighbours and attachments.
-const NOT_ABOUT_KERNELS: [&str; 25] = [
+const NOT_ABOUT_KERNELS: [&str; 26] = [
     "agent::",
     "antispoof::",
     "arp::a",
     "capture::",
     "differential::",
     "doctor::",
+    "faults::",
     "gateway::hairpin::",
     "gateway::inbound::",
     "gateway::live::",

@@ -60,7 +60,10 @@ impl Drop for Scratch {
 }
 
 fn remove(path: &Path) {
-    let _ = unmount(path.join("bpf"), UnmountFlags::DETACH);
+    // The bpffs, and what a test has mounted beside it; of a folder that is no mount it is an error that means nothing.
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let _ = unmount(entry.path(), UnmountFlags::DETACH);
+    }
     let _ = fs::remove_dir_all(path);
 }
 

@@ -10,6 +10,7 @@ mod capture;
 mod coexistence;
 mod differential;
 mod doctor;
+mod faults;
 mod flood;
 mod forwarding;
 mod gateway;
