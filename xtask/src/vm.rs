@@ -21,7 +21,7 @@ use crate::test::{kernel_tests::KernelTests, tally::Tally};
 /// What runs on this machine only: the command and its files, which are the same on every kernel; and what the programs alone
 /// decide, which the prog-run tier asks of every kernel in a hundredth of the time. What stays asks for a kernel's own devices,
 /// offloads, queues, neighbours and attachments.
-const NOT_ABOUT_KERNELS: [&str; 26] = [
+const NOT_ABOUT_KERNELS: [&str; 27] = [
     "agent::",
     "antispoof::",
     "arp::a",
@@ -34,6 +34,7 @@ const NOT_ABOUT_KERNELS: [&str; 26] = [
     "gateway::live::",
     "gateway::policy::",
     "gateway::remote::",
+    "gateway::upgrade::",
     "history::",
     "isolation::",
     "limits::limits_are_",
