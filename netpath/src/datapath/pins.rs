@@ -172,10 +172,14 @@ impl Root {
     /// # Errors
     /// When a pin cannot be removed.
     pub fn clear_left_overs(&self) -> Result<(), DatapathError> {
-        for root in self.others_and_left_overs()?.iter().chain([self]) {
-            if root.incomplete().exists() {
-                root.remove_version()?;
+        for other in self.others_and_left_overs()? {
+            // Killed before its first map or after its last one, it has folders and no mark.
+            if !other.counts()? {
+                other.remove_version()?;
             }
+        }
+        if self.incomplete().exists() {
+            self.remove_version()?;
         }
         self.make_folders()
     }
@@ -425,6 +429,21 @@ mod tests {
         fs::remove_dir_all(path.join(format!("v{ABI_VERSION}"))).unwrap();
         fs::remove_dir_all(path.join("v1/maps/PORTS")).unwrap();
         assert!(matches!(Root::open(&path), Err(DatapathError::NothingApplied { .. })));
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn what_a_kill_has_left_of_another_abi_goes_wherever_it_was_killed() {
+        let path = std::env::temp_dir().join(format!("netpath-left-{}", std::process::id()));
+        let root = Root::at(&path);
+        for left in ["v7", "v8/maps", "v9/programs/from_guest", "v10/incomplete", "v11/switching"] {
+            fs::create_dir_all(path.join(left)).unwrap();
+        }
+        fs::create_dir_all(path.join("v12/maps/PORTS")).unwrap();
+        root.clear_left_overs().unwrap();
+        let mut names = names_in(&path).unwrap();
+        names.sort();
+        assert_eq!(names, ["links", "v12", &format!("v{ABI_VERSION}")]);
         fs::remove_dir_all(path).unwrap();
     }
 
