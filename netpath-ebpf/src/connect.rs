@@ -37,7 +37,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     connection.from_guest = u32::from(handover.port != 0);
     let now = tuple::now();
     recall(now);
-    let judged = global::result(netpath_judge(now)).and_then(|()| connection::install(now));
+    let judged = judge(now).and_then(|()| connection::install(now));
     let connection = Connection::current().ok_or(DropReason::FlowTableFull)?;
     *owner = if connection.flow.network == 0 { handover.owner } else { connection.flow.network };
     if let Err(reason) = judged {
@@ -50,10 +50,16 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     Err(DropReason::RoutedTooOften)
 }
 
-/// Judges a connection: whether it may be, and where its packets go. A [global](crate::global) function; a [`global::word`].
+/// Judges the connection that is being judged: whether it may be, and where its packets go.
+#[inline(always)]
+pub fn judge(now: u32) -> Result<(), DropReason> {
+    global::result(netpath_judge(now))
+}
+
+/// [`judge`] as a [global](crate::global) function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn netpath_judge(now: u32) -> u32 {
+extern "C" fn netpath_judge(now: u32) -> u32 {
     let Some(connection) = Connection::current() else {
         return global::word(Err(DropReason::FlowTableFull));
     };
@@ -73,7 +79,7 @@ pub fn recall(now: u32) {
 /// [`recall`] as a [global](crate::global) function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn netpath_recall(now: u32) -> u32 {
+extern "C" fn netpath_recall(now: u32) -> u32 {
     if let Some(connection) = Connection::current() {
         fill(connection, now);
     }

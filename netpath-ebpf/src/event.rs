@@ -166,7 +166,7 @@ pub fn met(flow: &Flow) {
 
 /// The first packet of a connection was let pass, and its rows written.
 #[inline(never)]
-pub fn connected(from: *mut __sk_buff, hook: u8, key: &FlowKey) {
+pub fn connected<S: Source>(from: S, hook: u8, key: &FlowKey) {
     if wanted() & (1 << event_kind::CONNECTION) == 0 {
         return;
     }

@@ -1,28 +1,39 @@
-//! A routed packet in XDP: a connection that is known is followed before there is a socket buffer.
+//! A routed packet in XDP: it is followed before there is a socket buffer.
 //!
 //! ```text
 //!   public link ─┐                                              ┌─► a guest's device (not TCP: GRO merges that)
 //!   tunnel ──────┼─► FLOWS: known, judged, nothing new to it ───┼─► a tunnel
-//!   VLAN ────────┘     │ anything else                           ├─► a VLAN
-//!                      └─► left to TC, as it came                └─► a public link
+//!   VLAN ────────┘     │ not known ─► connect: written down ─┘   ├─► a VLAN
+//!                      │ anything else                           └─► a public link
+//!                      └─► left to TC, as it came
 //! ```
 //!
-//! In two functions, each with a stack of its own: [`plan`] decides and changes nothing of the packet, [`send`] rewrites it.
+//! In functions, each with a stack of its own: [`plan`] decides and changes nothing of the packet, [`send`] rewrites it. What
+//! [`begin`] does for a first one wants the stack of a program of its own.
 
+mod begin;
 mod plan;
 mod send;
 
+use aya_ebpf::programs::XdpContext;
 use netpath_common::{
     DropReason, Mac, Packet as _,
-    maps::{CONNECTION_WORDS, PUBLIC_SIDE, connection_row},
+    maps::{CONNECTION_WORDS, PUBLIC_SIDE, connection_row, event_hook, stage},
 };
 use network_types::eth::EthHdr;
 
-use crate::{maps, packet::XdpPacket, public, redirect::Verdict, tuple::Tuple, vlan};
+use crate::{connection::Connection, event, maps, packet::XdpPacket, public, redirect::Verdict, tuple::Tuple, vlan};
 
 /// What is to become of a packet: noted in the memory of its processor between the two functions.
 #[repr(C)]
 struct Plan {
+    /// Where its IPv4 header is, in bytes. From here to the tuple it is what [`connect`] is told: within one ABI any build's
+    /// program may be the one that reads it.
+    l3: u32,
+    /// Where it came from.
+    side: u32,
+    /// [`Carry`].
+    carry: u32,
     /// The packet, with its IPv4 header as it is to be.
     tuple: Tuple,
     /// The difference that its new addresses make to a checksum.
@@ -79,6 +90,7 @@ pub struct Carry(u32);
 
 impl Carry {
     const TUNNELLED: u32 = 1 << 8;
+    const FIRST: u32 = 1 << 9;
 
     /// Nothing but an Ethernet header.
     pub const NONE: Self = Self(0);
@@ -95,6 +107,18 @@ impl Carry {
         Self(u32::from(tci & !vlan::VID) << 16)
     }
 
+    /// The same of a packet that [`begin`] has noted the connection of.
+    #[inline(always)]
+    fn first(self) -> Self {
+        Self(self.0 | Self::FIRST)
+    }
+
+    /// Whether the connection is as this packet has made it.
+    #[inline(always)]
+    fn is_first(self) -> bool {
+        self.0 & Self::FIRST != 0
+    }
+
     /// DSCP and ECN of the outer header.
     #[inline(always)]
     fn outer_tos(self) -> Option<u8> {
@@ -108,12 +132,16 @@ impl Carry {
     }
 }
 
-/// What [`plan::plan`] answers; anything else is the code of the [`DropReason`] that the packet is refused for.
+/// What [`plan`] and [`begin`] answer; anything else is the code of the [`DropReason`] that the packet is refused for.
 mod answer {
     /// The packet is left to TC.
     pub const PASS: u32 = 0;
-    /// The packet goes as planned.
+    /// The packet goes as planned; of [`begin`](super::begin): its connection is known now.
     pub const SEND: u32 = u32::MAX;
+    /// The packet's connection is not known, or not judged by the rules in force.
+    pub const UNKNOWN: u32 = u32::MAX - 1;
+    /// The packet has made its connection.
+    pub const BEGUN: u32 = u32::MAX - 2;
 }
 
 /// Follows a packet on public link `index` whose IPv4 header is at `l3`; `None` where it is left to TC, as it came.
@@ -127,11 +155,44 @@ pub fn from_public(pkt: &mut XdpPacket, index: u32, l3: usize, carry: Carry) -> 
     along(pkt, l3, PUBLIC_SIDE | index, carry)
 }
 
-/// Follows a packet from `side` whose IPv4 header is at `l3`; `None` where it is left to TC, as it came.
+/// Follows a packet from `side` whose IPv4 header is at `l3`; `None` where it is left to TC, as it came. One whose connection
+/// is not known is handed to [`connect`], and nothing comes back.
 #[inline(always)]
 pub fn along(pkt: &mut XdpPacket, l3: usize, side: u32, carry: Carry) -> Result<Option<Verdict>, DropReason> {
-    match plan::plan(pkt, l3, side, carry.0) {
-        answer::PASS => Ok(None),
+    let answer = plan::plan(pkt, l3, side, carry);
+    if answer == answer::UNKNOWN {
+        if let Some(plan) = Plan::scratch() {
+            (plan.l3, plan.side, plan.carry) = (l3 as u32, side, carry.0);
+        }
+        // SAFETY: the context is the kernel's. It returns where the program is not there: TC has the packet then.
+        unsafe { maps::STAGES_XDP.tail_call(&XdpContext::new(pkt.raw()), stage::CONNECT_XDP) };
+    }
+    finish(pkt, l3, answer)
+}
+
+/// Runs the pipeline for a packet whose connection is not known. What cannot be sent from here is passed as it came. `owner`
+/// becomes the network that refusals are counted for.
+#[inline(always)]
+pub fn connect(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
+    let Some(&mut Plan { l3, side, carry, .. }) = Plan::scratch() else { return Ok(Verdict::PASS) };
+    let (l3, carry) = (l3 as usize, Carry(carry));
+    let mut answer = begin::begin(side);
+    let Some(connection) = Connection::current() else { return Ok(Verdict::PASS) };
+    *owner = connection.flow.network;
+    if answer == answer::BEGUN {
+        event::connected(pkt.raw(), event_hook::CONNECT_XDP, &connection.key);
+        answer = plan::plan(pkt, l3, side, carry.first());
+    } else if answer == answer::SEND {
+        answer = plan::plan(pkt, l3, side, carry);
+    }
+    Ok(finish(pkt, l3, answer)?.unwrap_or(Verdict::PASS))
+}
+
+/// Does what [`plan`] has answered.
+#[inline(always)]
+fn finish(pkt: &mut XdpPacket, l3: usize, answer: u32) -> Result<Option<Verdict>, DropReason> {
+    match answer {
+        answer::PASS | answer::UNKNOWN => Ok(None),
         answer::SEND => match send::send(pkt, l3) {
             0 => Err(DropReason::EncapsulationRefused),
             ifindex => Ok(Some(Verdict::redirect(ifindex))),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   XDP  a tunnel or trunk frame for one local guest, not TCP: outer headers or tag off, out of the guest's device
-//!        a packet of a connection that the gateway knows: see `forward`
+//!        a packet that the gateway routes: see `forward`
 //!        everything else that is a tenant's: on to the stack, where GRO merges it, then
 //!   TC   on netpath's own tunnel device (the kernel has taken the outer headers off), or
 //!        on the uplink: what XDP stripped, VLAN and untagged networks

@@ -135,24 +135,41 @@ pub fn flood(ctx: TcContext) -> i32 {
     tc(&ctx, event_hook::FLOOD, flood::from_guest)
 }
 
-/// XDP of an uplink.
-#[xdp(frags)]
-pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
-    const HOOK: u8 = event_hook::FROM_UPLINK_XDP;
+/// An XDP program, as [`tc`].
+#[inline(always)]
+fn early(
+    ctx: &XdpContext,
+    hook: u8,
+    process: impl FnOnce(&mut XdpPacket, &mut u32) -> Result<Verdict, DropReason>,
+) -> u32 {
     let mut network = 0;
-    event::step(event_step::PROGRAM, HOOK, 0, 0, 0);
-    event::entered(ctx.ctx, HOOK);
-    match from_uplink::process(&mut XdpPacket::new(&ctx), &mut network) {
+    event::step(event_step::PROGRAM, hook, 0, 0, 0);
+    if hook <= event_hook::FROM_TUNNEL {
+        event::entered(ctx.ctx, hook);
+    }
+    match process(&mut XdpPacket::new(ctx), &mut network) {
         Ok(verdict) => {
-            event::left(ctx.ctx, HOOK, network, verdict);
+            event::left(ctx.ctx, hook, network, verdict);
             redirect::xdp_action(verdict)
         }
         Err(reason) => {
             account::dropped(network, reason);
-            event::refused(ctx.ctx, HOOK, network, reason);
+            event::refused(ctx.ctx, hook, network, reason);
             xdp_action::XDP_DROP
         }
     }
+}
+
+/// XDP of an uplink.
+#[xdp(frags)]
+pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
+    early(&ctx, event_hook::FROM_UPLINK_XDP, from_uplink::process)
+}
+
+/// The first packet of a connection, handed on by `from_uplink_xdp`.
+#[xdp(frags)]
+pub fn connect_xdp(ctx: XdpContext) -> u32 {
+    early(&ctx, event_hook::CONNECT_XDP, forward::connect)
 }
 
 /// TC ingress of an uplink.

@@ -168,6 +168,10 @@ pub static ON_LINK: LruHashMap<PublicKey, Resolved, { capacity::ON_LINK }> = Lru
 #[btf_map]
 pub static STAGES: ProgramArray<{ stage::COUNT }> = ProgramArray::new();
 
+/// See [`netpath_common::maps::shape::STAGES_XDP`].
+#[btf_map]
+pub static STAGES_XDP: ProgramArray<{ stage::XDP_PROGRAMS.len() }> = ProgramArray::new();
+
 /// See [`netpath_common::maps::shape::CONNECTION`].
 #[btf_map]
 pub static CONNECTION: PerCpuArray<[u64; CONNECTION_WORDS], { connection_row::COUNT }> = PerCpuArray::new();

@@ -76,7 +76,13 @@ impl XdpPacket {
     /// The packet of a program's context.
     #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Self {
-        Self { ctx: ctx.ctx }
+        Self::from_raw(ctx.ctx)
+    }
+
+    /// The same of a context that a global function was given.
+    #[inline(always)]
+    pub fn from_raw(ctx: *mut xdp_md) -> Self {
+        Self { ctx }
     }
 
     /// The device that the frame arrived on.

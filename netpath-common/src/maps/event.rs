@@ -46,8 +46,10 @@ pub mod event_hook {
     pub const ADMIT: u8 = 10;
     /// See [`super::super::stage::FLOOD`].
     pub const FLOOD: u8 = 11;
+    /// See [`super::super::stage::CONNECT_XDP`].
+    pub const CONNECT_XDP: u8 = 12;
     /// The program's name in the object, by code; the first is none's.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 13] = [
         "",
         "from_guest",
         "from_uplink_xdp",
@@ -60,6 +62,7 @@ pub mod event_hook {
         "sweep",
         "admit",
         "flood",
+        "connect_xdp",
     ];
 }
 

@@ -380,6 +380,10 @@ pub mod stage {
         (ADMIT, "admit"),
         (FLOOD, "flood"),
     ];
+    /// What no connection is known of in XDP: judged, and sent if it may. The one row of STAGES_XDP.
+    pub const CONNECT_XDP: u32 = 0;
+    /// Rows of STAGES_XDP: each one, and the program's name in the object.
+    pub const XDP_PROGRAMS: [(u32, &str); 1] = [(CONNECT_XDP, "connect_xdp")];
 }
 
 /// Words of SCRATCH: 2048 bytes of a packet and what is read behind them.

@@ -238,6 +238,8 @@ shapes! {
     ON_LINK: LruHash<PublicKey, Resolved>, 0, capacity::ON_LINK, "on_link", State 1..=1;
     /// The programs that a TC program hands packets on to, by `stage`. Written by the loader.
     STAGES: ProgramArray<u32, u32>, 0, stage::COUNT, "", Contract 1..=1;
+    /// The programs that the XDP program hands packets on to, by `stage`. Written by the loader.
+    STAGES_XDP: ProgramArray<u32, u32>, 0, stage::XDP_PROGRAMS.len(), "", Contract 1..=1;
     /// What of a packet the stack has no room for, while a program runs. Written and read by the programs for ICMP.
     SCRATCH: PerCpuArray<u32, [u64; super::SCRATCH_WORDS]>, 0, 1, "", Contract 1..=1;
     /// What happens, while somebody watches: an [`Event`] and a packet's first bytes. Written by the data path.

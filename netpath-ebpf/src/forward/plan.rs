@@ -1,6 +1,6 @@
 //! Whether a packet is followed in XDP, and where to.
 
-use aya_ebpf::helpers::generated as helper;
+use aya_ebpf::{bindings::xdp_md, helpers::generated as helper};
 use netpath_common::{
     DropReason, Packet as _, checksum,
     frame::{Protocol, mix},
@@ -26,9 +26,16 @@ use crate::{
 
 /// Decides on a packet from `side` whose IPv4 header is at `l3`, counts it, and notes what is to become of it. Answers one of
 /// [`answer`].
+#[inline(always)]
+pub fn plan(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> u32 {
+    netpath_plan(pkt.raw(), l3 as u32, side, carry.0)
+}
+
+/// [`plan`] as a [global](crate::global) function: packets come here from three places, and the first of a connection twice.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn plan(pkt: &XdpPacket, l3: usize, side: u32, carry: u32) -> u32 {
-    attempt(pkt, l3, side, Carry(carry)).unwrap_or(answer::PASS)
+extern "C" fn netpath_plan(xdp: *mut xdp_md, l3: u32, side: u32, carry: u32) -> u32 {
+    attempt(&XdpPacket::from_raw(xdp), l3 as usize, side, Carry(carry)).unwrap_or(answer::PASS)
 }
 
 #[inline(always)]
@@ -38,8 +45,8 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
     // SAFETY: no arguments, no side effects.
     let now_ns = unsafe { helper::bpf_ktime_get_coarse_ns() };
     let now = (now_ns / 1_000_000_000) as u32;
-    let (flow, gateway) = gateway::established(&plan.tuple.key, now)?;
-    if tells_news(&plan.tuple, flow) {
+    let Some((flow, gateway)) = gateway::established(&plan.tuple.key, now) else { return Some(answer::UNKNOWN) };
+    if tells_news(&plan.tuple, flow, carry.is_first()) {
         return None;
     }
     let len = pkt.len() - l3;
@@ -60,7 +67,7 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
         return Some(refused);
     }
     gateway::count(&plan.tuple, flow, gateway, len as u64, now, false);
-    if plan.tuple.key.protocol == Protocol::TCP.0
+    if plan.tuple.tcp_flags & tcp::ACK != 0
         && let Some(word) = pkt.header::<[u8; 4]>(l3 + Ipv4Hdr::LEN + 8)
     {
         flow.acknowledged = u32::from_be_bytes(*word);
@@ -103,7 +110,8 @@ fn read(pkt: &XdpPacket, l3: usize, side: u32, tuple: &mut Tuple) -> Option<u32>
         Protocol::TCP if room >= 20 => tuple.tcp_flags = pkt.header::<[u8; 2]>(l4 + 12)?[1],
         Protocol::UDP if room >= 8 => {}
         Protocol::ICMP if room >= 8 => {
-            let [kind, _, _, _, a, b, _, _] = *pkt.header::<[u8; 8]>(l4)?;
+            let [kind, code, _, _, a, b, _, _] = *pkt.header::<[u8; 8]>(l4)?;
+            (tuple.icmp_type, tuple.icmp_code) = (kind, code);
             let id = u16::from_be_bytes([a, b]);
             if icmp::asks(kind) {
                 tuple.key.source_port = id;
@@ -122,15 +130,16 @@ fn read(pkt: &XdpPacket, l3: usize, side: u32, tuple: &mut Tuple) -> Option<u32>
     Some(u32::from_ne_bytes([a, b, c, d]))
 }
 
-/// Whether the packet changes what is known of its connection, or goes where only TC sends.
+/// Whether the packet changes what is known of its connection, or goes where only TC sends. What the first one tells is known:
+/// it has made the connection.
 #[inline(always)]
-fn tells_news(tuple: &Tuple, flow: &Flow) -> bool {
+fn tells_news(tuple: &Tuple, flow: &Flow, is_first: bool) -> bool {
     let is_tcp = tuple.key.protocol == Protocol::TCP.0;
     let first_answer = flow.flags & (flow_flags::REPLY | flow_flags::ANSWERED) == flow_flags::REPLY;
     let event = tuple.tcp_flags & (tcp::SYN | tcp::FIN | tcp::RST | tcp::ACK) != tcp::ACK;
     flow.flags & flow_flags::TRANSIT != 0
         || first_answer
-        || is_tcp && (event || flow.state != flow_state::ESTABLISHED || flow.hop == hop::LOCAL)
+        || is_tcp && (flow.hop == hop::LOCAL || !is_first && (event || flow.state != flow_state::ESTABLISHED))
 }
 
 /// Notes where the packet goes; answers the largest packet that does, `None` where TC has to look for the way.

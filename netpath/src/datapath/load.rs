@@ -8,7 +8,7 @@ use aya::{
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use netpath_common::maps::{self, stage};
+use netpath_common::maps;
 
 use super::{
     Capacities, DatapathError, Hook, Kernel, Root,
@@ -52,7 +52,7 @@ pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loadin
     let has_maps = check_maps(root, capacities)?;
     let fingerprint = object::fingerprint()?;
     let folder = root.programs().join(&fingerprint);
-    let others = stage::PROGRAMS.map(|(_, name)| name).into_iter().chain([REAP, CARRY]);
+    let others = stages::names().chain([REAP, CARRY]);
     let has_stages = others.clone().all(|name| folder.join(name).exists());
     if has_maps
         && has_stages

@@ -19,12 +19,11 @@ use netpath_common::{
     DropReason,
     maps::{
         self, CAPTURE_BYTES, DropKey, Event, MapKind, MapShape, Watch, event_kind,
-        shape::{self, DROPS, EVENTS, STAGES, WATCH},
-        stage,
+        shape::{self, DROPS, EVENTS, WATCH},
     },
 };
 
-use super::{DatapathError, Hook, Kernel, Root, capacity, check_layouts, load::load_program, object, syscall};
+use super::{DatapathError, Hook, Kernel, Root, capacity, check_layouts, load::load_program, object, stages, syscall};
 
 /// What only the loader writes. What is not named here the trace has a copy of: a map that is forgotten costs time, and is
 /// not written either.
@@ -118,13 +117,15 @@ impl Trace {
 
     /// This load's programs, to be handed on to among themselves.
     fn load_stages(&mut self) -> Result<(), DatapathError> {
-        for (row, name) in stage::PROGRAMS {
-            let fail = |what: &str| format!("{what} program {name} to trace with");
-            let Program::SchedClassifier(program) = load_program(&mut self.ebpf, name)? else { continue };
-            let fd =
-                program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|e| DatapathError::failed(fail("open"), e))?;
-            let mut stages: ProgramArray<_> = self.map_mut(&STAGES)?;
-            stages.set(row, &fd, 0).map_err(|e| DatapathError::failed(fail("set"), e))?;
+        for (map, programs) in &stages::ALL {
+            for (row, name) in *programs {
+                let fail = |what: &str| format!("{what} program {name} to trace with");
+                let program = load_program(&mut self.ebpf, name)?;
+                let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?));
+                let fd = fd.map_err(|e| DatapathError::failed(fail("open"), e))?;
+                let mut stages: ProgramArray<_> = self.map_mut(map)?;
+                stages.set(*row, &fd, 0).map_err(|e| DatapathError::failed(fail("set"), e))?;
+            }
         }
         Ok(())
     }
@@ -143,7 +144,7 @@ impl Trace {
         row.set(0, watch, 0).map_err(|e| DatapathError::failed("write map WATCH", e))
     }
 
-    fn map_mut<'e, T>(&'e mut self, shape: &'static MapShape) -> Result<T, DatapathError>
+    fn map_mut<'e, T>(&'e mut self, shape: &MapShape) -> Result<T, DatapathError>
     where
         T: TryFrom<&'e mut Map, Error = aya::maps::MapError>,
     {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use netpath_common::maps::{MapShape, stage};
+use netpath_common::maps::{MapShape, shape, stage};
 
 use super::{
     Row,
@@ -65,7 +65,8 @@ pub(super) fn visit(applied: &Applied, shape: &MapShape, sink: Sink<'_>) -> Resu
         "UPSTREAMS" => array(&tables.upstreams, Index::<LINK>, |v| v, names, sink),
         "UPSTREAM_MACS" => array(&tables.upstream_macs, Index::<LINK>, |v| v, names, sink),
         "ON_LINK" => hash(&tables.on_link, |k| k, |v| v, names, sink),
-        "STAGES" => stages(applied, sink),
+        "STAGES" => stages(applied, &shape::STAGES, &stage::PROGRAMS, sink),
+        "STAGES_XDP" => stages(applied, &shape::STAGES_XDP, &stage::XDP_PROGRAMS, sink),
         "WATCH" => array(&tables.watch, Index::<NUMBER>, |v| v, names, sink),
         "WATCHED" => per_cpu(tables.watched.capacity(), |i| tables.watched.get(i), Index::<NUMBER>, names, sink),
         _ => Ok(()),
@@ -117,12 +118,19 @@ fn per_cpu<K: Decode, V: Decode + bytemuck::Pod>(
     Ok(())
 }
 
-fn stages(applied: &Applied, sink: Sink<'_>) -> Result<(), Error> {
+fn stages(
+    applied: &Applied,
+    map: &MapShape,
+    programs: &'static [(u32, &'static str)],
+    sink: Sink<'_>,
+) -> Result<(), Error> {
     let mut rows = Vec::new();
-    for (row, _) in stage::PROGRAMS {
-        rows.extend(datapath::program_at(&applied.root, row)?.map(|program| (row, program)));
+    for (row, name) in programs {
+        rows.extend(
+            datapath::program_at(&applied.root, map, *row)?.map(|program| (Stage { row: *row, name }, program)),
+        );
     }
-    each(rows, |(row, program)| Row::new(&Stage(*row), &[ProgramId(*program)], &applied.names), sink)
+    each(rows, |(stage, program)| Row::new(stage, &[ProgramId(*program)], &applied.names), sink)
 }
 
 fn each<T>(rows: Vec<T>, words: impl Fn(&T) -> Row, sink: Sink<'_>) -> Result<(), Error> {

@@ -58,7 +58,7 @@ fn program(event: &Event) -> String {
         event_hook::FROM_UPLINK_XDP | event_hook::FROM_UPLINK => "whose frame from the wire it is",
         event_hook::FROM_TUNNEL => "whose frame from the tunnel device it is",
         event_hook::GATEWAY => "the gateway: is there a connection, and where does it lead",
-        event_hook::CONNECT => "no connection is known: rules, routes and NAT are asked",
+        event_hook::CONNECT | event_hook::CONNECT_XDP => "no connection is known: rules, routes and NAT are asked",
         event_hook::ICMP_ERROR => "an ICMP error: which connection is it about",
         event_hook::ANSWER => "the gateway answers",
         event_hook::SWEEP => "no room: idle connections would be removed",

@@ -126,15 +126,21 @@ impl Rig {
         for (index, _) in stage::PROGRAMS {
             self.load_stage(index);
         }
+        for (index, name) in stage::XDP_PROGRAMS {
+            self.put_stage("STAGES_XDP", index, name);
+        }
     }
 
     /// Loads one of the programs of [`stage`] and puts it in its place.
     pub fn load_stage(&mut self, index: u32) {
         let (_, name) = stage::PROGRAMS.into_iter().find(|(row, _)| *row == index).unwrap();
+        self.put_stage("STAGES", index, name);
+    }
+
+    fn put_stage(&mut self, map: &str, index: u32, name: &str) {
         self.load(name);
-        let Program::SchedClassifier(program) = self.bpf.program(name).unwrap() else { panic!("{name} is not TC") };
-        let fd = program.fd().unwrap().try_clone().unwrap();
-        let mut stages = ProgramArray::try_from(self.bpf.map_mut("STAGES").unwrap()).unwrap();
+        let fd = self.bpf.program(name).unwrap().fd().unwrap().try_clone().unwrap();
+        let mut stages = ProgramArray::try_from(self.bpf.map_mut(map).unwrap()).unwrap();
         stages.set(index, &fd, 0).unwrap();
     }
 

@@ -3,7 +3,6 @@
 use netpath_common::{
     maps::{
         BLOCK_PORTS, BLOCKS, Binding, BindingKey, Flow, FlowKey, Fragment, FragmentKey, POOL_PROTOCOLS, flow_flags,
-        stage,
     },
     stage::ports,
 };
@@ -128,19 +127,21 @@ fn runs(word: u64) -> Vec<String> {
     runs.into_iter().map(|(first, last)| terms::range(first, last)).collect()
 }
 
-/// A row of STAGES.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(transparent)]
-pub(in super::super) struct Stage(pub(in super::super) u32);
+/// A row of STAGES or STAGES_XDP.
+pub(in super::super) struct Stage {
+    /// Its number.
+    pub(in super::super) row: u32,
+    /// The program that belongs there.
+    pub(in super::super) name: &'static str,
+}
 
 impl Decode for Stage {
     fn decode(&self, _: &Names) -> Fields {
-        let known = stage::PROGRAMS.iter().find(|(row, _)| *row == self.0);
-        vec![("stage", known.map_or_else(|| Value::from(self.0), |(_, name)| Value::from(*name)))]
+        vec![("stage", Value::from(self.name))]
     }
 
     fn hex(&self) -> String {
-        super::hex(self)
+        super::hex(&self.row)
     }
 }
 

@@ -1,0 +1,170 @@
+//! The first packets of connections in XDP: they become what they become in TC, and leave the same behind.
+
+use std::collections::BTreeMap;
+
+use netpath_common::{
+    DropReason,
+    maps::{Binding, BindingKey, Flow, FlowKey, Gateway, GatewayState, RuleList, public_flags},
+};
+use netpath_tests::packet::Packet;
+
+use super::{assert_left_to_tc, bodies, sent, strips, tunnelled, with_tag};
+use crate::rig::{
+    A, ACK, B, BLUE, BLUE_PUBLIC, C, FIN, GATEWAY_IP, OTHER_SERVER, Outcome, PUBLIC_VLAN, REDIRECT, Rig, SERVER, SYN,
+    XDP_DROP, XDP_PASS, XDP_REDIRECT, any, outward, ports,
+};
+
+/// What a packet leaves behind, but for when.
+type Left = (BTreeMap<FlowKey, Flow>, BTreeMap<BindingKey, Binding>, GatewayState);
+
+fn left(rig: &Rig) -> Left {
+    let timeless = |flow: Flow| Flow { created: 0, last_seen: 0, ..flow };
+    let flows = rig.flows().into_iter().map(|(key, flow)| (key, timeless(flow))).collect();
+    let bindings = rig.bindings().into_iter().map(|(key, row)| (key, Binding { expires: 0, ..row })).collect();
+    (flows, bindings, GatewayState { identification: 0, ..rig.state(BLUE) })
+}
+
+fn through_tc(rig: &mut Rig, frame: &[u8]) -> Outcome {
+    let uplink = rig.uplink;
+    rig.tc("from_uplink", uplink, frame)
+}
+
+/// Runs a frame through TC, and through XDP as if nothing had been before it.
+fn both(rig: &mut Rig, frame: &[u8]) -> [(Outcome, Left); 2] {
+    rig.forget_connections();
+    let by_tc = (through_tc(rig, frame), left(rig));
+    rig.forget_connections();
+    [by_tc, (rig.xdp(frame), left(rig))]
+}
+
+/// Asks for the tunnel's neighbour once: in XDP it is known then.
+fn with_tunnel(rig: &mut Rig) {
+    strips(rig);
+    let frame = tunnelled(rig, &outward(C).dont_fragment().udp(1, 2));
+    sent(rig, &frame);
+}
+
+#[test]
+fn out_of_a_tunnel_they_leave_by_the_public_link_and_are_written_down() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    let plain = outward(C).dont_fragment();
+    let opening = [plain.clone().tcp(40000, 80, SYN), plain.clone().tcp(40001, 80, ACK), plain.tcp(40002, 80, FIN)];
+    for packet in bodies(&outward(C)).into_iter().chain(opening) {
+        let frame = tunnelled(&rig, &packet);
+        let [(by_tc, after_tc), (by_xdp, after_xdp)] = both(&mut rig, &frame);
+        let expected = with_tag(by_tc.assert_sent(REDIRECT), PUBLIC_VLAN);
+        assert_eq!(by_xdp.assert_sent(XDP_REDIRECT), expected);
+        assert_eq!(after_xdp, after_tc);
+        assert_eq!(after_xdp.0.len(), 2);
+    }
+}
+
+#[test]
+fn from_the_public_link_they_reach_a_guest_of_this_host_or_another_one() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    for (port, guest) in [(53, A), (54, C)] {
+        rig.forward_udp(BLUE, BLUE_PUBLIC, port, guest, 5353);
+        let frame = rig.inward(SERVER, BLUE_PUBLIC).dont_fragment().udp(40000, port).build();
+        let [(by_tc, after_tc), (by_xdp, after_xdp)] = both(&mut rig, &frame);
+        assert_eq!(by_xdp.assert_sent(XDP_REDIRECT), by_tc.assert_sent(REDIRECT));
+        assert_eq!((by_xdp.counters, after_xdp), (by_tc.counters, after_tc));
+    }
+}
+
+#[test]
+fn tcp_to_a_guest_here_goes_to_tc_with_its_connection_written_down() {
+    let mut rig = Rig::routed();
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    rig.forward_tcp(BLUE, BLUE_PUBLIC, 2222, B, 22);
+    let frame = rig.inward(SERVER, BLUE_PUBLIC).tcp(40000, 2222, SYN).build();
+    let [(by_tc, (mut after_tc, ..)), _] = both(&mut rig, &frame);
+    for flow in after_tc.values_mut() {
+        (flow.packets, flow.bytes) = (0, 0);
+    }
+    assert_eq!(left(&rig).0, after_tc);
+    assert_left_to_tc(&mut rig, &frame);
+    let again = through_tc(&mut rig, &frame);
+    assert_eq!(again.assert_sent(REDIRECT), by_tc.assert_sent(REDIRECT));
+}
+
+#[test]
+fn a_refusal_that_nobody_is_told_of_is_made_once() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    rig.ingress(BLUE, BLUE_PUBLIC, &[ports(6, 80, 80)]);
+    rig.forward_udp(BLUE, BLUE_PUBLIC, 5353, A, 53);
+    let inward = |rig: &Rig, port| rig.inward(SERVER, BLUE_PUBLIC).udp(40000, port).build();
+    rig.egress(BLUE, false, &[]);
+    let refused: [(Vec<u8>, DropReason); 4] = [
+        (tunnelled(&rig, &outward(C).udp(40000, 53)), DropReason::EgressDenied),
+        (tunnelled(&rig, &outward(C).to_ip([240, 0, 0, 1]).udp(1, 2)), DropReason::MartianDestination),
+        (inward(&rig, 5353), DropReason::IngressDenied),
+        (inward(&rig, 9), DropReason::Unsolicited),
+    ];
+    for (frame, reason) in refused {
+        let [(by_tc, after_tc), (by_xdp, after_xdp)] = both(&mut rig, &frame);
+        by_tc.assert_dropped(BLUE, reason);
+        by_xdp.assert_dropped(BLUE, reason);
+        assert_eq!((by_xdp.action, after_xdp), (XDP_DROP, after_tc));
+    }
+    // Known to TC, which forgets it.
+    rig.egress(BLUE, true, &[]);
+    let frame = tunnelled(&rig, &outward(C).dont_fragment().udp(40000, 53));
+    sent(&mut rig, &frame);
+    rig.egress(BLUE, false, &[]);
+    rig.change("GATEWAYS", BLUE, |row: &mut Gateway| row.epoch += 1);
+    assert_left_to_tc(&mut rig, &frame);
+    through_tc(&mut rig, &frame).assert_dropped(BLUE, DropReason::EgressDenied);
+    assert_eq!(rig.flows().len(), 0);
+}
+
+#[test]
+fn what_is_answered_and_what_may_be_the_hosts_own_is_left_to_tc() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    rig.forget_connections();
+    let to_gateway = |packet: Packet| packet.to_ip(GATEWAY_IP);
+    let frames = [
+        tunnelled(&rig, &to_gateway(outward(C)).echo_request(7, 1)),
+        tunnelled(&rig, &to_gateway(outward(C)).udp(1, 2)),
+        tunnelled(&rig, &outward(C).udp(40000, 53).ttl(1)),
+    ];
+    for frame in frames {
+        assert_eq!(rig.xdp(&frame).action, XDP_PASS);
+        assert_eq!(rig.flows().len(), 0);
+    }
+    rig.public_address(BLUE, BLUE_PUBLIC, public_flags::HOST, RuleList::default());
+    let frame = rig.inward(SERVER, BLUE_PUBLIC).udp(40000, 9).build();
+    assert_left_to_tc(&mut rig, &frame);
+}
+
+#[test]
+fn where_rules_have_changed_a_connection_is_judged_again_and_goes_on_counting() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    let frame = tunnelled(&rig, &outward(C).dont_fragment().udp(40000, 53));
+    let first = sent(&mut rig, &frame);
+    let packets = |rig: &Rig| rig.flows().values().map(|flow| flow.packets).max().unwrap();
+    let before = packets(&rig);
+    rig.change("GATEWAYS", BLUE, |row: &mut Gateway| row.epoch += 1);
+    assert_eq!(sent(&mut rig, &frame), first);
+    assert_eq!(packets(&rig), before + 1);
+    let epoch = rig.gateway(BLUE).epoch;
+    assert!(
+        rig.flows().values().all(|flow| flow.epoch == epoch || flow.source_port == 1 || flow.destination_port == 1)
+    );
+}
+
+#[test]
+fn a_stranger_at_a_port_that_a_guest_has_is_refused_as_in_tc() {
+    let mut rig = Rig::routed();
+    rig.from(BLUE, A, &outward(A).udp(40000, 53)).assert_sent(REDIRECT);
+    let frame = rig.inward(OTHER_SERVER, BLUE_PUBLIC).udp(53, 40000).build();
+    let by_tc = through_tc(&mut rig, &frame);
+    by_tc.assert_dropped(BLUE, DropReason::UnsolicitedSource);
+    rig.xdp(&frame).assert_dropped(BLUE, DropReason::UnsolicitedSource);
+    assert_eq!(rig.flows().len(), 2);
+}
