@@ -20,6 +20,8 @@ use crate::topology::NetNs;
 
 /// How often the threads of a load look whether it is to end.
 const TICK: Duration = Duration::from_millis(50);
+/// The least that a generator sleeps between datagrams.
+const PACE: Duration = Duration::from_micros(500);
 /// UDP payload of each datagram: a frame of 1442 bytes.
 pub const DATAGRAM: usize = 1400;
 /// The headers of such a datagram: Ethernet, IPv4, UDP.
@@ -131,14 +133,16 @@ impl Load {
             if !kept(shape, flow) {
                 return;
             }
-            let (block, mut own) = (vec![0x5a; shape.segments * DATAGRAM], 0);
+            let block = vec![0x5a; shape.segments * DATAGRAM];
             let frames = (shape.segments * (DATAGRAM + DATAGRAM_HEADERS)) as u64;
+            // Flows take turns. In step they would be one burst, and then nothing for as long as all of it takes.
+            let mut own = frames * flow as u64 / u64::from(shape.flows);
+            let bytes_a_second = rate as f64 / 8.0;
             let start = Instant::now();
             while !stop.load(Ordering::Relaxed) {
-                let due = (start.elapsed().as_secs_f64() * rate as f64 / 8.0) as u64;
-                if own >= due {
-                    // The generator's own pace.
-                    thread::sleep(Duration::from_micros(500));
+                let early = own as f64 / bytes_a_second - start.elapsed().as_secs_f64();
+                if early >= 0.0 {
+                    thread::sleep(Duration::from_secs_f64(early.clamp(PACE.as_secs_f64(), TICK.as_secs_f64())));
                 } else if sender.send(&block).is_ok() {
                     own += frames;
                     sent.fetch_add(frames, Ordering::Relaxed);

@@ -2,18 +2,23 @@
 //!
 //! Two hypervisors with netpath, a guest on each with a kernel's stack, and a limit on the first one's NIC that a live `apply`
 //! changes from case to case. What counts is what arrives at the other guest. A case whose rate this machine does not reach
-//! without a limit by a good margin says nothing about the limit, and is not judged.
+//! without a limit by a good margin says nothing about the limit, and is not judged. Low rates leave a machine idle: several of
+//! them are measured at a time, each between hypervisors of its own.
 
 use std::{
-    fmt, fs,
-    io::Write as _,
+    fmt,
     net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use netpath::datapath::{Root, Tables};
+use netpath_common::maps::{FROM_GUEST, TO_GUEST, meter_row, name_kind};
 use serde_json::{Value, json};
 
+use super::arrived::Arrived;
 use crate::{
     bench::statistics::median,
     guest::{
@@ -34,21 +39,30 @@ const WINDOW: Duration = Duration::from_secs(10);
 const UNLIMITED_WINDOW: Duration = Duration::from_secs(2);
 /// After so long credit is used up, and TCP has found its rate.
 const SETTLING: Duration = Duration::from_secs(2);
+/// How often it is asked whether a limit has refused anything.
+const POLL: Duration = Duration::from_millis(1);
 /// Without a limit a case must be as much faster.
 const MARGIN: f64 = 1.2;
 /// Windows of a case that the first one misses; their median is judged.
 const WINDOWS: usize = 3;
 /// The rates, in Mbit/s.
 const RATES: [u64; 5] = [1, 10, 200, 1000, 5000];
+/// Up to this rate every machine is idle, and cases are measured side by side.
+const LOW: u64 = 10;
+/// So many of them.
+const SIDE_BY_SIDE: usize = 8;
 /// More than any machine sends.
 const FLAT_OUT: u64 = 1_000_000_000_000;
 const PORT: u16 = 9000;
 /// Datagrams of a super-packet, at most: 64 KiB.
 const SEGMENTS: u64 = 45;
 
+/// What carries the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
+pub enum Protocol {
+    /// Connections.
     Tcp,
+    /// Datagrams.
     Udp,
 }
 
@@ -80,10 +94,12 @@ struct Case {
 #[derive(Clone, Debug)]
 pub struct Row {
     case: Case,
-    /// Bit/s without a limit.
-    unlimited: f64,
+    /// Bit/s without a limit; of low rates it is not asked.
+    unlimited: Option<f64>,
     /// Bit/s with it, window by window; none where the rate is out of reach.
     windows: Vec<f64>,
+    /// The same of what programs read, with its headers: of TCP, without what was sent again for nothing.
+    goodput: Vec<f64>,
 }
 
 impl fmt::Display for Way {
@@ -138,6 +154,7 @@ impl Row {
             "configured": self.case.rate * 1_000_000,
             "unlimited": self.unlimited,
             "windows": self.windows,
+            "goodput": self.goodput,
             "ratio": self.ratio(),
             "outcome": self.outcome(),
         })
@@ -145,22 +162,26 @@ impl Row {
 
     fn line(&self) -> String {
         let seen = self.ratio().map_or_else(
-            || format!("not judged: {:.2} Gbit/s without a limit", self.unlimited / 1e9),
-            |ratio| format!("{:+6.2} %  {}", (ratio - 1.0) * 100.0, self.outcome()),
+            || format!("not judged: {:.2} Gbit/s without a limit", self.unlimited.unwrap_or_default() / 1e9),
+            |ratio| {
+                let goodput = median(&self.goodput) / (self.case.rate * 1_000_000) as f64;
+                let [arrived, read] = [ratio, goodput].map(|part| (part - 1.0) * 100.0);
+                format!("{arrived:+6.2} %  {:<7}  read {read:+6.2} %", self.outcome())
+            },
         );
         format!("  {:<62} {seen}", self.name())
     }
 }
 
-/// Every case, those of one way together.
-fn cases() -> Vec<(Way, [Case; RATES.len()])> {
+/// Every case; those of one way follow each other.
+fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for direction in [Direction::FromGuest, Direction::ToGuest] {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             for (flows, cpus) in [(1, 1), (1, 2), (8, 1), (8, 2)] {
                 for gso in [true, false] {
                     let way = Way { protocol, flows, cpus, gso, direction };
-                    all.push((way, RATES.map(|rate| Case { rate, way })));
+                    all.extend(RATES.map(|rate| Case { rate, way }));
                 }
             }
         }
@@ -173,29 +194,17 @@ fn cases() -> Vec<(Way, [Case; RATES.len()])> {
 /// # Errors
 /// When the topology cannot be built, or nothing arrives.
 pub fn run(wants: impl Fn(&str) -> bool) -> Result<Vec<Row>> {
-    let wanted = cases().into_iter().map(|(way, cases)| {
-        let cases: Vec<Case> = cases.into_iter().filter(|case| wants(&case.name())).collect();
-        (way, cases)
-    });
-    let wanted: Vec<_> = wanted.filter(|(_, cases)| !cases.is_empty()).collect();
-    let count: usize = wanted.iter().map(|(_, cases)| cases.len()).sum();
+    let wanted = cases().into_iter().filter(|case| wants(&case.name()));
+    let (low, high): (Vec<Case>, Vec<Case>) = wanted.partition(|case| case.rate <= LOW);
+    let count = low.len() + high.len();
     if count == 0 {
         return Ok(Vec::new());
     }
-    let once = SETTLING + WINDOW;
-    let about = once * count as u32 + (SETTLING + UNLIMITED_WINDOW) * wanted.len() as u32;
+    let about = (SETTLING + WINDOW) * (low.len().div_ceil(SIDE_BY_SIDE) + high.len()) as u32
+        + (SETTLING + UNLIMITED_WINDOW) * ways(&high).count() as u32;
     println!("\naccuracy: {count} cases, {} s and more; what arrives, against the limit", about.as_secs());
-    let site = Site::new()?;
-    let mut rows = Vec::new();
-    for (way, cases) in wanted {
-        let unlimited = site.unlimited(way).with_context(|| format!("{way}, without a limit"))?;
-        for case in cases {
-            let row = site.measure(case, unlimited).with_context(|| case.name())?;
-            println!("{}", row.line());
-            std::io::stdout().flush()?;
-            rows.push(row);
-        }
-    }
+    let mut rows = side_by_side(low)?;
+    rows.extend(one_by_one(&high)?);
     let judged: Vec<f64> = rows.iter().filter_map(Row::ratio).map(|ratio| (ratio - 1.0).abs() * 100.0).collect();
     let worst = judged.iter().copied().fold(0.0, f64::max);
     let close = judged.iter().filter(|off| **off <= 2.0).count();
@@ -203,10 +212,56 @@ pub fn run(wants: impl Fn(&str) -> bool) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// Those of each way.
+fn ways(cases: &[Case]) -> impl Iterator<Item = (Way, &[Case])> {
+    cases.chunk_by(|one, next| one.way == next.way).map(|cases| (cases[0].way, cases))
+}
+
+/// Measures cases that leave the machine idle, several at a time.
+fn side_by_side(cases: Vec<Case>) -> Result<Vec<Row>> {
+    let workers = cases.len().min(SIDE_BY_SIDE);
+    let cases = Mutex::new(cases.into_iter());
+    let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<Vec<Row>> {
+        let (site, mut rows) = (Site::new()?, Vec::new());
+        while let Some(case) = next() {
+            site.segmentation(case.way)?;
+            rows.push(site.row(case, None)?);
+        }
+        Ok(rows)
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let mut rows = Vec::new();
+        for worker in workers {
+            rows.extend(worker.join().map_err(|_| anyhow!("a thread that measures has panicked"))??);
+        }
+        Ok(rows)
+    })
+}
+
+/// Measures cases that may take all of the machine.
+fn one_by_one(cases: &[Case]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    if cases.is_empty() {
+        return Ok(rows);
+    }
+    let site = Site::new()?;
+    for (way, cases) in ways(cases) {
+        let unlimited = site.unlimited(way).with_context(|| format!("{way}, without a limit"))?;
+        for case in cases {
+            rows.push(site.row(*case, Some(unlimited))?);
+        }
+    }
+    Ok(rows)
+}
+
 /// The two hypervisors.
 struct Site {
     topology: TwoHypervisors,
     definitions: Value,
+    /// Of the hypervisor that limits.
+    tables: Tables,
 }
 
 impl Site {
@@ -214,7 +269,8 @@ impl Site {
         let topology = TwoHypervisors::builder().attached(Attachment::Veth).build()?;
         let definitions = topology.vxlan_definitions();
         topology.apply(&definitions);
-        let site = Self { topology, definitions };
+        let tables = Tables::open(&Root::open(topology.hosts[0].netpath.root())?)?;
+        let site = Self { topology, definitions, tables };
         let [here, there] = site.guests(Direction::FromGuest);
         here.ping(there.station().ip)?;
         Ok(site)
@@ -269,49 +325,81 @@ impl Site {
         self.limit(0)?;
         self.segmentation(way)?;
         let load = self.load(way, None)?;
-        let _ = load.rate(SETTLING);
-        self.arriving(&load, way, UNLIMITED_WINDOW)
+        thread::sleep(SETTLING);
+        let (seen, _) = self.arriving(&load, way, || {
+            thread::sleep(UNLIMITED_WINDOW);
+            Ok(())
+        })?;
+        Ok(seen)
     }
 
-    fn measure(&self, case: Case, unlimited: f64) -> Result<Row> {
-        let mut row = Row { case, unlimited, windows: Vec::new() };
-        if unlimited < (case.rate * 1_000_000) as f64 * MARGIN {
+    /// Measures a case, and prints it.
+    fn row(&self, case: Case, unlimited: Option<f64>) -> Result<Row> {
+        let row = self.measure(case, unlimited).with_context(|| case.name())?;
+        println!("{}", row.line());
+        Ok(row)
+    }
+
+    fn measure(&self, case: Case, unlimited: Option<f64>) -> Result<Row> {
+        let mut row = Row { case, unlimited, windows: Vec::new(), goodput: Vec::new() };
+        if unlimited.is_some_and(|reached| reached < (case.rate * 1_000_000) as f64 * MARGIN) {
             return Ok(row);
         }
         self.limit(case.rate)?;
         let load = self.load(case.way, Some(case.rate))?;
-        let _ = load.rate(SETTLING);
-        row.windows.push(self.arriving(&load, case.way, WINDOW)?);
+        thread::sleep(SETTLING);
+        self.window(&mut row, &load)?;
         while row.is_missed() && row.windows.len() < WINDOWS {
-            row.windows.push(self.arriving(&load, case.way, WINDOW)?);
+            self.window(&mut row, &load)?;
         }
         Ok(row)
     }
 
-    /// Bit/s that arrive at the receiving guest; what its socket had no room for has arrived, too.
-    fn arriving(&self, load: &Load, way: Way, window: Duration) -> Result<f64> {
-        let [_, receiver] = self.guests(way.direction);
-        let full = || receiver.ns().run(datagrams_without_room);
-        let (before, start) = (full()?, Instant::now());
-        let rate = load.rate(window);
-        let bytes = (full()? - before) * (DATAGRAM + DATAGRAM_HEADERS) as u64;
-        let seen = rate + bytes as f64 * 8.0 / start.elapsed().as_secs_f64();
-        ensure!(seen > 0.0, "nothing arrives");
-        Ok(seen)
+    /// Measures one window more: from a moment in which the limit refuses to another, for then no credit is left. Between any
+    /// two moments, what adds up while TCP waits for a timeout would count as lost, or as too much.
+    fn window(&self, row: &mut Row, load: &Load) -> Result<()> {
+        self.refusal()?;
+        let (arriving, goodput) = self.arriving(load, row.case.way, || {
+            thread::sleep(WINDOW);
+            self.refusal()
+        })?;
+        row.windows.push(arriving);
+        row.goodput.push(goodput);
+        Ok(())
     }
-}
 
-/// Datagrams for which sockets of this namespace had no room.
-fn datagrams_without_room() -> Result<u64> {
-    const FILE: &str = "/proc/thread-self/net/snmp";
-    let text = fs::read_to_string(FILE).context(FILE)?;
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
-    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
-        anyhow::bail!("{FILE} says nothing of UDP");
-    };
-    let mut both = names.split(' ').zip(values.split(' '));
-    let found = both.find(|(name, _)| *name == "RcvbufErrors").context("UDP has no RcvbufErrors")?;
-    found.1.parse().with_context(|| format!("RcvbufErrors of {FILE}"))
+    /// Waits until the limit refuses something. One that does not any more is not used up, which the rate then tells.
+    fn refusal(&self) -> Result<()> {
+        let (before, start) = (self.refused()?, Instant::now());
+        while self.refused()? == before && start.elapsed() < SETTLING {
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Frames that the limit has refused.
+    fn refused(&self) -> Result<u64> {
+        let rows = self.tables.names.rows()?.into_iter().filter(|(key, _)| key.kind == name_kind::METER);
+        let events = rows.flat_map(|(key, _)| [FROM_GUEST, TO_GUEST].map(|direction| meter_row(key.index, direction)));
+        let dropped =
+            events.map(|row| Ok(self.tables.meter_events.get(row)?.map_or(0, |events| events.dropped_packets)));
+        dropped.sum()
+    }
+
+    /// Bit/s of frames that arrive at the receiving guest while something is waited for, and of those whose payload a program reads.
+    fn arriving(&self, load: &Load, way: Way, wait: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
+        let [_, receiver] = self.guests(way.direction);
+        let counts = || -> Result<_> {
+            let arrived = receiver.ns().run(Arrived::read)?;
+            Ok((arrived.bytes(way.protocol), load.received(), Instant::now()))
+        };
+        let (before, read_before, start) = counts()?;
+        wait()?;
+        let (after, read_after, end) = counts()?;
+        ensure!(after > before, "nothing arrives");
+        let rate = |bytes| bytes as f64 * 8.0 / (end - start).as_secs_f64();
+        Ok((rate(after - before), rate(read_after - read_before)))
+    }
 }
 
 #[cfg(test)]
@@ -320,7 +408,7 @@ mod tests {
 
     #[test]
     fn every_case_has_a_name_of_its_own() {
-        let mut names: Vec<String> = cases().iter().flat_map(|(_, cases)| cases.map(Case::name)).collect();
+        let mut names: Vec<String> = cases().into_iter().map(Case::name).collect();
         assert_eq!(
             (names.len(), names[0].as_str()),
             (160, "accuracy: 1 Mbit/s, TCP, 1 flow, 1 CPU, GSO, from a guest")
@@ -332,8 +420,10 @@ mod tests {
 
     #[test]
     fn a_row_is_judged_by_the_median_of_its_windows() {
-        let case = cases()[0].1[1];
-        let outcome = |windows: &[f64]| Row { case, unlimited: 1e9, windows: windows.to_vec() }.outcome();
+        let case = cases()[1];
+        let outcome = |windows: &[f64]| {
+            Row { case, unlimited: Some(1e9), windows: windows.to_vec(), goodput: Vec::new() }.outcome()
+        };
         assert_eq!(outcome(&[10_490_000.0]), "held");
         assert_eq!(outcome(&[10_510_000.0]), "MISSED");
         assert_eq!(outcome(&[9_000_000.0, 9_900_000.0, 10_000_000.0]), "held");

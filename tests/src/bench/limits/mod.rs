@@ -1,6 +1,7 @@
 //! What limits cost, and how exact they are.
 
 pub mod accuracy;
+mod arrived;
 pub mod cost;
 pub mod many;
 pub mod shaper;
