@@ -3,14 +3,14 @@
 use netpath_common::{
     DropReason as R,
     maps::{
-        Counters, FROM_GUEST, Meter, MeterEvents, Network, PortMeters, Shares, TO_GUEST, Tunnel, Upstream, meter_row,
-        network_flags, stage, tunnel_flags, upstream_flags,
+        Counters, FROM_GUEST, Limit, Meter, MeterEvents, Network, PortMeters, Shares, TO_GUEST, Tunnel, Upstream,
+        meter_row, network_flags, stage, tunnel_flags, upstream_flags,
     },
     stage::meter::{self, INTERVAL, Members, Share},
 };
 use netpath_tests::{
     pace::paced,
-    packet::{Outer, Packet, guest},
+    packet::{Endpoint, Outer, Packet, guest},
 };
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -271,6 +271,56 @@ fn two_cpus_charge_one_meter_to_the_last_byte() {
         let row: Meter = rig.read("METERS", meter_row(level, FROM_GUEST));
         assert_eq!(row.passed, sum);
         assert_eq!(row.time - before, 2 * frames * meter::cost(&limit, frame.len() as u64));
+    }
+}
+
+#[test]
+fn the_short_way_and_the_long_one_charge_the_same() {
+    // A has a limit of its own alone, and is charged at once. B has a network's meter besides, so that all are asked; that one
+    // limits nothing.
+    const SHORT: u32 = 1;
+    const LONG: u32 = 5;
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, PortMeters { port: SHORT, ..PortMeters::default() });
+    rig.limited(BLUE, B, PortMeters { port: LONG, network: 6, ..PortMeters::default() });
+    rig.array("LIMITS", meter_row(6, FROM_GUEST), Limit::default());
+    rig.array("LIMITS", meter_row(6, TO_GUEST), Limit::default());
+    // Of forty seconds of credit so many are left: more than half of them, less, and none.
+    let limit = meter::limit(RATE, RATE / 8 * 40);
+    for (credit, dropped) in [(30.0, 0), (10.0, 0), (-60.0, 7)] {
+        let charged = [(A, SHORT), (B, LONG)].map(|(station, meter)| {
+            let rows = [FROM_GUEST, TO_GUEST].map(|direction| meter_row(meter, direction));
+            for row in rows {
+                rig.array("LIMITS", row, limit);
+                rig.array("METER_EVENTS", row, MeterEvents::default());
+            }
+            let stand = [FROM_GUEST, TO_GUEST].map(|direction| rig.paid_in(meter, direction, -credit));
+            let before = rows.map(|row| rig.read::<Meter>("METERS", row).passed);
+            all_ways(&mut rig, station);
+            [0, 1].map(|direction| {
+                let row: Meter = rig.read("METERS", rows[direction]);
+                let events: MeterEvents = rig.read("METER_EVENTS", rows[direction]);
+                (row.time - stand[direction], row.passed - before[direction], events)
+            })
+        });
+        assert_eq!(charged[0], charged[1], "{credit} s of credit");
+        let [(_, sent, lost), (_, received, refused)] = charged[0];
+        assert_eq!(lost.dropped_packets + refused.dropped_packets, dropped, "{credit} s of credit");
+        assert_eq!(sent > 0 && received > 0, dropped == 0, "{credit} s of credit");
+    }
+}
+
+/// Seven frames of a station's, or for it: small and large, in segments, and on each way to a guest.
+fn all_ways(rig: &mut Rig, station: Endpoint) {
+    let port = rig.ports[&(BLUE, station.ip.octets()[3])];
+    for len in [0, 100, 1400] {
+        rig.tc("from_guest", port, &guest(station).to(C).udp(1, 2).payload(vec![7; len]).build());
+    }
+    rig.tc_gso("from_guest", port, &guest(station).to(C).tcp(1, 2, 16).payload(vec![7; 3001]).build(), 1000);
+    rig.tc("from_guest", port, &guest(station).over_ipv6(station, C).to_mac(C.mac).udp(1, 2).build());
+    for len in [3, 1400] {
+        let frame = wrapped(rig, &guest(C).to(station).udp(1, 2).payload(vec![7; len]));
+        rig.xdp(&frame);
     }
 }
 
