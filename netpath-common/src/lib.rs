@@ -12,6 +12,7 @@ pub mod carry;
 pub mod checksum;
 pub mod clock;
 pub mod drop_reason;
+pub mod floor;
 pub mod frame;
 pub mod icmp;
 pub mod maps;

@@ -12,16 +12,12 @@ use aya_ebpf::{
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
+use netpath_common::floor::{LONG, SHORT};
 
 #[path = "floor/flows.rs"]
 mod flows;
 #[path = "floor/tables.rs"]
 mod tables;
-
-/// Length in bytes of a small frame, without the frame check sequence.
-const SHORT: usize = 60;
-/// Length in bytes of the same frame behind the outer headers of VXLAN over IPv4.
-const LONG: usize = SHORT + 50;
 
 /// The device that the floors redirect to.
 #[unsafe(no_mangle)]

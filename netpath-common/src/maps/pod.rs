@@ -1,6 +1,7 @@
 //! `Pod` in aya's sense, for the map types of the loader.
 
 use super::*;
+use crate::floor::{Row, Traffic, Walk};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -58,4 +59,7 @@ pod!(
     Event,
     Watch,
     Watched,
+    Row,
+    Traffic,
+    Walk,
 );

@@ -6,8 +6,9 @@ use aya_ebpf::{
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
+use netpath_common::floor::{LONG, SCATTER, SHORT, Traffic};
 
-use crate::{ACTION, LONG, RECEIVED, SHORT, TEMPLATE};
+use crate::{ACTION, RECEIVED, TEMPLATE};
 
 /// Room for the public ends of connections.
 const MAPPINGS: usize = 1 << 20;
@@ -16,26 +17,6 @@ const NETWORKS: u32 = 4;
 const GUESTS: u32 = 256;
 /// The first ports of neighbouring guests are this far apart, so that most keep theirs behind a common address.
 const PORT_STRIDE: u32 = 200;
-/// Odd: times a position, below a power of two, it is another order of the same numbers.
-const SCATTER: u32 = 0x9e37_79b1;
-
-/// Which connections packets are generated of; `bench::gateway::site` and `bench::limits::many` write the same words.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Traffic {
-    /// Packets generated so far.
-    next: u32,
-    /// One less than the number of connections, a power of two; of NICs, any number.
-    mask: u32,
-    /// The sum of the template's IP header.
-    ip_sum: u32,
-    /// The sum that the template's UDP checksum is of.
-    udp_sum: u32,
-    /// Whether sinks note what they see in `PUBLIC`.
-    note: u32,
-    /// Length in bytes of the frames that sinks count.
-    counted: u32,
-}
 
 /// The public end of a connection, in host order.
 #[repr(C)]

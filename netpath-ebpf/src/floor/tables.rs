@@ -7,37 +7,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use netpath_common::{
-    frame::mix,
+    floor::{PROBES, Row, SCATTER, Walk, hash, key},
     maps::{Flow, FlowKey},
 };
-
-/// Rows of the array that are looked at for a key, from the one that its hash names.
-const PROBES: u32 = 16;
-/// As in `flows`.
-const SCATTER: u32 = 0x9e37_79b1;
-
-/// A row of the array. One whose key has side 0 is empty.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Row {
-    key: FlowKey,
-    pad: u32,
-    flow: Flow,
-}
-
-/// What is looked up; `bench::tables` writes the same words.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Walk {
-    /// Look-ups so far.
-    next: u32,
-    /// One less than the number of connections, a power of two.
-    mask: u32,
-    /// One less than the number of rows of the array, a power of two.
-    slots: u32,
-    /// Look-ups that have found their row.
-    found: u32,
-}
 
 /// What is looked up.
 /// Key: 0. Written by: the benchmark, the programs here. Read by: the same.
@@ -61,16 +33,7 @@ fn next() -> Option<(FlowKey, &'static mut Walk)> {
     let walk = unsafe { &mut *WALK.get_ptr_mut(0)? };
     let connection = walk.next.wrapping_mul(SCATTER) & walk.mask;
     walk.next = walk.next.wrapping_add(1);
-    let key = FlowKey {
-        side: 1,
-        source: connection.to_ne_bytes(),
-        destination: [198, 51, 100, 1],
-        source_port: connection as u16,
-        destination_port: 443,
-        protocol: 6,
-        pad: [0; 3],
-    };
-    Some((key, walk))
+    Some((key(connection), walk))
 }
 
 #[inline(always)]
@@ -102,9 +65,7 @@ pub fn look_up_hash(_ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn look_up_array(_ctx: XdpContext) -> u32 {
     let Some((key, walk)) = next() else { return xdp_action::XDP_ABORTED };
-    let mut hash = mix(key.side, u32::from_ne_bytes(key.source));
-    hash = mix(hash, u32::from_ne_bytes(key.destination));
-    hash = mix(hash, u32::from(key.source_port) << 16 | u32::from(key.destination_port));
+    let hash = hash(&key);
     for probe in 0..PROBES {
         let Some(row) = ROWS.get_ptr_mut(hash.wrapping_add(probe) & walk.slots) else { break };
         // SAFETY: a row of the map.

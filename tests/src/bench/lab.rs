@@ -12,26 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, MapData, PerCpuArray},
-    programs::{Program, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
-};
+use anyhow::{Result, ensure};
+pub use netpath_common::floor::{LONG, SHORT};
 
-use super::machine::own_last_cpu;
+use super::floor::{BATCH, Floor, Frames};
 use super::stations::{GUEST, HERE, REMOTE, THERE, THERE_MAC, VNI};
 use crate::{
     packet::{Outer, guest},
     topology::{Link, NetNs},
 };
 
-/// Length in bytes of a small frame, without the frame check sequence.
-pub const SHORT: usize = 60;
-/// Length in bytes of the same frame in a tunnel.
-pub const LONG: usize = SHORT + 50;
-/// Frames that are generated at a time: half of what a veth's ring holds.
-pub const BATCH: u32 = 128;
 /// The guest's device on the hypervisor.
 pub const GUEST_DEVICE: &str = "vnet11";
 /// The hypervisor's uplink.
@@ -69,7 +59,7 @@ pub struct Lab {
     pub hypervisor: NetNs,
     /// The guest and the wire.
     pub far: NetNs,
-    programs: Ebpf,
+    programs: Floor,
     source: Source,
 }
 
@@ -94,73 +84,48 @@ impl Lab {
         })?;
         let out = if source == Source::Guest { UPLINK } else { GUEST_DEVICE };
         let target = hypervisor.run(|| Link::named(out).index())?;
-        let object = std::fs::read(floor).with_context(|| format!("reading {}", floor.display()))?;
-        let programs = EbpfLoader::new()
-            .override_global("TARGET", &target, true)
-            .override_global("ACTION", &(action as u32), true)
-            .override_global("COUNTED", &(counted as u32), true)
-            .load(&object)?;
-        let mut lab = Self { hypervisor, far, programs, source };
-        let template = lab.template()?;
-        let mut map: Array<&mut MapData, [u8; LONG]> = Array::try_from(lab.map_mut("TEMPLATE")?)?;
-        map.set(0, template, 0)?;
-        <&mut Xdp>::try_from(program(&mut lab.programs, generator(source))?)?.load()?;
+        let globals = [("TARGET", target), ("ACTION", action as u32), ("COUNTED", counted as u32)];
+        let programs = Floor::load(floor, &globals, &[])?;
+        let lab = Self { hypervisor, far, programs, source };
+        lab.programs.template(lab.template()?)?;
+        lab.programs.prepare(&[generator(source)])?;
         Ok(lab)
     }
 
-    fn map_mut(&mut self, name: &str) -> Result<&mut aya::maps::Map> {
-        self.programs.map_mut(name).with_context(|| format!("no map {name}"))
-    }
-
-    fn template(&self) -> Result<[u8; LONG]> {
+    fn template(&self) -> Result<Vec<u8>> {
         let inner = |from, to| guest(from).to(to).udp(1000, 2000).payload([0x5a; SHORT - 42]).build();
-        let mut bytes = match self.source {
+        Ok(match self.source {
             Source::Guest => inner(GUEST, REMOTE),
             Source::Wire => {
                 let uplink = self.hypervisor.run(|| Link::named(UPLINK).read_mac())?;
                 Outer::new(VNI, (THERE_MAC, THERE), (uplink, HERE)).wrap(&inner(REMOTE, GUEST))
             }
-        };
-        bytes.resize(LONG, 0);
-        bytes.try_into().map_err(|bytes: Vec<u8>| anyhow::anyhow!("a template of {} bytes", bytes.len()))
+        })
     }
 
     /// Attaches one of the benchmark's own XDP programs.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn xdp(&mut self, name: &str, ns: &NetNs, device: &str) -> Result<()> {
-        let xdp: &mut Xdp = program(&mut self.programs, name)?.try_into()?;
-        xdp.load()?;
-        ns.run(|| xdp.attach(device, XdpMode::Driver)).with_context(|| format!("{name} on {device}"))?;
-        Ok(())
+    pub fn xdp(&self, name: &str, ns: &NetNs, device: &str) -> Result<()> {
+        self.programs.xdp(name, ns, &[device])
     }
 
     /// Attaches one of the benchmark's own TC programs, at ingress.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn tc(&mut self, name: &str, ns: &NetNs, device: &str) -> Result<()> {
-        let tc: &mut SchedClassifier = program(&mut self.programs, name)?.try_into()?;
-        tc.load()?;
-        ns.run(|| tc.attach(device, TcAttachType::Ingress)).with_context(|| format!("{name} on {device}"))?;
-        Ok(())
+    pub fn tc(&self, name: &str, ns: &NetNs, device: &str) -> Result<()> {
+        self.programs.tc(name, ns, &[device])
     }
 
     /// Counts on the far end of the way, in the driver or in the stack.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn count(&mut self, in_driver: bool) -> Result<()> {
+    pub fn count(&self, in_driver: bool) -> Result<()> {
         let end = if self.source == Source::Guest { WIRE_END } else { GUEST_END };
-        let far = self.far.clone();
-        if in_driver { self.xdp("sink_xdp", &far, end) } else { self.tc("sink_tc", &far, end) }
-    }
-
-    fn received(&self) -> Result<u64> {
-        let map: PerCpuArray<&MapData, u64> =
-            PerCpuArray::try_from(self.programs.map("RECEIVED").context("no map RECEIVED")?)?;
-        Ok(map.get(&0, 0)?.iter().sum())
+        if in_driver { self.xdp("sink_xdp", &self.far, end) } else { self.tc("sink_tc", &self.far, end) }
     }
 
     /// Generates `frames` frames and waits until the last is counted; nanoseconds a frame. A run that lost frames, to a
@@ -180,13 +145,13 @@ impl Lab {
     }
 
     fn attempt(&self, frames: u32) -> Result<f64> {
-        let before = self.received()?;
+        let before = self.programs.received()?;
         let start = Instant::now();
         let mut elapsed = self.generate(frames)?;
-        while self.received()? - before < u64::from(frames) && start.elapsed() < PATIENCE {
+        while self.programs.received()? - before < u64::from(frames) && start.elapsed() < PATIENCE {
             elapsed = start.elapsed();
         }
-        let counted = self.received()? - before;
+        let counted = self.programs.received()? - before;
         ensure!(counted == u64::from(frames), "{frames} frames sent, {counted} received");
         Ok(elapsed.as_nanos() as f64 / f64::from(frames))
     }
@@ -205,25 +170,8 @@ impl Lab {
             Source::Guest => (&self.hypervisor, GUEST_DEVICE, SHORT),
             Source::Wire => (&self.far, WIRE_END, LONG),
         };
-        let Some(Program::Xdp(program)) = self.programs.program(generator(self.source)) else {
-            anyhow::bail!("no generator in the floor object");
-        };
-        let frame = vec![0; len];
-        ns.run(|| -> Result<Duration> {
-            own_last_cpu()?;
-            let mut context = [0; 24];
-            context[4..8].copy_from_slice(&(len as u32).to_ne_bytes());
-            context[12..16].copy_from_slice(&Link::named(device).index()?.to_ne_bytes());
-            let start = Instant::now();
-            program.test_run(TestRunOptions {
-                data_in: Some(&frame),
-                ctx_in: Some(&context),
-                repeat: frames,
-                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-                ..TestRunOptions::default()
-            })?;
-            Ok(start.elapsed())
-        })
+        let generator = generator(self.source);
+        self.programs.generate(Frames { generator, ns, device, len, count: frames, batch: BATCH })
     }
 }
 
@@ -242,9 +190,4 @@ pub fn wire_end(link: &Link) -> Result<()> {
     link.mtu(1600)?;
     link.offload("tx-checksum-ip-generic", false)?;
     link.up()
-}
-
-/// A program of an object by its name, to load.
-fn program<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
-    programs.program_mut(name).with_context(|| format!("no program {name}"))
 }

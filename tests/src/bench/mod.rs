@@ -7,6 +7,7 @@ pub mod apply;
 pub mod bridge;
 pub mod bulk;
 pub mod experiment;
+pub mod floor;
 pub mod gateway;
 pub mod lab;
 pub mod latency;

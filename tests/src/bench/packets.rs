@@ -41,17 +41,17 @@ impl Labs {
     pub fn from_guest(floor: &Path) -> Result<Self> {
         let lab = |action, counted| Lab::new(floor, Source::Guest, action, counted);
         let generator = lab(Action::Drop, SHORT)?;
-        let mut dropped = lab(Action::Receive, SHORT)?;
+        let dropped = lab(Action::Receive, SHORT)?;
         let ns = dropped.hypervisor.clone();
         dropped.tc("sink_tc", &ns, GUEST_DEVICE)?;
-        let mut bare = lab(Action::Receive, SHORT)?;
+        let bare = lab(Action::Receive, SHORT)?;
         let ns = bare.hypervisor.clone();
         bare.tc("redirect_tc", &ns, GUEST_DEVICE)?;
         bare.count(false)?;
-        let mut netpath = lab(Action::Receive, LONG)?;
+        let netpath = lab(Action::Receive, LONG)?;
         netpath.count(false)?;
         let subject = Subject::apply(&netpath.hypervisor, UplinkMode::Xdp)?;
-        let mut bridge = lab(Action::Receive, LONG)?;
+        let bridge = lab(Action::Receive, LONG)?;
         bridge.count(false)?;
         bridge.hypervisor.run(|| bridge::build(GUEST_DEVICE))?;
         Ok(Self { generator, dropped, floor: bare, netpath, bridge, subject, netpath_tc: None })
@@ -64,23 +64,23 @@ impl Labs {
     pub fn from_wire(floor: &Path) -> Result<Self> {
         let lab = |action, counted| Lab::new(floor, Source::Wire, action, counted);
         let generator = lab(Action::Drop, LONG)?;
-        let mut dropped = lab(Action::Send, LONG)?;
+        let dropped = lab(Action::Send, LONG)?;
         let ns = dropped.hypervisor.clone();
         dropped.xdp("sink_xdp", &ns, UPLINK)?;
-        let mut bare = lab(Action::Send, LONG)?;
+        let bare = lab(Action::Send, LONG)?;
         let ns = bare.hypervisor.clone();
         bare.xdp("redirect_xdp", &ns, UPLINK)?;
         bare.count(true)?;
-        let mut netpath = lab(Action::Send, SHORT)?;
+        let netpath = lab(Action::Send, SHORT)?;
         netpath.count(true)?;
         let subject = Subject::apply(&netpath.hypervisor, UplinkMode::Xdp)?;
         // Without XDP, a veth's driver receives what XDP sends to it only with GRO on; NICs have it on too.
         let gro = || Link::named(UPLINK).offload("rx-gro", true);
-        let mut tc = lab(Action::Send, SHORT)?;
+        let tc = lab(Action::Send, SHORT)?;
         tc.count(false)?;
         tc.hypervisor.run(gro)?;
         let tc_subject = Subject::apply(&tc.hypervisor, UplinkMode::Tc)?;
-        let mut bridge = lab(Action::Send, SHORT)?;
+        let bridge = lab(Action::Send, SHORT)?;
         bridge.count(false)?;
         bridge.hypervisor.run(|| gro().and_then(|()| bridge::build(GUEST_DEVICE)))?;
         Ok(Self { generator, dropped, floor: bare, netpath, bridge, subject, netpath_tc: Some((tc, tc_subject)) })

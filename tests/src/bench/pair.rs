@@ -9,16 +9,13 @@
 //! frames as a NIC's driver does: in pages of a pool, with room before them. From a veth's stack it would receive socket
 //! buffers, which XDP has to copy. The uplink merges what it receives (GRO).
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::{
-    Ebpf, EbpfLoader,
-    programs::{Xdp, XdpMode},
-};
 
 use super::{
     bridge,
+    floor::Floor,
     lab::{GUEST_DEVICE, UPLINK},
     machine::own_last_cpu,
     stations::{GUEST, HERE, PORT, REMOTE, THERE, THERE_MAC, VNI},
@@ -64,7 +61,7 @@ pub struct Pair {
 /// The namespace between the two hosts, and the programs that redirect in it.
 struct Wire {
     _ns: NetNs,
-    _programs: Vec<Ebpf>,
+    _programs: Vec<Floor>,
 }
 
 impl Pair {
@@ -151,20 +148,17 @@ fn host_end(other_end: &str, wire: &NetNs) -> Result<Link> {
 impl Wire {
     /// Redirects what one port receives to the other.
     fn new(ns: NetNs, floor: &Path) -> Result<Self> {
-        let object = fs::read(floor).with_context(|| format!("reading {}", floor.display()))?;
         let mut programs = Vec::new();
         for (from, to) in [("port1", "port2"), ("port2", "port1")] {
-            programs.push(ns.run(|| -> Result<Ebpf> {
+            let target = ns.run(|| -> Result<u32> {
                 let link = Link::named(from);
                 link.mtu(MTU)?;
                 link.up()?;
-                let target = Link::named(to).index()?;
-                let mut bpf = EbpfLoader::new().override_global("TARGET", &target, true).load(&object)?;
-                let xdp: &mut Xdp = bpf.program_mut("redirect_xdp").context("no program redirect_xdp")?.try_into()?;
-                xdp.load()?;
-                xdp.attach(from, XdpMode::Driver)?;
-                Ok(bpf)
-            })?);
+                Link::named(to).index()
+            })?;
+            let redirect = Floor::load(floor, &[("TARGET", target)], &[])?;
+            redirect.xdp("redirect_xdp", &ns, &[from])?;
+            programs.push(redirect);
         }
         Ok(Self { _ns: ns, _programs: programs })
     }

@@ -3,21 +3,18 @@
 //! The programs (`netpath-ebpf/src/floor/tables.rs`) make one look-up a run, of connections in scattered order, and count the packet in
 //! the row that they find.
 
-use std::{cell::RefCell, path::Path};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData},
-    programs::{Program, TestRun as _, TestRunOptions, Xdp},
-};
+use anyhow::{Result, ensure};
+use aya::maps::{Array, HashMap};
 use netpath_common::{
-    frame::mix,
+    floor::{PROBES, Row, Walk, hash, key},
     maps::{Flow, FlowKey},
 };
 
 use super::{
     experiment::{Bound, Comparison, Experiment, Variant},
+    floor::Floor,
     machine::own_last_cpu,
 };
 
@@ -25,12 +22,6 @@ use super::{
 pub const NAME: &str = "flow tables: hash and array";
 /// Look-ups of one run.
 const LOOK_UPS: u32 = 4_000_000;
-/// Rows of the array that are tried for a key.
-const PROBES: u32 = 16;
-/// Bytes of a key, and of a row of each table.
-const KEY: usize = size_of::<FlowKey>();
-const FLOW: usize = size_of::<Flow>();
-const ROW: usize = KEY + 4 + FLOW;
 /// Connections, with the names of the variants.
 const SIZES: [(u32, [&str; 3]); 2] =
     [(1 << 16, ["64 k: nothing", "64 k: hash", "64 k: array"]), (1 << 20, ["1 M: nothing", "1 M: hash", "1 M: array"])];
@@ -41,7 +32,7 @@ struct Filled {
     connections: u32,
     /// Of them, those that the array has a place for.
     placed: u32,
-    programs: RefCell<Ebpf>,
+    programs: Floor,
 }
 
 /// The tables of each size.
@@ -53,8 +44,7 @@ impl FlowTables {
     /// # Errors
     /// When a map or a program is refused.
     pub fn new(floor: &Path) -> Result<Self> {
-        let object = std::fs::read(floor).with_context(|| format!("reading {}", floor.display()))?;
-        Ok(Self(SIZES.iter().map(|(connections, _)| Filled::new(&object, *connections)).collect::<Result<_>>()?))
+        Ok(Self(SIZES.iter().map(|(connections, _)| Filled::new(floor, *connections)).collect::<Result<_>>()?))
     }
 
     /// The experiment.
@@ -84,50 +74,35 @@ impl FlowTables {
 
 impl Filled {
     /// The hash has room for as many connections as there are, the array for twice as many.
-    fn new(object: &[u8], connections: u32) -> Result<Self> {
+    fn new(floor: &Path, connections: u32) -> Result<Self> {
         let slots = connections * 2;
-        let mut loader = EbpfLoader::new();
-        let mut programs = loader.map_max_entries("HASHED", connections).map_max_entries("ROWS", slots).load(object)?;
-        for name in PROGRAMS {
-            let program: &mut Xdp = programs.program_mut(name).context(name)?.try_into()?;
-            program.load()?;
-        }
-        let mut hashed: HashMap<_, [u8; KEY], [u8; FLOW]> =
-            HashMap::try_from(programs.take_map("HASHED").context("no map HASHED")?)?;
-        let mut rows: Array<_, [u8; ROW]> = Array::try_from(programs.take_map("ROWS").context("no map ROWS")?)?;
+        let programs = Floor::load(floor, &[], &[("HASHED", connections), ("ROWS", slots)])?;
+        programs.prepare(&PROGRAMS)?;
+        let mut hashed: HashMap<_, FlowKey, Flow> = HashMap::try_from(programs.take("HASHED")?)?;
+        let mut rows: Array<_, Row> = Array::try_from(programs.take("ROWS")?)?;
         let (mut is_taken, mut placed) = (vec![false; slots as usize], 0);
         for connection in 0..connections {
             let key = key(connection);
-            let bytes: [u8; KEY] = bytemuck::cast(key);
-            hashed.insert(bytes, [0; FLOW], 0)?;
+            hashed.insert(key, Flow::default(), 0)?;
             let free = (0..PROBES)
                 .map(|probe| hash(&key).wrapping_add(probe) & (slots - 1))
                 .find(|slot| !is_taken[*slot as usize]);
             if let Some(slot) = free {
-                let mut row = [0; ROW];
-                row[..KEY].copy_from_slice(&bytes);
-                rows.set(slot, row, 0)?;
+                rows.set(slot, Row { key, ..Row::default() }, 0)?;
                 is_taken[slot as usize] = true;
                 placed += 1;
             }
         }
-        Ok(Self { connections, placed, programs: RefCell::new(programs) })
+        Ok(Self { connections, placed, programs })
     }
 
     /// Looks up, and answers nanoseconds for each time.
     fn run(&self, program: &str) -> Result<f64> {
-        self.walk(|_| [0, self.connections - 1, self.connections * 2 - 1, 0])?;
-        let programs = self.programs.borrow();
-        let Some(Program::Xdp(xdp)) = programs.program(program) else { anyhow::bail!("no program {program}") };
+        let walk = Walk { mask: self.connections - 1, slots: self.connections * 2 - 1, ..Walk::default() };
+        self.programs.set("WALK", walk)?;
         own_last_cpu()?;
-        let options = TestRunOptions { data_in: Some(&[0; 64]), repeat: LOOK_UPS, ..TestRunOptions::default() };
-        let nanoseconds = xdp.test_run(options)?.duration.as_nanos() as f64;
-        drop(programs);
-        let mut found = 0;
-        self.walk(|walk| {
-            found = walk[3];
-            walk
-        })?;
+        let nanoseconds = self.programs.repeat(program, 64, LOOK_UPS)?.as_nanos() as f64;
+        let Walk { found, .. } = self.programs.get("WALK")?;
         let expected = if program == "look_up_array" {
             u64::from(LOOK_UPS) * u64::from(self.placed) / u64::from(self.connections)
         } else {
@@ -136,33 +111,4 @@ impl Filled {
         ensure!(u64::from(found) * 1000 >= expected * 999, "{program} has found {found} of {expected}");
         Ok(nanoseconds)
     }
-
-    /// Changes what is walked.
-    fn walk(&self, change: impl FnOnce([u32; 4]) -> [u32; 4]) -> Result<()> {
-        let mut programs = self.programs.borrow_mut();
-        let mut walk: Array<&mut MapData, [u32; 4]> =
-            Array::try_from(programs.map_mut("WALK").context("no map WALK")?)?;
-        let before = walk.get(&0, 0)?;
-        Ok(walk.set(0, change(before), 0)?)
-    }
-}
-
-/// The key of a connection, as the programs have it.
-fn key(connection: u32) -> FlowKey {
-    FlowKey {
-        side: 1,
-        source: connection.to_ne_bytes(),
-        destination: [198, 51, 100, 1],
-        source_port: connection as u16,
-        destination_port: 443,
-        protocol: 6,
-        pad: [0; 3],
-    }
-}
-
-/// The hash of a key, as `look_up_array` has it.
-fn hash(key: &FlowKey) -> u32 {
-    let ports = u32::from(key.source_port) << 16 | u32::from(key.destination_port);
-    let addresses = mix(mix(key.side, u32::from_ne_bytes(key.source)), u32::from_ne_bytes(key.destination));
-    mix(addresses, ports)
 }

@@ -7,34 +7,28 @@
 //! ```
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, MapData, PerCpuArray},
-    programs::{Program, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
-};
+use netpath_common::floor::Traffic;
 
 use super::plan::{
     FIRST_VNI, GATEWAY_MAC, OUTSIDE, PUBLIC_END, PUBLIC_UPLINK, ROUTER, ROUTER_MAC, SERVICE, guest, guest_mac,
 };
 use crate::{
     bench::{
+        floor::{BATCH, Floor, Frames},
         lab::{Action, LONG, SHORT, UPLINK, WIRE_END, wire_end},
-        machine::own_last_cpu,
         stations::{HERE, THERE, THERE_MAC},
     },
     packet::{Checksum, Outer, Packet, checksum},
     topology::{Link, NetNs},
 };
 
-/// Frames that are generated at a time: half of what a veth's ring holds.
-pub const BATCH: u32 = 128;
-/// The same of packets that take longer, the first ones of connections.
+/// Frames that are generated at a time where they take longer than others: the first ones of connections.
 pub const FIRST_BATCH: u32 = 32;
 /// How long the last frames may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -90,7 +84,7 @@ pub struct Site {
     pub host: NetNs,
     /// The guests' host and the upstream router.
     pub far: NetNs,
-    programs: RefCell<Ebpf>,
+    programs: Floor,
     work: Work,
     noted: Cell<u32>,
 }
@@ -120,15 +114,9 @@ impl Site {
         let target = if out == Direction::Out { PUBLIC_UPLINK } else { UPLINK };
         let target = host.run(|| Link::named(target).index())?;
         let action = if work == Work::Nothing { Action::Drop } else { Action::Send };
-        let object = std::fs::read(floor).with_context(|| format!("reading {}", floor.display()))?;
-        let mut programs = EbpfLoader::new()
-            .override_global("TARGET", &target, true)
-            .override_global("ACTION", &(action as u32), true)
-            .load(&object)?;
-        for name in ["send_flows", "send_replies"] {
-            xdp(&mut programs, name)?.load()?;
-        }
-        Ok(Self { host, far, programs: RefCell::new(programs), work, noted: Cell::new(0) })
+        let programs = Floor::load(floor, &[("TARGET", target), ("ACTION", action as u32)], &[])?;
+        programs.prepare(&["send_flows", "send_replies"])?;
+        Ok(Self { host, far, programs, work, noted: Cell::new(0) })
     }
 
     /// Has the host's drivers poll. Without XDP, a veth's driver receives what XDP sends to it only with GRO on; NICs have
@@ -146,13 +134,7 @@ impl Site {
     /// # Errors
     /// When the kernel refuses.
     pub fn xdp(&self, name: &str, ns: &NetNs, devices: &[&str]) -> Result<()> {
-        let mut programs = self.programs.borrow_mut();
-        let program = xdp(&mut programs, name)?;
-        program.load()?;
-        for device in devices {
-            ns.run(|| program.attach(device, XdpMode::Driver)).with_context(|| format!("{name} on {device}"))?;
-        }
-        Ok(())
+        self.programs.xdp(name, ns, devices)
     }
 
     /// Attaches one of the benchmark's own TC programs, at ingress.
@@ -160,14 +142,7 @@ impl Site {
     /// # Errors
     /// When the kernel refuses.
     pub fn tc(&self, name: &str, ns: &NetNs, devices: &[&str]) -> Result<()> {
-        let mut programs = self.programs.borrow_mut();
-        let program = programs.program_mut(name).with_context(|| format!("no program {name}"))?;
-        let program: &mut SchedClassifier = program.try_into()?;
-        program.load()?;
-        for device in devices {
-            ns.run(|| program.attach(device, TcAttachType::Ingress)).with_context(|| format!("{name} on {device}"))?;
-        }
-        Ok(())
+        self.programs.tc(name, ns, devices)
     }
 
     /// Counts what arrives at both far ends, in the driver or in the stack.
@@ -175,9 +150,8 @@ impl Site {
     /// # Errors
     /// When the kernel refuses.
     pub fn count(&self, in_driver: bool) -> Result<()> {
-        let far = self.far.clone();
-        let ends = [WIRE_END, PUBLIC_END];
-        if in_driver { self.xdp("sink_flows_xdp", &far, &ends) } else { self.tc("sink_flows_tc", &far, &ends) }
+        let (far, ends) = (&self.far, [WIRE_END, PUBLIC_END]);
+        if in_driver { self.xdp("sink_flows_xdp", far, &ends) } else { self.tc("sink_flows_tc", far, &ends) }
     }
 
     /// Has each connection send a packet each way, if that is not how things are, and notes their public ends.
@@ -232,10 +206,7 @@ impl Site {
     /// # Errors
     /// When the kernel refuses.
     pub fn received(&self) -> Result<u64> {
-        let programs = self.programs.borrow();
-        let map: PerCpuArray<&MapData, u64> =
-            PerCpuArray::try_from(programs.map("RECEIVED").context("no map RECEIVED")?)?;
-        Ok(map.get(&0, 0)?.iter().sum())
+        self.programs.received()
     }
 
     /// Generates frames, and answers how long that took with all that they set off on this CPU.
@@ -244,30 +215,12 @@ impl Site {
     /// When the kernel refuses.
     pub fn generate(&self, load: &Load, note: bool) -> Result<Duration> {
         self.prepare(load, note)?;
-        let (name, device, len) = match load.direction {
+        let (generator, device, len) = match load.direction {
             Direction::Out => ("send_flows", WIRE_END, LONG),
             Direction::Back => ("send_replies", PUBLIC_END, SHORT),
         };
-        let programs = self.programs.borrow();
-        let Some(Program::Xdp(program)) = programs.program(name) else {
-            anyhow::bail!("no generator in the floor object");
-        };
-        let frame = vec![0; len];
-        self.far.run(|| -> Result<Duration> {
-            own_last_cpu()?;
-            let mut context = [0; 24];
-            context[4..8].copy_from_slice(&(len as u32).to_ne_bytes());
-            context[12..16].copy_from_slice(&Link::named(device).index()?.to_ne_bytes());
-            let start = Instant::now();
-            program.test_run(TestRunOptions {
-                data_in: Some(&frame),
-                ctx_in: Some(&context),
-                repeat: load.frames,
-                attrs: TestRunAttrs::new().xdp_live_frames(load.batch),
-                ..TestRunOptions::default()
-            })?;
-            Ok(start.elapsed())
-        })
+        let frames = Frames { generator, ns: &self.far, device, len, count: load.frames, batch: load.batch };
+        self.programs.generate(frames)
     }
 
     /// Tells the generator and the sinks what is to come.
@@ -283,20 +236,14 @@ impl Site {
         let ip_sum = sum(&bytes[ip..udp]);
         let len = SHORT - 34;
         let udp_sum = sum(&bytes[ip + 12..udp]) + 17 + len as u32 + sum(&bytes[udp..udp + len]);
-        bytes.resize(LONG, 0);
-        let bytes: [u8; LONG] = bytes.try_into().map_err(|b: Vec<u8>| anyhow::anyhow!("{} bytes", b.len()))?;
         let usual = match (load.direction, self.work) {
             (Direction::Out, Work::Gateway) | (Direction::Back, Work::Redirect | Work::Nothing) => SHORT,
             _ => LONG,
         };
-        let traffic = [0, load.connections - 1, ip_sum, udp_sum, u32::from(note), load.counted.unwrap_or(usual) as u32];
-        let mut programs = self.programs.borrow_mut();
-        let mut map: Array<&mut MapData, [u8; LONG]> =
-            Array::try_from(programs.map_mut("TEMPLATE").context("no map TEMPLATE")?)?;
-        map.set(0, bytes, 0)?;
-        let mut map: Array<&mut MapData, [u32; 6]> =
-            Array::try_from(programs.map_mut("TRAFFIC").context("no map TRAFFIC")?)?;
-        Ok(map.set(0, traffic, 0)?)
+        self.programs.template(bytes)?;
+        let counted = load.counted.unwrap_or(usual) as u32;
+        let traffic = Traffic { next: 0, mask: load.connections - 1, ip_sum, udp_sum, note: note.into(), counted };
+        self.programs.set("TRAFFIC", traffic)
     }
 
     /// What the first guest sends, its port and its payload's first word zero.
@@ -338,8 +285,4 @@ fn datagram(packet: Packet, ttl: u8, from: u16, to: u16) -> Vec<u8> {
 
 fn sum(bytes: &[u8]) -> u32 {
     u32::from(checksum::sum(bytes))
-}
-
-fn xdp<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    Ok(programs.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
 }

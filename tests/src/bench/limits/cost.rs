@@ -77,10 +77,10 @@ impl Cost {
             Source::Guest => (FROM_GUEST, Action::Receive, LONG, UPLINK),
             Source::Wire => (TO_GUEST, Action::Send, SHORT, GUEST_DEVICE),
         };
-        let mut netpath = Lab::new(floor, source, action, counted)?;
+        let netpath = Lab::new(floor, source, action, counted)?;
         netpath.count(source == Source::Wire)?;
         let subject = Subject::apply(&netpath.hypervisor, UplinkMode::Xdp)?;
-        let mut bridge = Lab::new(floor, source, action, counted)?;
+        let bridge = Lab::new(floor, source, action, counted)?;
         bridge.count(false)?;
         bridge.hypervisor.run(|| -> Result<()> {
             // Without XDP, a veth's driver receives what XDP sends to it only with GRO on.

@@ -8,20 +8,11 @@
 //!
 //! Nobody listens behind the taps: what they have no room for goes. That netpath has sent every frame is what its own counters say.
 
-use std::{
-    cell::{Cell, RefCell},
-    path::Path,
-    time::Instant,
-};
+use std::{cell::Cell, path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, MapData},
-    programs::{Program, TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
-};
 use netpath::datapath::{Root, Tables};
-use netpath_common::maps::name_kind;
+use netpath_common::{floor::Traffic, maps::name_kind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
@@ -29,8 +20,8 @@ use super::PLENTY;
 use crate::{
     bench::{
         experiment::{Bound, Comparison, Experiment, Variant},
-        lab::{Action, BATCH, LONG, SHORT, UPLINK, WIRE_END, wire_end},
-        machine::own_last_cpu,
+        floor::{BATCH, Floor, Frames},
+        lab::{Action, LONG, SHORT, UPLINK, WIRE_END, wire_end},
         stations::{HERE, REMOTE, THERE, THERE_MAC, VNI},
         subject::instance,
     },
@@ -47,6 +38,8 @@ const NICS: u32 = 10_000;
 const FIRST: u32 = 1024;
 /// Frames of one run.
 const FRAMES: u32 = 1_000_000;
+/// What writes them.
+const GENERATOR: &str = "send_nics";
 /// The group of the taps.
 const GROUP: u32 = 7;
 /// NICs in use, with the names of the variants without limits and with.
@@ -61,7 +54,7 @@ const IN_USE: [(u32, [&str; 2]); 4] = [
 pub struct Many {
     hypervisor: NetNs,
     far: NetNs,
-    programs: RefCell<Ebpf>,
+    programs: Floor,
     taps: Vec<Tap>,
     netpath: Netpath,
     scratch: Scratch,
@@ -85,14 +78,11 @@ impl Many {
             (0..NICS).map(tap).collect()
         })?;
         far.run(|| wire_end(&Link::named(WIRE_END)))?;
-        let object = std::fs::read(floor).with_context(|| format!("reading {}", floor.display()))?;
-        let mut programs = EbpfLoader::new().override_global("ACTION", &(Action::Send as u32), true).load(&object)?;
-        let generator: &mut Xdp = programs.program_mut("send_nics").context("no program send_nics")?.try_into()?;
-        generator.load()?;
+        let programs = Floor::load(floor, &[("ACTION", Action::Send as u32)], &[])?;
+        programs.prepare(&[GENERATOR])?;
         let scratch = Scratch::new()?;
         let netpath = instance(&scratch, &hypervisor)?;
-        let (programs, are_limited) = (RefCell::new(programs), Cell::new(false));
-        let many = Self { hypervisor, far, programs, taps, netpath, scratch, are_limited };
+        let many = Self { hypervisor, far, programs, taps, netpath, scratch, are_limited: Cell::new(false) };
         many.apply(false)?;
         Ok(many)
     }
@@ -162,26 +152,9 @@ impl Many {
     /// Generates frames for this many NICs; nanoseconds a frame, with all that they set off on this CPU.
     fn generate(&self, nics: u32) -> Result<f64> {
         self.prepare(nics)?;
-        let programs = self.programs.borrow();
-        let Some(Program::Xdp(program)) = programs.program("send_nics") else {
-            anyhow::bail!("no generator in the floor object");
-        };
-        let frame = vec![0; LONG];
-        self.far.run(|| -> Result<f64> {
-            own_last_cpu()?;
-            let mut context = [0; 24];
-            context[4..8].copy_from_slice(&(LONG as u32).to_ne_bytes());
-            context[12..16].copy_from_slice(&Link::named(WIRE_END).index()?.to_ne_bytes());
-            let start = Instant::now();
-            program.test_run(TestRunOptions {
-                data_in: Some(&frame),
-                ctx_in: Some(&context),
-                repeat: FRAMES,
-                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-                ..TestRunOptions::default()
-            })?;
-            Ok(start.elapsed().as_nanos() as f64 / f64::from(FRAMES))
-        })
+        let (ns, device) = (&self.far, WIRE_END);
+        let frames = Frames { generator: GENERATOR, ns, device, len: LONG, count: FRAMES, batch: BATCH };
+        Ok(self.programs.generate(frames)?.as_nanos() as f64 / f64::from(FRAMES))
     }
 
     /// Tells the generator what is to come: addresses end with zeros in the template, and the sum of its IP header is without the
@@ -194,14 +167,8 @@ impl Many {
         let mut bytes = Outer::new(VNI, (THERE_MAC, THERE), (uplink, HERE)).wrap(&inner);
         bytes[IP + 10..IP + 12].fill(0);
         let ip_sum = u32::from(checksum::sum(&bytes[IP..IP + 20]));
-        let bytes: [u8; LONG] = bytes.try_into().map_err(|b: Vec<u8>| anyhow::anyhow!("{} bytes", b.len()))?;
-        let mut programs = self.programs.borrow_mut();
-        let mut map: Array<&mut MapData, [u8; LONG]> =
-            Array::try_from(programs.map_mut("TEMPLATE").context("no map TEMPLATE")?)?;
-        map.set(0, bytes, 0)?;
-        let mut map: Array<&mut MapData, [u32; 6]> =
-            Array::try_from(programs.map_mut("TRAFFIC").context("no map TRAFFIC")?)?;
-        Ok(map.set(0, [0, nics - 1, ip_sum, 0, 0, 0], 0)?)
+        self.programs.template(bytes)?;
+        self.programs.set("TRAFFIC", Traffic { mask: nics - 1, ip_sum, ..Traffic::default() })
     }
 }
 
