@@ -142,7 +142,7 @@ impl Interest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{definitions, netlink::XdpSupport};
+    use crate::definitions;
 
     const ZONE: &str = "
 zone: z
@@ -157,24 +157,6 @@ networks:
       - {instance: tap, mac: 02:00:00:00:00:02, host: kvm1}
 ";
 
-    fn device(name: &str, index: u32) -> Device {
-        Device {
-            name: name.into(),
-            index,
-            kind: None,
-            mac: None,
-            mtu: 1500,
-            master: None,
-            parent: None,
-            is_up: true,
-            is_running: true,
-            xdp_program: None,
-            xdp_is_generic: false,
-            vxlan: None,
-            xdp: XdpSupport::Unknown,
-        }
-    }
-
     fn interest(devices: &[Device]) -> Interest {
         let zone = definitions::parse("zone", ZONE).unwrap();
         let mut interest = Interest::of([&zone], "kvm1");
@@ -188,7 +170,7 @@ networks:
     #[test]
     fn a_guests_device_that_comes_and_goes_calls_for_an_apply() {
         let mut interest = interest(&[]);
-        let named = device("vnet0", 7);
+        let named = Device::hardware(7, "vnet0");
         assert_eq!(interest.note(&Event::Device(named.clone())), (APPLY, None));
         assert_eq!(interest.note(&Event::Device(named.clone())), (NOTHING, None), "nothing about it changed");
         let up = Device { is_running: false, is_up: false, ..named.clone() };
@@ -201,7 +183,7 @@ networks:
     #[test]
     fn a_tap_is_known_by_its_mac_address_once_it_has_it() {
         let mut interest = interest(&[]);
-        let tap = device("tap9", 9);
+        let tap = Device::hardware(9, "tap9");
         assert_eq!(interest.note(&Event::Device(tap.clone())), (NOTHING, None));
         let tap = Device { mac: Some(Mac([0xfe, 0, 0, 0, 0, 2])), ..tap };
         assert_eq!(interest.note(&Event::Device(tap.clone())), (APPLY, None));
@@ -210,8 +192,10 @@ networks:
 
     #[test]
     fn devices_of_others_call_for_nothing() {
-        let mut interest = interest(&[device("bond0", 2)]);
-        for stranger in [device("veth1", 20), Device { kind: Some("bridge".into()), ..device("docker0", 21) }] {
+        let mut interest = interest(&[Device::hardware(2, "bond0")]);
+        for stranger in
+            [Device::hardware(20, "veth1"), Device { kind: Some("bridge".into()), ..Device::hardware(21, "docker0") }]
+        {
             assert_eq!(interest.note(&Event::Device(stranger)), (NOTHING, None));
         }
         let of_the_host = Event::Address(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -221,21 +205,21 @@ networks:
 
     #[test]
     fn an_uplinks_slaves_and_the_bridge_above_it_matter() {
-        let uplink = Device { master: Some(30), ..device("bond0", 2) };
-        let slave = Device { master: Some(2), ..device("eth0", 3) };
+        let uplink = Device { master: Some(30), ..Device::hardware(2, "bond0") };
+        let slave = Device { master: Some(2), ..Device::hardware(3, "eth0") };
         // As the kernel lists them: the slave first.
         let mut interest = interest(&[slave.clone(), uplink]);
         assert_eq!(interest.note(&Event::Device(slave)), (NOTHING, None), "it was seen");
         assert_eq!(interest.note(&Event::Gone { index: 3 }), (APPLY, None));
-        let bridge = Device { kind: Some("bridge".into()), ..device("cloudbr0", 30) };
+        let bridge = Device { kind: Some("bridge".into()), ..Device::hardware(30, "cloudbr0") };
         assert_eq!(interest.note(&Event::Device(bridge)), (APPLY, None));
     }
 
     #[test]
     fn an_uplink_that_comes_back_to_life_is_told_by_its_index() {
-        let mut interest = interest(&[device("bond0", 2)]);
-        let down = Device { is_running: false, ..device("bond0", 2) };
+        let mut interest = interest(&[Device::hardware(2, "bond0")]);
+        let down = Device { is_running: false, ..Device::hardware(2, "bond0") };
         assert_eq!(interest.note(&Event::Device(down)), (NOTHING, None));
-        assert_eq!(interest.note(&Event::Device(device("bond0", 2))), (NOTHING, Some(2)));
+        assert_eq!(interest.note(&Event::Device(Device::hardware(2, "bond0"))), (NOTHING, Some(2)));
     }
 }

@@ -114,21 +114,8 @@ mod tests {
 
     #[test]
     fn xdp_is_taken_where_it_can_be_and_the_reason_is_told_where_not() {
-        let device = Device {
-            name: "eth1".into(),
-            index: 2,
-            kind: None,
-            mac: None,
-            mtu: 1500,
-            master: None,
-            parent: None,
-            is_up: true,
-            is_running: true,
-            xdp_program: None,
-            xdp_is_generic: false,
-            vxlan: None,
-            xdp: XdpSupport::Native { transmits: true, fragments: true },
-        };
+        let xdp = XdpSupport::Native { transmits: true, fragments: true };
+        let device = Device { xdp, ..Device::hardware(2, "eth1") };
         let without = Device { xdp: XdpSupport::Absent, ..device.clone() };
         let facts = UplinkFacts {
             device: &device,

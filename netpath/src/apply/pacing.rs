@@ -95,27 +95,14 @@ impl Uplinks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::XdpSupport;
 
     fn uplinks(disciplines: &[(u32, Discipline)]) -> Uplinks {
         Uplinks { mode: Some(Pacing::Fq), disciplines: disciplines.iter().cloned().collect(), ..Uplinks::default() }
     }
 
     fn device(index: u32) -> Device {
-        Device {
-            name: format!("eth{index}"),
-            index,
-            kind: None,
-            mac: None,
-            mtu: 1500,
-            master: None,
-            parent: None,
-            is_up: true,
-            is_running: true,
-            xdp_program: None,
-            xdp_is_generic: false,
-            vxlan: None,
-            xdp: crate::netlink::XdpSupport::Absent,
-        }
+        Device { xdp: XdpSupport::Absent, ..Device::hardware(index, &format!("eth{index}")) }
     }
 
     #[test]

@@ -95,6 +95,33 @@ pub struct Device {
     pub xdp: XdpSupport,
 }
 
+impl Device {
+    /// One of which nothing else is known yet.
+    const fn unnamed(index: u32, is_up: bool) -> Self {
+        Self {
+            name: String::new(),
+            index,
+            kind: None,
+            mac: None,
+            mtu: 0,
+            master: None,
+            parent: None,
+            is_up,
+            is_running: false,
+            xdp_program: None,
+            xdp_is_generic: false,
+            vxlan: None,
+            xdp: XdpSupport::Unknown,
+        }
+    }
+
+    /// A device of hardware for a test: up, by itself, with Ethernet's MTU.
+    #[cfg(test)]
+    pub(crate) fn hardware(index: u32, name: &str) -> Self {
+        Self { name: name.into(), mtu: 1500, is_running: true, ..Self::unnamed(index, true) }
+    }
+}
+
 /// Every device of the calling thread's network namespace, in the kernel's order.
 ///
 /// # Errors
@@ -112,21 +139,7 @@ pub fn devices() -> Result<Vec<Device>, NetlinkError> {
 pub(super) fn device(reply: &Reply, features: Option<&HashMap<u32, u64>>) -> Option<Device> {
     let index = u32_at(&reply.payload, 4)?;
     let is_up = u32_at(&reply.payload, 8)? & IFF_UP != 0;
-    let mut device = Device {
-        name: String::new(),
-        index,
-        kind: None,
-        mac: None,
-        mtu: 0,
-        master: None,
-        parent: None,
-        is_up,
-        is_running: false,
-        xdp_program: None,
-        xdp_is_generic: false,
-        vxlan: None,
-        xdp: XdpSupport::Unknown,
-    };
+    let mut device = Device::unnamed(index, is_up);
     for (kind, payload) in reply.attributes(IFINFO_LEN) {
         match kind {
             IFLA_IFNAME => device.name = text_of(payload),

@@ -14,21 +14,8 @@ use crate::{
 
 /// A device of hardware, up, with an MTU that VXLAN fits in.
 fn device(index: u32, name: &str) -> Device {
-    Device {
-        name: name.into(),
-        index,
-        kind: None,
-        mac: None,
-        mtu: 1600,
-        master: None,
-        parent: None,
-        is_up: true,
-        is_running: true,
-        xdp_program: None,
-        xdp_is_generic: false,
-        vxlan: None,
-        xdp: XdpSupport::Native { transmits: true, fragments: true },
-    }
+    let xdp = XdpSupport::Native { transmits: true, fragments: true };
+    Device { mtu: 1600, xdp, ..Device::hardware(index, name) }
 }
 
 fn uplink(ifindex: Option<u32>, isolation: Isolation) -> UplinkUse {
