@@ -19,7 +19,7 @@ use super::{
     Exit, Format, Global,
     applied::Applied,
     monitor,
-    watch::{self, Signals, Until},
+    watch::{self, Only, Signals, Until},
 };
 use crate::{
     datapath::{Watcher, Woken},
@@ -32,12 +32,8 @@ use crate::{
 /// Capture frames before and after they are rewritten, each with its network, verdict and drop reason
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only of this network
-    #[arg(long, value_name = "NAME")]
-    network: Option<String>,
-    /// Only what comes in on this device
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<String>,
+    #[command(flatten)]
+    only: Only,
     /// What is wanted: `tcp and host 10.1.1.11 and not port 22`, `arp`, `dropped`; docs/operations.md has the words
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
@@ -85,11 +81,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let applied = Applied::open(&global.root)?;
     let wanted = Watch {
         kinds: 1 << event_kind::ENTRY | 1 << event_kind::EXIT,
-        network: args.network.as_deref().map_or(Ok(0), |name| watch::network(&applied, name))?,
-        ifindex: args.device.as_deref().map_or(Ok(0), |name| watch::device(&applied, name))?,
         rate: args.until.rate.unwrap_or(RATE),
         bytes: args.snaplen,
-        ..Watch::default()
+        ..args.only.watch(&applied)?
     };
     let signals = Signals::catch(&Signals::ENDING)?;
     let mut capture =

@@ -16,7 +16,7 @@ use super::{
     Exit, Format, Global,
     applied::Applied,
     terms,
-    watch::{self, Signals, Until},
+    watch::{self, Only, Signals, Until},
 };
 use crate::{
     datapath::{Watcher, Woken},
@@ -27,12 +27,8 @@ use crate::{
 /// Watch refused packets and new connections as they happen, each with its reason
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only of this network
-    #[arg(long, value_name = "NAME")]
-    network: Option<String>,
-    /// Only on this device
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<String>,
+    #[command(flatten)]
+    only: Only,
     /// Only packets refused for this reason, as `show drops` names it
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
@@ -96,12 +92,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let applied = Applied::open(&global.root)?;
     let wanted = Watch {
         kinds: args.kinds(),
-        network: args.network.as_deref().map_or(Ok(0), |name| watch::network(&applied, name))?,
         reason: args.reason.as_deref().map_or(Ok(0), reason)?,
-        ifindex: args.device.as_deref().map_or(Ok(0), |name| watch::device(&applied, name))?,
         rate: args.until.rate.unwrap_or(RATE),
         bytes: EVENT_BYTES as u32,
-        ..Watch::default()
+        ..args.only.watch(&applied)?
     };
     let signals = Signals::catch(&Signals::ENDING)?;
     let mut watcher = Watcher::begin(&applied.root, wanted)?;

@@ -6,10 +6,32 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use netpath_common::maps::{Event, event_hook};
+use netpath_common::maps::{Event, Watch, event_hook};
 
 use super::{applied::Applied, terms};
 use crate::error::Error;
+
+/// Which part of the host is watched.
+#[derive(Debug, clap::Args)]
+pub(super) struct Only {
+    /// Only of this network
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Only what comes in on this device
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+}
+
+impl Only {
+    /// What the data path is to tell: of the network and the device, by their indices.
+    pub(super) fn watch(&self, applied: &Applied) -> Result<Watch, Error> {
+        Ok(Watch {
+            network: self.network.as_deref().map_or(Ok(0), |name| network(applied, name))?,
+            ifindex: self.device.as_deref().map_or(Ok(0), |name| device(applied, name))?,
+            ..Watch::default()
+        })
+    }
+}
 
 /// When to end.
 #[derive(Debug, clap::Args)]
@@ -110,7 +132,7 @@ pub(super) fn timestamp(ns: u64) -> String {
 }
 
 /// The index of a network by its name.
-pub(super) fn network(applied: &Applied, name: &str) -> Result<u32, Error> {
+fn network(applied: &Applied, name: &str) -> Result<u32, Error> {
     let all = applied.names.all(netpath_common::maps::name_kind::NETWORK);
     let found = all.iter().find(|(_, known)| *known == name).map(|(index, _)| *index);
     found.ok_or_else(|| {
