@@ -1,11 +1,11 @@
 //! `cargo xtask bench`: netpath, its peers and its floors, measured in one run.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
-    process,
+    built::{self, Profile},
     setup::{self, Need},
     workspace,
 };
@@ -36,14 +36,10 @@ pub(crate) struct Args {
 /// Builds the binaries and the BPF objects, optimised, and runs the benchmark; fails when a bound is missed.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Need::Build, Need::Topology, Need::Comparison])?;
-    let mut build = workspace::cargo();
-    build.args(["build", "--release", "-p", "netpath", "-p", "netpath-tests", "--bin", "netpath", "--bin", "bench"]);
-    process::run(&mut build)?;
+    let mut bench = built::build("bench", Profile::Release)?;
     let target = workspace::target();
     let floor = netpath_bpf_build::build(workspace::root(), &target.join("bpf"), &[])?.with_file_name("floor");
-    let mut bench = Command::new(target.join("release/bench"));
     bench.arg("--floor").arg(floor).arg("--out").arg(target.join("bench"));
-    bench.env("NETPATH_BIN", target.join("release/netpath"));
     if args.quick {
         bench.arg("--quick");
     }
@@ -58,6 +54,5 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             bench.args([option, name]);
         });
     }
-    let status = bench.stdin(Stdio::null()).status().context("cannot start the benchmark")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    built::run(&mut bench)
 }

@@ -1,18 +1,13 @@
 //! `cargo xtask demo`: hypervisors and tenants in namespaces, the real netpath on `examples/*.yaml`, and a table of what
 //! was expected and what was seen. The demo itself is the binary `demo` of the crate `tests`.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, ExitCode, Stdio},
-};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 
 use crate::{
-    process,
+    built::{self, Profile},
     setup::{self, Need},
-    test::kernel_tests::NETPATH_VARIABLE,
     workspace,
 };
 
@@ -34,19 +29,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let needs: &[Need] = if args.keep { &[Need::Build, Need::Topology] } else { &[Need::Build] };
     setup::ensure(needs)?;
-    process::run(workspace::cargo().args(["build", "--package", "netpath"]))?;
-    process::run(workspace::cargo().args(["build", "--package", "netpath-tests", "--bin", "demo"]))?;
-    let built = workspace::target().join("debug");
-    let mut demo = Command::new(built.join("demo"));
-    demo.env(NETPATH_VARIABLE, built.join("netpath")).stdin(Stdio::null());
+    let mut demo = built::build("demo", Profile::Debug)?;
     if args.clean {
         demo.arg("--clean");
     } else {
         demo.args(args.keep.then_some("--keep"));
         demo.args(if args.files.is_empty() { examples()? } else { args.files.clone() });
     }
-    let status = demo.status().context("cannot start the demo")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    built::run(&mut demo)
 }
 
 /// Every definitions file in examples/, by name.

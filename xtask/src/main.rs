@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod built;
 mod demo;
 mod dist;
 mod faults;
