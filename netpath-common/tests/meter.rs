@@ -97,21 +97,28 @@ fn idle_time_is_worth_a_burst_and_no_more() {
 
 #[test]
 fn a_flow_that_pauses_for_less_than_a_second_gets_the_time_back() {
-    let rate = 10 * MBIT;
-    let mut meter = Meter::of(rate);
-    let mut passed = |now| {
-        let before = meter.passed;
-        while !meter.offer(now, 1514).drops {}
-        meter.passed - before
-    };
-    let start = 1000 * SECOND;
-    passed(start);
-    // As TCP does after a loss: nothing for 200 ms, and for 400 ms.
-    let (short, long) = (passed(start + SECOND / 5), passed(start + SECOND * 3 / 5));
-    assert!(short.abs_diff(rate / 40) < 3_100 && long.abs_diff(rate / 20) < 3_100, "{short} {long}");
-    // After a long pause it is the burst.
-    let idle = passed(start + 60 * SECOND);
-    assert!(idle.abs_diff(meter::default_burst(rate)) < 1_600, "{idle}");
+    for rate in [MBIT, 10 * MBIT, 1000 * MBIT, 5000 * MBIT] {
+        let mut meter = Meter::of(rate);
+        let mut passed = |now| {
+            let before = meter.passed;
+            while !meter.offer(now, 1514).drops {}
+            meter.passed - before
+        };
+        let start = 1000 * SECOND;
+        passed(start);
+        // Two packets, and what rounds to a tick for each of many.
+        let edge = 3_100 + rate / 40_000;
+        // As TCP does after a loss: nothing for 200 ms, for 400 ms, for 800 ms. Of 1.4 seconds, one.
+        let mut now = start;
+        for (pause, paid) in [(200, 200), (400, 400), (800, 800), (1400, 1000)] {
+            now += SECOND / 1000 * pause;
+            let seen = passed(now);
+            assert!(seen.abs_diff(rate / 8000 * paid) < edge, "{rate}: {seen} after {pause} ms");
+        }
+        // After a long pause it is the burst.
+        let idle = passed(start + 60 * SECOND);
+        assert!(idle.abs_diff(meter::default_burst(rate)) < edge, "{rate}: {idle}");
+    }
 }
 
 #[test]

@@ -26,23 +26,23 @@ pub const SECOND: u64 = 1_000_000_000 * TICKS;
 /// The least burst in bytes: twenty packets of Ethernet's MTU, which is what TCP needs to find its rate by losing some.
 pub const LEAST_BURST: u64 = 30_000;
 
-/// The most that credit adds up to in bytes where no burst asks for more.
-const MOST_CREDIT: u64 = 16_000_000;
+/// The largest burst of a limit that names none, in bytes.
+const MOST_BURST: u64 = 16_000_000;
 
 /// The burst of a limit that names none, in bytes: what passes in 100 ms, from [`LEAST_BURST`] to 16 MB.
 #[must_use]
 pub const fn default_burst(bits_per_second: u64) -> u64 {
     match bits_per_second / 80 {
         ..LEAST_BURST => LEAST_BURST,
-        MOST_CREDIT.. => MOST_CREDIT,
+        MOST_BURST.. => MOST_BURST,
         bytes => bytes,
     }
 }
 
-/// How long credit adds up while there is traffic: longer than TCP waits before it sends again what was lost (200 ms at
-/// least, RFC 6298 with Linux's bound; twice that the second time). A policed flow whose round trips are shorter than a packet
-/// takes at its rate knows no other way to slow down, and would never get the time back.
-const RESERVE: u64 = SECOND / 2;
+/// How long credit adds up while there is traffic, at any rate: longer than TCP waits before it sends again what was lost, 200 ms at
+/// least (RFC 6298 with Linux's bound), and twice and four times that where more is lost. A policed flow whose round trips are
+/// short knows no other way to slow down, and would never get the time back.
+const RESERVE: u64 = SECOND;
 /// After so long without traffic there is the burst again, and no more.
 const IDLE: u64 = SECOND * 3 / 2;
 
@@ -59,9 +59,7 @@ pub const fn limit(bits_per_second: u64, burst: u64) -> Limit {
     let byte_time = (second + bits_per_second as u128 / 2) / bits_per_second as u128;
     // A rate of a bit per second still fits.
     let burst = (burst as u128 * byte_time) >> FRACTION;
-    let most = (MOST_CREDIT as u128 * byte_time) >> FRACTION;
-    let reserve = if most < RESERVE as u128 { most } else { RESERVE as u128 };
-    let reserve = if reserve < burst { burst } else { reserve };
+    let reserve = if (RESERVE as u128) < burst { burst } else { RESERVE as u128 };
     Limit { byte_time: byte_time as u64, burst: burst as u64, reserve: reserve as u64, horizon: HORIZON }
 }
 

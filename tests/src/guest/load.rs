@@ -240,8 +240,8 @@ impl Load {
     /// for it. Answers the rate seen.
     ///
     /// # Errors
-    /// When it never is, or when more has arrived meanwhile than the rate and its credit allow: half a second's worth at most, for a
-    /// flow that has paused, and the burst.
+    /// When it never is, or when more has arrived meanwhile than the rate and its credit allow: a second's worth at most, for a flow
+    /// that has paused, and the burst.
     pub fn settle(&self, rate: u64) -> Result<f64> {
         self.settle_above(rate, 0.95)
     }
@@ -260,7 +260,7 @@ impl Load {
             }
             let elapsed = start.elapsed();
             let bytes = (self.received() - before) as f64;
-            let most = rate / 8.0 * (elapsed.as_secs_f64() * 1.05 + 0.75);
+            let most = rate / 8.0 * (elapsed.as_secs_f64() * 1.05 + 1.25);
             ensure!(bytes <= most, "{bytes} bytes in {elapsed:?}, of a rate of {rate} bit/s");
             ensure!(elapsed < PATIENCE, "{seen:.0} bit/s, of a rate of {rate}");
         }
