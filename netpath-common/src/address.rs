@@ -48,8 +48,12 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, f] = self.0;
-        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+        let digit = |value: u8| char::from_digit(value.into(), 16).map_or(b'?', |digit| digit as u8);
+        let mut text = [b':'; 17];
+        for (place, byte) in text.chunks_mut(3).zip(self.0) {
+            place[..2].copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        }
+        out.write_str(core::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

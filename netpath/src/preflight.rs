@@ -15,6 +15,15 @@ use crate::{
     netlink::Device,
 };
 
+/// How much of the host is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// At all that is worth knowing.
+    All,
+    /// At what stops an apply: where nobody reads more, the tools that list others' rules need not be run.
+    Errors,
+}
+
 /// One thing found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
@@ -48,13 +57,13 @@ pub(crate) struct Observed<'o> {
     pub(crate) unpaced: &'o [(String, Unpaced)],
 }
 
-/// Everything found, errors last.
+/// What is found, errors last.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub(crate) fn check(host: &str, compiled: &Compiled, seen: &Observed<'_>) -> Result<Vec<Finding>, Error> {
+pub(crate) fn check(host: &str, compiled: &Compiled, seen: &Observed<'_>, look: Look) -> Result<Vec<Finding>, Error> {
     let guests = gather::guests(&compiled.rows, seen.devices);
-    let (bypasses, rivals) = gather::bypassed(&guests, seen.actual, seen.devices)?;
+    let (bypasses, rivals) = gather::bypassed(&guests, seen.actual, seen.devices, look)?;
     let host = Host {
         name: host.to_owned(),
         devices: seen.devices.to_vec(),

@@ -23,6 +23,7 @@ use crate::{
     error::Error,
     history::{Cause, Draft, History, Keep},
     netlink,
+    preflight::Look,
 };
 
 /// What is asked for.
@@ -148,7 +149,7 @@ impl Work {
     fn apply(&self, zone: &Zone) -> Result<Applied, Error> {
         let start = Instant::now();
         let at = Instance { root: &self.root, state_dir: &self.state_dir };
-        let Outcome { plan, made, .. } = apply::apply(zone, &self.host, at, &|_, _| {})?;
+        let Outcome { plan, made, .. } = apply::apply(zone, &self.host, at, Look::Errors, &|_, _| {})?;
         Ok(Applied {
             edits: plan.edits.len(),
             steps: made.len() + plan.steps().count(),

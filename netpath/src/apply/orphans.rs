@@ -14,6 +14,7 @@ use crate::{
     definitions::Zone,
     error::Error,
     netlink::{self, Device},
+    preflight::Look,
     reconcile::{self, Edit},
 };
 
@@ -125,7 +126,7 @@ pub fn release(root: &Path, document: Option<(&Zone, &str)>) -> Result<Vec<Strin
     let _lock = root.lock()?;
     let mut tables = Tables::open(&root)?;
     let orphans = match document {
-        Some((zone, host)) => Orphans::of_plan(&plan(zone, host, root.path())?),
+        Some((zone, host)) => Orphans::of_plan(&plan(zone, host, root.path(), Look::Errors)?),
         None => Orphans::of_gone_devices(&root, &rows::read(&tables)?, &netlink::devices()?)?,
     };
     take_away(&root, &mut tables, &orphans)?;

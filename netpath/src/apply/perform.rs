@@ -13,7 +13,7 @@ use crate::{
     definitions::Zone,
     error::Error,
     netlink,
-    preflight::{Finding, Severity},
+    preflight::{Finding, Look, Severity},
     reconcile::Edit,
     usage,
 };
@@ -47,26 +47,27 @@ pub struct Instance<'a> {
     pub state_dir: &'a Path,
 }
 
-/// Brings the host to what its part of the zone says, and keeps a sample of what is counted.
+/// Brings the host to what its part of the zone says, and keeps a sample of what is counted. `look` is what the outcome's findings
+/// are for.
 ///
 /// # Errors
 /// [`Error::Preflight`] before anything is touched; [`Error::Apply`] when a step failed, after the steps made were taken
 /// back.
-pub fn apply(zone: &Zone, host: &str, at: Instance<'_>, progress: Progress<'_>) -> Result<Outcome, Error> {
-    let outcome = bring(zone, host, at.root, progress)?;
+pub fn apply(zone: &Zone, host: &str, at: Instance<'_>, look: Look, progress: Progress<'_>) -> Result<Outcome, Error> {
+    let outcome = bring(zone, host, at.root, look, progress)?;
     usage::sample(at.state_dir, at.root);
     Ok(outcome)
 }
 
-fn bring(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result<Outcome, Error> {
+fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_>) -> Result<Outcome, Error> {
     let is_first = !Root::holds_maps(root)?;
     if is_first {
         // What is wrong with the host is known before its root is made.
-        refuse(&plan(zone, host, root)?.findings)?;
+        refuse(&plan(zone, host, root, Look::Errors)?.findings)?;
     }
     let root = Root::create(root)?;
     let _lock = root.lock()?;
-    let mut first = plan(zone, host, root.path())?;
+    let mut first = plan(zone, host, root.path(), look)?;
     refuse(&first.findings)?;
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
     let takeover = first.takeover.take();
@@ -78,7 +79,7 @@ fn bring(zone: &Zone, host: &str, root: &Path, progress: Progress<'_>) -> Result
         }
         (prepared, _) => prepared?,
     };
-    let mut work = Work { tables, root, programs, takeover, done: Vec::new(), gateways: Vec::new(), progress };
+    let mut work = Work { tables, root, programs, takeover, done: Vec::new(), gateways: Vec::new(), look, progress };
     let result = work.run(zone, host, first);
     match result {
         Ok((plan, made)) => {
@@ -133,6 +134,7 @@ struct Work<'p> {
     done: Vec<Done>,
     /// Gateways whose epoch is to be counted up when all of it is done, or taken back.
     gateways: Vec<u32>,
+    look: Look,
     progress: Progress<'p>,
 }
 
@@ -144,7 +146,7 @@ impl Work<'_> {
         } else {
             self.steps(&first.make, &first)?;
             // Now the rows can have the new devices' indices.
-            (plan(zone, host, self.root.path()).map_err(unnamed)?, first.make)
+            (plan(zone, host, self.root.path(), self.look).map_err(unnamed)?, first.make)
         };
         if let Some(step) = plan.make.first() {
             // Rows must not be written with an index that stands for a device that is not there.

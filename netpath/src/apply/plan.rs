@@ -27,7 +27,7 @@ use crate::{
         ethtool::{self, Offload},
         vxlan::{self, OwnVxlan},
     },
-    preflight::{self, Finding, Observed, Severity},
+    preflight::{self, Finding, Look, Observed, Severity},
     reconcile::{self, Edit, Group},
 };
 
@@ -132,8 +132,8 @@ impl Plan {
 ///
 /// # Errors
 /// When the definitions do not fit the host, or something cannot be read. What merely ought to be known is in
-/// [`Plan::findings`], and so are the errors that stop an apply.
-pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
+/// [`Plan::findings`], as far as it is looked at, and so are the errors that stop an apply.
+pub fn plan(zone: &Zone, host: &str, root: &Path, look: Look) -> Result<Plan, Error> {
     Kernel::probe()?;
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
     let in_force = datapath::in_force(root, Some(&capacities))?;
@@ -195,7 +195,7 @@ pub fn plan(zone: &Zone, host: &str, root: &Path) -> Result<Plan, Error> {
         fallbacks: &taken.fallbacks,
         unpaced: &unpaced,
     };
-    let mut findings = preflight::check(host, &compiled, &observed)?;
+    let mut findings = preflight::check(host, &compiled, &observed, look)?;
     findings.extend(takeover.as_ref().map(|takeover| taken_over(root, takeover)));
     Ok(Plan {
         host: host.to_owned(),

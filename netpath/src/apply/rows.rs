@@ -21,15 +21,16 @@ pub(crate) fn read(tables: &Tables) -> Result<Rows, DatapathError> {
         indices.max().unwrap_or(0)
     };
     let (networks, tunnels, links) = (end(name_kind::NETWORK), end(name_kind::TUNNEL), end(name_kind::PUBLIC_LINK));
+    let (meters, ports, addresses) = (end(name_kind::METER), end(name_kind::PORT), end(name_kind::PUBLIC_ADDRESS));
     let gateways = gateways(tables, networks)?;
     let public_address: BTreeMap<_, _> = tables.public_address.rows()?.into_iter().collect();
     let forwards: BTreeMap<_, _> = tables.forwards.rows()?.into_iter().collect();
     let rules = end_of_rules(&gateways, &public_address, &forwards);
     Ok(Rows {
         names: names.into_iter().map(|(key, name)| (key, name_text(&name))).collect(),
-        limits: used(tables.limits.rows()?).collect(),
-        port_meters: used(tables.port_meters.rows()?).collect(),
-        public_meters: used(tables.public_meters.rows()?).collect(),
+        limits: used(tables.limits.first_rows(2 * meters)?).collect(),
+        port_meters: used(tables.port_meters.first_rows(ports)?).collect(),
+        public_meters: used(tables.public_meters.first_rows(addresses)?).collect(),
         tunnels: used(tables.tunnels.first_rows(tunnels)?).collect(),
         endpoints: tables.endpoints.rows()?.into_iter().collect(),
         networks: used(tables.networks.first_rows(networks)?).collect(),

@@ -14,6 +14,7 @@ use crate::{
     definitions::Zone,
     error::Error,
     history::{Draft, History, Keep, Recorded, rfc3339},
+    preflight::Look,
 };
 
 /// A day: whoever has not confirmed by then does not know of it.
@@ -60,7 +61,7 @@ pub(super) fn bring_into_force(
             (Some(within), Some(revision)) => Guard::start(&history, draft, revision, within, global)?,
             _ => None,
         };
-        guarded(guard, || apply::apply(zone, draft.host, global.instance(), &show_progress))
+        guarded(guard, || apply::apply(zone, draft.host, global.instance(), Look::All, &show_progress))
     })?;
     let Recorded { outcome: (outcome, until), revision, is_new } = recorded;
     Ok(Made::of(zone, draft, &Recorded { outcome, revision, is_new }, until))

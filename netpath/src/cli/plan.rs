@@ -10,7 +10,7 @@ use crate::{
     compile::Waiting,
     definitions::{self, Zone, not_in_force},
     error::Error,
-    preflight::{Finding, Severity},
+    preflight::{Finding, Look, Severity},
     reconcile::{self, Group},
 };
 
@@ -70,7 +70,7 @@ impl From<&Step> for StepLine {
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let zone = definitions::load(&args.file)?;
     let host = host::chosen(args.host.as_deref(), global)?;
-    let plan = apply::plan(&zone, &host, &global.root)?;
+    let plan = apply::plan(&zone, &host, &global.root, Look::All)?;
     let report = Report::of(&zone, &plan, &[]);
     output::print(global.output, &report, || report.render(args.rows))?;
     let is_refused = plan.findings.iter().any(|finding| finding.severity == Severity::Error);

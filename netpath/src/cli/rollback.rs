@@ -5,6 +5,7 @@ use crate::{
     apply, definitions,
     error::Error,
     history::{Awaited, Cause, Draft, History, Revision},
+    preflight::Look,
 };
 
 /// Bring an earlier revision back into force: the previous one, unless another is named
@@ -29,7 +30,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let Revision { meta, document } = &revision;
     let zone = definitions::parse(&revision.name(), document)?;
     if global.output == Format::Table {
-        let plan = apply::plan(&zone, &meta.host, &global.root)?;
+        let plan = apply::plan(&zone, &meta.host, &global.root, Look::All)?;
         let from = format!("revision {}, of {} by {}, for host {}", meta.number, meta.time, meta.user, meta.host);
         output::print_text(&format!("{from}:\n{}\n", Report::of(&zone, &plan, &[]).render(false)))?;
     }

@@ -1,6 +1,9 @@
 //! Indices by name: what has one keeps it, what is new takes the lowest free one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
 
 use netpath_common::maps::{NameKey, name_kind};
 
@@ -10,21 +13,21 @@ use super::rows::Rows;
 ///
 /// An index is free when NAMES has no row of it. What the zone no longer has keeps its row, and so its index, until the
 /// loader has cleared all that belonged to it: an index never changes hands within one apply.
-pub(super) struct Indices {
+pub(super) struct Indices<'s> {
     kind: u32,
-    known: HashMap<String, u32>,
+    known: HashMap<Cow<'s, str>, u32>,
     taken: BTreeSet<u32>,
     next: u32,
 }
 
-impl Indices {
+impl<'s> Indices<'s> {
     /// The indices of `kind` as the rows in force have them; new ones count from `first`.
-    pub(super) fn of(kind: u32, first: u32, existing: &Rows) -> Self {
+    pub(super) fn of(kind: u32, first: u32, existing: &'s Rows) -> Self {
         let range = NameKey { kind, index: 0 }..=NameKey { kind, index: u32::MAX };
         let rows = existing.names.range(range);
-        let known: HashMap<String, u32> = rows.map(|(key, name)| (name.clone(), key.index)).collect();
+        let known = rows.clone().map(|(key, name)| (Cow::from(name), key.index)).collect();
         // Two rows of one name, as a crash between two applies could leave them, are both taken.
-        let taken = existing.names.keys().filter(|key| key.kind == kind).map(|key| key.index).collect();
+        let taken = rows.map(|(key, _)| key.index).collect();
         Self { kind, known, taken, next: first }
     }
 
@@ -37,7 +40,7 @@ impl Indices {
                     self.next += 1;
                 }
                 self.taken.insert(self.next);
-                self.known.insert(name.into(), self.next);
+                self.known.insert(name.to_owned().into(), self.next);
                 self.next
             }
         };
@@ -47,21 +50,21 @@ impl Indices {
 }
 
 /// Every kind that has indices.
-pub(super) struct AllIndices {
-    pub(super) networks: Indices,
-    pub(super) ports: Indices,
-    pub(super) tunnels: Indices,
-    pub(super) physical_networks: Indices,
-    pub(super) public_links: Indices,
-    pub(super) port_pools: Indices,
-    pub(super) meters: Indices,
-    pub(super) accounts: Indices,
-    pub(super) public_addresses: Indices,
+pub(super) struct AllIndices<'s> {
+    pub(super) networks: Indices<'s>,
+    pub(super) ports: Indices<'s>,
+    pub(super) tunnels: Indices<'s>,
+    pub(super) physical_networks: Indices<'s>,
+    pub(super) public_links: Indices<'s>,
+    pub(super) port_pools: Indices<'s>,
+    pub(super) meters: Indices<'s>,
+    pub(super) accounts: Indices<'s>,
+    pub(super) public_addresses: Indices<'s>,
 }
 
-impl AllIndices {
+impl<'s> AllIndices<'s> {
     /// Network 0 is none, and so are the others that count from 1; slots of COUNTERS and pools of PORT_BLOCKS count from 0.
-    pub(super) fn of(existing: &Rows) -> Self {
+    pub(super) fn of(existing: &'s Rows) -> Self {
         Self {
             networks: Indices::of(name_kind::NETWORK, 1, existing),
             ports: Indices::of(name_kind::PORT, 0, existing),

@@ -34,13 +34,15 @@ impl<'z> Compiler<'z, '_> {
                     .or_insert_with(|| self.meter(format_args!("account {account}"), zone.account_limit(account)))
             });
             for nic in nics {
+                let limit = zone.nic_limit(network, offering, nic);
+                if limit.is_none() && (of_network, of_account) == (0, 0) {
+                    continue;
+                }
                 let title = format!("{name}/{}/{}", nic.instance.value, nic.mac.value);
                 let slot = self.indices.ports.index(&title, &mut self.compiled.rows);
-                let port = self.meter(format_args!("nic {title}"), zone.nic_limit(network, offering, nic));
+                let port = self.meter(format_args!("nic {title}"), limit);
                 let row = PortMeters { port, network: of_network, account: of_account, pad: 0 };
-                if row != PortMeters::default() {
-                    self.compiled.rows.port_meters.insert(slot, row);
-                }
+                self.compiled.rows.port_meters.insert(slot, row);
             }
         }
         for local in self.presence.addresses().collect::<Vec<_>>() {

@@ -224,7 +224,7 @@ struct Compiler<'z, 's> {
     host: &'z Host,
     surroundings: Surroundings<'s>,
     inventory: Inventory<'s>,
-    indices: AllIndices,
+    indices: AllIndices<'s>,
     presence: Presence<'z>,
     lists: RuleLists,
     compiled: Compiled,
@@ -252,7 +252,8 @@ impl<'z, 's> Compiler<'z, 's> {
                 Some(device) => self.inventory.named(device),
                 None => self.tap_of(network, nic, &claims)?,
             };
-            let name = format!("{}/{}/{}", network.name.value, nic.instance.value, nic.mac.value);
+            let mac = nic.mac.to_string();
+            let name = format!("{}/{}/{mac}", network.name.value, nic.instance.value);
             let slot = self.indices.ports.index(&name, &mut self.compiled.rows);
             match device {
                 Some(device) => {
@@ -263,7 +264,7 @@ impl<'z, 's> Compiler<'z, 's> {
                 None => self.compiled.waiting.push(Waiting {
                     network: network.name.to_string(),
                     instance: nic.instance.to_string(),
-                    mac: nic.mac.to_string(),
+                    mac,
                     device: nic.device.as_ref().map(|device| device.to_string()),
                 }),
             }

@@ -1,6 +1,6 @@
 //! The rows of the maps that the loader writes: what `compile` wants, and what is read back.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
 use netpath_common::maps::{
     AddressKey, Destination, Endpoint, EndpointKey, FdbKey, FloodKey, Forward, ForwardKey, Gateway, Limit, MapShape,
@@ -61,18 +61,17 @@ macro_rules! tables {
             ) {
                 match table {
                     $( Table::$table => {
-                        for (key, old) in &before.$field {
-                            let row = |value: &$value| Row::$table(key.clone(), value.clone());
-                            match after.$field.get(key) {
+                        let row = |(key, value): (&$key, &$value)| Row::$table(key.clone(), value.clone());
+                        let mut added = Vec::new();
+                        let mut news = after.$field.iter().peekable();
+                        for old in &before.$field {
+                            added.extend(iter::from_fn(|| news.next_if(|new| new.0 < old.0)));
+                            match news.next_if(|new| new.0 == old.0) {
                                 Some(new) if new == old => {}
                                 new => visit(Some(row(old)), new.map(row)),
                             }
                         }
-                        for (key, new) in &after.$field {
-                            if !before.$field.contains_key(key) {
-                                visit(None, Some(Row::$table(key.clone(), new.clone())));
-                            }
-                        }
+                        added.into_iter().chain(news).for_each(|new| visit(None, Some(row(new))));
                     } )+
                 }
             }

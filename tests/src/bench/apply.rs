@@ -27,10 +27,13 @@ use crate::{
 pub const NAME: &str = "apply, 10 000 NICs in 1 000 networks";
 const METRICS: &[&str] =
     &["from empty, s", "no change, s", "one NIC more, s", "of it for the change, s", "rows edited", "peak memory, MiB"];
-const NETWORKS: usize = 1000;
+/// Its networks.
+pub const NETWORKS: usize = 1000;
+/// The NICs of each.
+pub const NICS: usize = 10;
 const HOSTS: usize = 10;
 /// The NIC that is added, in the first network and on this host.
-const ADDED: &str = "added";
+pub const ADDED: &str = "added";
 /// What a local NIC is: its port, its name, its place in the FDB, its address, its membership in floods, and the
 /// network's number of members.
 const ROWS_OF_A_NIC: f64 = 6.0;
@@ -86,8 +89,8 @@ impl Apply {
     fn sequence(&self) -> Result<Vec<f64>> {
         let scratch = Scratch::new()?;
         let netpath = subject::instance(&scratch, &self.hypervisor)?;
-        let file = scratch.write("zone.yaml", &zone(false))?;
-        let more = scratch.write("more.yaml", &zone(true))?;
+        let file = scratch.write("zone.yaml", &zone(false, spread))?;
+        let more = scratch.write("more.yaml", &zone(true, spread))?;
         let report = scratch.path().join("report.json");
         let empty = apply(&netpath, &file, &report)?;
         let same = apply(&netpath, &file, &report)?;
@@ -139,13 +142,23 @@ fn rows(report: &Path) -> Result<f64> {
     report["edits"].as_f64().context("the report of apply has no `edits`")
 }
 
-/// The device of this host's NIC in a network.
+/// The device of the first NIC in a network, which is on this host.
 fn device(network: usize) -> String {
     format!("n{network}")
 }
 
-/// The zone, with or without one NIC more.
-fn zone(more: bool) -> String {
+/// The device of any NIC.
+pub fn device_of(network: usize, number: usize) -> String {
+    if number == 0 { device(network) } else { format!("v{network}-{number}") }
+}
+
+/// The number of the host of a network's NIC, where each host has one.
+fn spread(number: usize) -> usize {
+    number + 1
+}
+
+/// The zone, with or without one NIC more; `host` says where a network's NICs are.
+pub fn zone(more: bool, host: impl Fn(usize) -> usize) -> String {
     let mut text = "zone: zone1\nphysical_networks:\n  - {name: guest, isolation: vxlan, vnis: 5000-9999, traffic: [guest]}\nhosts:\n".to_owned();
     for host in 0..HOSTS {
         let (number, last) = (host + 1, 11 + host);
@@ -159,12 +172,11 @@ fn zone(more: bool) -> String {
             text,
             "  - name: net{network}\n    account: account{network}\n    physical_network: guest\n    segment: {segment}\n    cidr: 10.1.1.0/24\n    gateway: 10.1.1.1\n    offering: standard\n    nics:\n"
         );
-        for host in 0..HOSTS {
-            let device = if host == 0 { device(network) } else { format!("v{network}") };
-            nic(&mut text, network, host, host + 1, &device);
+        for number in 0..NICS {
+            nic(&mut text, network, number, host(number), &device_of(network, number));
         }
         if more && network == 0 {
-            nic(&mut text, network, HOSTS, 1, ADDED);
+            nic(&mut text, network, NICS, 1, ADDED);
         }
     }
     text

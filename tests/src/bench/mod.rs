@@ -3,6 +3,7 @@
 //! Every experiment runs its variants in shuffled rounds and judges the medians of paired ratios. `docs/performance.md`
 //! says what is measured and how to read it.
 
+pub mod appear;
 pub mod apply;
 pub mod bridge;
 pub mod bulk;
@@ -29,6 +30,7 @@ use std::fs;
 use anyhow::{Context, Result};
 
 use self::{
+    appear::Appear,
     apply::Apply,
     bulk::Bulk,
     experiment::{Experiment, Outcome, Results},
@@ -64,6 +66,9 @@ pub fn run(options: &Options) -> Result<bool> {
     // First, while this process is small: the memory of a child counts from what it was when it was forked.
     if options.wants(apply::NAME) {
         bench.add(Apply::new()?.experiment())?;
+    }
+    if options.wants(appear::NAME) {
+        bench.add(Appear::new()?.experiment())?;
     }
     if options.wants(packets::GUEST_TO_WIRE) {
         bench.add(Labs::from_guest(&options.floor)?.guest_to_wire())?;

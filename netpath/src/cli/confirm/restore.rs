@@ -12,6 +12,7 @@ use crate::{
     definitions::{self, Zone},
     error::Error,
     history::{Cause, Draft, History, Keep, Recorded, Restores, Revision, Writer},
+    preflight::Look,
 };
 
 /// What was in force before, read while it can be.
@@ -53,7 +54,7 @@ impl Before {
             return Ok(format!("nothing was in force before revision {unconfirmed}: everything is taken off\n"));
         };
         let (revision, zone) = &**before;
-        let plan = apply::plan(zone, &revision.meta.host, &global.root)?;
+        let plan = apply::plan(zone, &revision.meta.host, &global.root, Look::All)?;
         let plan = plan::Report::of(zone, &plan, &[]).render(false);
         Ok(format!("revision {unconfirmed} is not confirmed; back to revision {}:\n{plan}\n", revision.meta.number))
     }
@@ -75,7 +76,7 @@ impl Before {
                     unconfirmed: Some(unconfirmed),
                     ..Draft::new(&revision.document, &meta.host, &meta.source, cause)
                 };
-                let work = |_| apply::apply(zone, &meta.host, global.instance(), &change::show_progress);
+                let work = |_| apply::apply(zone, &meta.host, global.instance(), Look::All, &change::show_progress);
                 let recorded = match writer {
                     Some(writer) => writer.record(&draft, Keep::IfPossible, work)?,
                     None => Recorded { outcome: work(None)?, revision: None, is_new: false },

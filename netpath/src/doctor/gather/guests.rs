@@ -13,6 +13,7 @@ use crate::{
     doctor::Guest,
     error::Error,
     netlink::{Device, tc},
+    preflight::Look,
 };
 
 /// The guest ports of rows that have their device.
@@ -34,11 +35,13 @@ pub(crate) fn guests(rows: &Rows, devices: &[Device]) -> Vec<Guest> {
 /// What is on a device, in words.
 type Bypasses = Vec<(String, Vec<String>)>;
 
-/// What others have put on guests' devices, by device; and devices that netpath has under another root.
+/// What others have put on guests' devices, by device, as far as it is looked at; and devices that netpath has under another
+/// root.
 pub(crate) fn bypassed(
     guests: &[Guest],
     actual: &[Attachment],
     devices: &[Device],
+    look: Look,
 ) -> Result<(Bypasses, Vec<String>), Error> {
     let names: HashSet<&str> = guests.iter().map(|guest| guest.device.as_str()).collect();
     let guests: HashMap<u32, &Device> =
@@ -49,7 +52,10 @@ pub(crate) fn bypassed(
     let own: Vec<u32> = actual.iter().map(|attachment| attachment.program).collect();
     let attached: HashSet<&str> = actual.iter().map(|attachment| attachment.device.as_str()).collect();
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    traffic_control(&guests, &own, &mut found)?;
+    if look == Look::All {
+        traffic_control(&guests, &own, &mut found)?;
+        named_in_rules(&guests, &mut found);
+    }
     let mut rivals = Vec::new();
     for device in guests.values().filter(|device| !attached.contains(device.name.as_str())) {
         for program in datapath::foreign_tcx(device, &own)? {
@@ -57,13 +63,6 @@ pub(crate) fn bypassed(
                 true => rivals.push(device.name.clone()),
                 false => found.entry(&device.name).or_default().push(format!("tcx program {program}")),
             }
-        }
-    }
-    let named = bridge_rules();
-    for device in guests.values() {
-        let tools: Vec<_> = named.iter().filter(|(_, words)| words.contains(&device.name)).map(|(t, _)| *t).collect();
-        if !tools.is_empty() {
-            found.entry(&device.name).or_default().push(format!("{} rules", tools.join(" and ")));
         }
     }
     rivals.sort();
@@ -88,6 +87,16 @@ fn traffic_control<'d>(
         }
     }
     Ok(())
+}
+
+fn named_in_rules<'d>(guests: &HashMap<u32, &'d Device>, found: &mut BTreeMap<&'d str, Vec<String>>) {
+    let named = bridge_rules();
+    for device in guests.values() {
+        let tools: Vec<_> = named.iter().filter(|(_, words)| words.contains(&device.name)).map(|(t, _)| *t).collect();
+        if !tools.is_empty() {
+            found.entry(&device.name).or_default().push(format!("{} rules", tools.join(" and ")));
+        }
+    }
 }
 
 fn in_order(mut what: Vec<String>) -> Vec<String> {

@@ -23,6 +23,7 @@ use crate::{
     definitions::Zone,
     error::Error,
     netlink::{self, Device, XdpSupport, address, route},
+    preflight::Look,
 };
 
 pub(crate) use self::guests::{bypassed, guests};
@@ -138,7 +139,7 @@ fn compare(root: &Path, definitions: &Definitions, host: &mut Host) -> Result<Op
     if !matches!(host.pins, Pins::Applied { .. } | Pins::Nothing) {
         return Ok(None);
     }
-    let plan = match apply::plan(&definitions.zone, &definitions.host, root) {
+    let plan = match apply::plan(&definitions.zone, &definitions.host, root, Look::Errors) {
         Err(Error::Compile(CompileError::UnknownHost { known, .. })) => {
             host.document = Some(Document::UnknownHost(known));
             return Ok(None);
@@ -190,7 +191,7 @@ fn described(orphans: &Orphans, why: &str) -> Vec<Orphan> {
 /// Guests, segments, peers and public links, as rows tell.
 fn describe(rows: &Rows, host: &mut Host, applied: Option<&Applied>) -> Result<(), Error> {
     host.guests = guests(rows, &host.devices);
-    (host.bypasses, host.rivals) = bypassed(&host.guests, &host.attachments, &host.devices)?;
+    (host.bypasses, host.rivals) = bypassed(&host.guests, &host.attachments, &host.devices, Look::All)?;
     host.segments = rows::segments(rows);
     host.gateways = rows::gateways(rows);
     host.peers = rows::peers(rows, &host.uplinks);
