@@ -1,7 +1,7 @@
 //! The agent: keeps a host at what its definitions say, while files are replaced and guests come and go.
 //!
 //! ```text
-//! inotify ──► quiet for a moment ──┐                        ┌─► plan and apply, as `netpath apply` does it
+//! inotify ──► closed and quiet ────┐                        ┌─► plan and apply, as `netpath apply` does it
 //! netlink ──► does it matter? ─────┼──► one order at a time ┤
 //! SIGHUP ──────────────────────────┘                        └─► what came of it: log, systemd, `netpath status`
 //! a clock ─────► idle connections are swept, a step at a time, and what is counted is sampled
@@ -22,6 +22,7 @@ mod run;
 mod scratch;
 mod sweep;
 mod work;
+mod writers;
 
 use std::path::PathBuf;
 

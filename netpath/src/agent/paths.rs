@@ -18,6 +18,14 @@ use std::{
 
 use crate::definitions;
 
+/// The files of which the definitions at `path` are made, a file or a folder of them.
+pub(super) fn files_of(path: &Path) -> Vec<PathBuf> {
+    match path.is_dir() {
+        true => definitions::documents_in(path).unwrap_or_default(),
+        false => vec![path.to_owned()],
+    }
+}
+
 /// As many links as the kernel follows (`MAXSYMLINKS`).
 const LINKS_MAX: u32 = 40;
 

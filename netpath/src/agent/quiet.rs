@@ -52,6 +52,16 @@ impl Quiet {
         }
     }
 
+    /// Takes note of writers of whom nothing was heard; gives whether there are any. Of those that were heard of, patience has come
+    /// to its end when it is time to read.
+    pub(super) fn wait_for(&mut self, writers: impl IntoIterator<Item = PathBuf>, now: Instant) -> bool {
+        let is_heard = |path: &PathBuf| self.changed.as_ref().is_some_and(|changed| changed.open.contains(path));
+        let unheard: Vec<PathBuf> = writers.into_iter().filter(|path| !is_heard(path)).collect();
+        let found = !unheard.is_empty();
+        unheard.into_iter().for_each(|path| self.note(Change::Written(path), now));
+        found
+    }
+
     /// When to read the files; `None` where nothing has changed.
     pub(super) fn due(&self) -> Option<Instant> {
         let Changed { first, last, open } = self.changed.as_ref()?;
@@ -95,6 +105,18 @@ mod tests {
         assert_eq!(quiet.due(), Some(end + UNCLOSED), "another file's end is not its own");
         quiet.note(Change::Settled(file()), end);
         assert_eq!(quiet.due(), Some(end + QUIET));
+    }
+
+    #[test]
+    fn a_writer_of_whom_nothing_was_heard_is_waited_for_once() {
+        let (mut quiet, start) = (Quiet::default(), Instant::now());
+        assert!(!quiet.wait_for([], start));
+        assert_eq!(quiet.due(), None);
+        assert!(quiet.wait_for([file()], start));
+        assert_eq!(quiet.due(), Some(start + UNCLOSED));
+        assert!(!quiet.wait_for([file()], start + UNCLOSED), "he has written nothing for long enough");
+        quiet.note(Change::Settled(file()), start);
+        assert!(quiet.wait_for([file()], start), "it was another one who has closed it");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{
     record::{self, LastApply, LastError, Record},
     sweep::Sweep,
     work::{Done, Order, Work, described},
+    writers,
 };
 use crate::{
     apply,
@@ -108,7 +109,7 @@ impl Agent {
         tracing::info!(
             definitions = %options.definitions.display(), host = options.host, root = %options.root.display(), "agent started"
         );
-        let agent = Self {
+        let mut agent = Self {
             options,
             files,
             monitor,
@@ -116,7 +117,7 @@ impl Agent {
             record,
             quiet: Quiet::default(),
             interest: None,
-            next: Order { read: true, apply: true, look: false },
+            next: Order::default(),
             work: Some(work),
             running: None,
             retry: None,
@@ -126,6 +127,7 @@ impl Agent {
             sweep: Sweep::default(),
         };
         agent.note();
+        agent.read_what_is_whole();
         Ok(agent)
     }
 
@@ -145,10 +147,7 @@ impl Agent {
                     let now = Instant::now();
                     changes.map_err(|e| failed("watch the definitions", e))?.into_iter().for_each(|c| self.quiet.note(c, now));
                 }
-                () = until(self.quiet.due()) => {
-                    self.quiet.settle();
-                    self.next.read = true;
-                }
+                () = until(self.quiet.due()) => self.read_what_is_whole(),
                 events = heard(&mut self.monitor) => events?.iter().for_each(|event| self.hear(event)),
                 done = finished(&mut self.running) => self.finish(done),
                 () = until(self.retry) => {
@@ -183,6 +182,17 @@ impl Agent {
             (work, done)
         });
         self.running = Some(Running { since: Instant::now(), order, result });
+    }
+
+    /// Has the files read, unless there is somebody to wait for: what he has written so far may happen to be a document.
+    fn read_what_is_whole(&mut self) {
+        let writers = writers::being_written(&self.options.definitions);
+        if self.quiet.wait_for(writers.iter().cloned(), Instant::now()) {
+            tracing::info!(files = ?writers, "definitions are being written, and are read when their writers have closed them");
+            return;
+        }
+        self.quiet.settle();
+        self.next.read = true;
     }
 
     fn reload(&mut self) {

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::interest::Interest;
+use super::{interest::Interest, paths::files_of};
 use crate::{
     apply::{self, Instance, Outcome},
     definitions::{self, Zone},
@@ -178,16 +178,12 @@ type Stamp = (u64, u64, i64, i64);
 
 /// Which files there are, and what tells one writing of them from another.
 fn stamps(definitions: &Path) -> Vec<(PathBuf, Option<Stamp>)> {
-    let files = match definitions.is_dir() {
-        true => definitions::documents_in(definitions).unwrap_or_default(),
-        false => vec![definitions.to_owned()],
-    };
     let stamp = |path: PathBuf| {
         let found = fs::metadata(&path).ok();
         let stamp = found.map(|found| (found.ino(), found.size(), found.mtime(), found.mtime_nsec()));
         (path, stamp)
     };
-    files.into_iter().map(stamp).collect()
+    files_of(definitions).into_iter().map(stamp).collect()
 }
 
 /// An error with its causes.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Seek as _, Write as _},
     os::unix::fs::symlink,
     path::Path,
     process::Stdio,
@@ -70,6 +70,29 @@ fn definitions_that_are_replaced_are_in_force() {
     until("nothing is left to do", || netpath.is_converged(&file));
     fs::write(&file, fewer.to_string()).unwrap();
     until("a file that is written over is followed too", || netpath.is_converged(&file));
+}
+
+#[test]
+fn a_document_that_is_being_written_when_the_agent_starts_is_taken_when_it_is_whole() {
+    let topology = raw_guests();
+    let (whole, fewer) = whole_and_fewer(&topology);
+    let path = topology.scratch().path().join("followed.yaml");
+    let netpath = &topology.hosts[0].netpath;
+    // What is there so far is a document, of which the guests behind the cut are no part.
+    let mut writer = fs::File::create(&path).unwrap();
+    writer.write_all(fewer.to_string().as_bytes()).unwrap();
+    let mut agent = Agent::start(netpath, &path);
+    until("it says that it waits", || agent.log().contains("definitions are being written"));
+    writer.set_len(0).unwrap();
+    writer.rewind().unwrap();
+    writer.write_all(whole.to_string().as_bytes()).unwrap();
+    drop(writer);
+    agent.until("they are in force", |agent| !agent["last_apply"].is_null() && agent["last_error"].is_null());
+    assert!(netpath.is_converged(&path));
+    let history = netpath.json(["history"]);
+    assert_eq!(history.as_array().map(Vec::len), Some(1), "{history}");
+    let document = netpath.succeed(["history", "show", "1"]).stdout;
+    assert!(document.contains(&whole.to_string()), "{document}");
 }
 
 #[test]
