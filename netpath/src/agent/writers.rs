@@ -14,6 +14,9 @@ use rustix::io::Errno;
 
 use super::paths::files_of;
 
+/// `F_SETSIG` of the kernel's `asm-generic/fcntl.h`, which `libc` lacks.
+const F_SETSIG: libc::c_int = 10;
+
 /// The definitions' files that somebody has open for writing, as the kernel resolves their names.
 pub(super) fn being_written(definitions: &Path) -> Vec<PathBuf> {
     let files = files_of(definitions).into_iter();
@@ -27,7 +30,7 @@ fn is_being_written(path: &Path) -> bool {
     let Ok(file) = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) else { return false };
     // Whoever opens the file for writing has the lease's holder told by a signal; the usual one ends a process, and this one is
     // ignored by default.
-    match lease(&file, libc::F_SETSIG, libc::SIGURG).and_then(|()| lease(&file, libc::F_SETLEASE, libc::F_RDLCK)) {
+    match lease(&file, F_SETSIG, libc::SIGURG).and_then(|()| lease(&file, libc::F_SETLEASE, libc::F_RDLCK)) {
         Ok(()) => {
             // Closing the file gives it back as well.
             let _ = lease(&file, libc::F_SETLEASE, libc::F_UNLCK);
