@@ -10,6 +10,7 @@ pub mod connections;
 pub mod demo;
 pub mod faults;
 pub mod guest;
+pub mod metrics;
 pub mod monitor;
 pub mod oracle;
 pub mod pace;

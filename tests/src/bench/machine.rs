@@ -89,6 +89,18 @@ fn mitigations() -> Vec<(String, String)> {
     found
 }
 
+/// Keeps the calling thread, and what it starts, off the last CPU.
+///
+/// # Errors
+/// When there is no other.
+pub fn spare_last_cpu() -> Result<()> {
+    let last = std::thread::available_parallelism()?.get() - 1;
+    ensure!(last > 0, "there is one CPU: what watches would have to share it with what is measured");
+    let mut cpus = CpuSet::new();
+    (0..last).for_each(|cpu| cpus.set(cpu));
+    sched_setaffinity(None, &cpus).context("pinning a thread")
+}
+
 /// Keeps the calling thread, and so the softirqs that it raises, on the last CPU, ahead of all other work there.
 ///
 /// # Errors

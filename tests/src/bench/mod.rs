@@ -24,6 +24,7 @@ pub mod stations;
 pub mod statistics;
 pub mod subject;
 pub mod tables;
+pub mod watched;
 
 use std::fs;
 
@@ -48,6 +49,7 @@ use self::{
     show::Show,
     statistics::Random,
     tables::FlowTables,
+    watched::Watched,
 };
 
 /// Where shuffles start from; any number does.
@@ -75,6 +77,11 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     if options.wants(packets::WIRE_TO_GUEST) {
         bench.add(Labs::from_wire(&options.floor)?.wire_to_guest())?;
+    }
+    for (name, source) in [(watched::GUEST_TO_WIRE, Source::Guest), (watched::WIRE_TO_GUEST, Source::Wire)] {
+        if options.wants(name) {
+            bench.add(Watched::new(&options.floor, source)?.experiment())?;
+        }
     }
     if options.wants(bulk::NAME) {
         bench.add(Bulk::new(&options.floor)?.experiment())?;

@@ -33,6 +33,21 @@ pub struct Labs {
     netpath_tc: Option<(Lab, Subject)>,
 }
 
+/// A lab whose hypervisor has netpath, for frames from `source`.
+///
+/// # Errors
+/// When a device or a program is refused.
+pub fn measured(floor: &Path, source: Source) -> Result<(Lab, Subject)> {
+    let (action, counted, in_driver) = match source {
+        Source::Guest => (Action::Receive, LONG, false),
+        Source::Wire => (Action::Send, SHORT, true),
+    };
+    let lab = Lab::new(floor, source, action, counted)?;
+    lab.count(in_driver)?;
+    let subject = Subject::apply(&lab.hypervisor, UplinkMode::Xdp)?;
+    Ok((lab, subject))
+}
+
 impl Labs {
     /// Labs for frames from guests.
     ///
@@ -48,9 +63,7 @@ impl Labs {
         let ns = bare.hypervisor.clone();
         bare.tc("redirect_tc", &ns, GUEST_DEVICE)?;
         bare.count(false)?;
-        let netpath = lab(Action::Receive, LONG)?;
-        netpath.count(false)?;
-        let subject = Subject::apply(&netpath.hypervisor, UplinkMode::Xdp)?;
+        let (netpath, subject) = measured(floor, Source::Guest)?;
         let bridge = lab(Action::Receive, LONG)?;
         bridge.count(false)?;
         bridge.hypervisor.run(|| bridge::build(GUEST_DEVICE))?;
@@ -71,9 +84,7 @@ impl Labs {
         let ns = bare.hypervisor.clone();
         bare.xdp("redirect_xdp", &ns, UPLINK)?;
         bare.count(true)?;
-        let netpath = lab(Action::Send, SHORT)?;
-        netpath.count(true)?;
-        let subject = Subject::apply(&netpath.hypervisor, UplinkMode::Xdp)?;
+        let (netpath, subject) = measured(floor, Source::Wire)?;
         // Without XDP, a veth's driver receives what XDP sends to it only with GRO on; NICs have it on too.
         let gro = || Link::named(UPLINK).offload("rx-gro", true);
         let tc = lab(Action::Send, SHORT)?;

@@ -68,6 +68,11 @@ impl Subject {
         serde_json::from_str(&output.stdout).with_context(|| format!("netpath {}: {}", verb.join(" "), output.stderr))
     }
 
+    /// The instance.
+    pub fn netpath(&self) -> &Netpath {
+        &self.netpath
+    }
+
     /// What netpath has refused so far, for messages.
     pub fn drops(&self) -> String {
         self.netpath.run(["show", "drops"]).stdout + &self.netpath.run(["show", "fdb"]).stdout

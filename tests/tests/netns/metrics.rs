@@ -1,17 +1,12 @@
 //! What Prometheus scrapes is what passed, and the port answers nothing else.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    process::{Child, Stdio},
-    time::Instant,
-};
+use std::time::Instant;
 
 use netpath_tests::{
     guest::{Load, PATIENCE},
+    metrics::Server,
     packet::{guest, mac_text},
-    runner::Netpath,
-    topology::{NetNs, TwoHypervisors, internet::INTERNET},
+    topology::{TwoHypervisors, internet::INTERNET},
 };
 use serde_json::json;
 
@@ -19,44 +14,6 @@ use crate::{
     gateway::online,
     scene::{A, B, C, delivers, in_mode, raw_guests},
 };
-
-/// A server that ends with the test.
-struct Server {
-    child: Child,
-    ns: NetNs,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(netpath: &Netpath, ns: &NetNs) -> Self {
-        let mut command = netpath.command(["metrics", "--listen", "127.0.0.1:0"]);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("http://").and_then(|rest| rest.strip_suffix("/metrics"));
-        let address = address.unwrap_or_else(|| panic!("no address in {line}")).parse().unwrap();
-        Self { child, ns: ns.clone(), address }
-    }
-
-    /// The status and the body.
-    fn ask(&self, request: &str) -> (String, String) {
-        self.ns.run(|| {
-            let mut stream = TcpStream::connect(self.address).unwrap();
-            stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
-        })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn line<'t>(text: &'t str, sample: &str) -> &'t str {
     let found = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
