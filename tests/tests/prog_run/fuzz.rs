@@ -6,7 +6,7 @@ use netpath_tests::packet::{Endpoint, Outer, Packet, guest};
 use crate::rig::{A, B, BLUE, C, GATEWAY, GREEN, HERE, PLAIN, RED, Rig, STRANGER, THERE, THERE_MAC, slot};
 
 /// A generator that is the same in every run (xorshift64*): a failure can be run again.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -21,7 +21,7 @@ impl Random {
     }
 
     /// Changes a few bytes behind `keep`, or cuts the frame, or lets it grow.
-    fn mutate(&mut self, frame: &mut Vec<u8>, keep: usize) {
+    pub(super) fn mutate(&mut self, frame: &mut Vec<u8>, keep: usize) {
         for _ in 0..=self.below(4) {
             if frame.len() > keep {
                 let at = keep + self.below(frame.len() - keep);

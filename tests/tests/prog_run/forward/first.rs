@@ -8,7 +8,7 @@ use netpath_common::{
 };
 use netpath_tests::packet::Packet;
 
-use super::{assert_left_to_tc, bodies, sent, strips, tunnelled, with_tag};
+use super::{super::fuzz::Random, assert_left_to_tc, bodies, sent, strips, tunnelled, with_tag};
 use crate::rig::{
     A, ACK, B, BLUE, BLUE_PUBLIC, C, FIN, GATEWAY_IP, OTHER_SERVER, Outcome, PUBLIC_VLAN, REDIRECT, Rig, SERVER, SYN,
     XDP_DROP, XDP_PASS, XDP_REDIRECT, any, outward, ports,
@@ -167,4 +167,50 @@ fn a_stranger_at_a_port_that_a_guest_has_is_refused_as_in_tc() {
     by_tc.assert_dropped(BLUE, DropReason::UnsolicitedSource);
     rig.xdp(&frame).assert_dropped(BLUE, DropReason::UnsolicitedSource);
     assert_eq!(rig.flows().len(), 2);
+}
+
+/// What each became: sent, and what it looked like then, or refused.
+fn assert_the_same(frame: &[u8], [(by_tc, after_tc), (by_xdp, after_xdp)]: &[(Outcome, Left); 2]) {
+    match by_xdp.action {
+        XDP_REDIRECT => {
+            assert_eq!(by_tc.action, REDIRECT, "of {frame:02x?}: {by_tc:?}");
+            // TC has the tag put there by the device.
+            let tagged = by_xdp.bytes.len() == by_tc.bytes.len() + 4;
+            let expected = if tagged { with_tag(&by_tc.bytes, PUBLIC_VLAN) } else { by_tc.bytes.clone() };
+            assert_eq!(by_xdp.bytes, expected, "of {frame:02x?}");
+            assert_eq!((&by_xdp.drops, after_xdp), (&by_tc.drops, after_tc), "of {frame:02x?}");
+        }
+        XDP_DROP => assert_eq!((&by_xdp.drops, after_xdp), (&by_tc.drops, after_tc), "of {frame:02x?}"),
+        _ => assert_eq!(by_xdp.drops, [], "of {frame:02x?}"),
+    }
+}
+
+#[test]
+fn whatever_frame_begins_a_connection_xdp_does_with_it_what_tc_does_or_leaves_it() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    rig.egress(BLUE, true, &[ports(17, 1000, 2000)]);
+    rig.ingress(BLUE, BLUE_PUBLIC, &[ports(17, 1, 9999)]);
+    rig.forward_udp(BLUE, BLUE_PUBLIC, 53, A, 5353);
+    rig.forward_udp(BLUE, BLUE_PUBLIC, 54, C, 54);
+    let mut random = Random(0x6e65_7470_6174_6834);
+    let outward: Vec<Packet> = bodies(&outward(C)).into_iter().chain([outward(C).tcp(40000, 80, SYN)]).collect();
+    let mut seeds: Vec<(Vec<u8>, usize)> = outward.iter().map(|packet| (tunnelled(&rig, packet), 64)).collect();
+    let inward = rig.inward(SERVER, BLUE_PUBLIC);
+    let inward = [inward.clone().udp(40000, 53), inward.clone().udp(40000, 54), inward.udp(40000, 99)];
+    seeds.extend(inward.map(|packet| (packet.build(), 18)));
+    let mut seen = BTreeMap::new();
+    for round in 0..700 {
+        let (mut frame, keep) = seeds[round % seeds.len()].clone();
+        // The checksum of a changed header is wrong, and no more is seen: mostly what is behind it is changed, or nothing.
+        match round % 3 {
+            0 => {}
+            1 => random.mutate(&mut frame, keep + 20),
+            _ => random.mutate(&mut frame, keep),
+        }
+        let outcomes = both(&mut rig, &frame);
+        assert_the_same(&frame, &outcomes);
+        *seen.entry(outcomes[1].0.action).or_insert(0) += 1;
+    }
+    assert!([XDP_REDIRECT, XDP_DROP, XDP_PASS].iter().all(|action| seen[action] > 20), "{seen:?}");
 }
