@@ -22,7 +22,10 @@ use netpath_common::{
 };
 use network_types::eth::EthHdr;
 
-use crate::{connection::Connection, event, maps, packet::XdpPacket, public, redirect::Verdict, tuple::Tuple, vlan};
+use crate::{
+    connection::Connection, event, from_uplink, global, maps, packet::XdpPacket, public, redirect::Verdict,
+    tuple::Tuple, vlan,
+};
 
 /// What is to become of a packet: noted in the memory of its processor between the two functions.
 #[repr(C)]
@@ -34,6 +37,8 @@ struct Plan {
     side: u32,
     /// [`Carry`].
     carry: u32,
+    /// The network that a refusal is counted for.
+    owner: u32,
     /// The packet, with its IPv4 header as it is to be.
     tuple: Tuple,
     /// The difference that its new addresses make to a checksum.
@@ -77,6 +82,7 @@ impl Plan {
     #[inline(always)]
     fn scratch() -> Option<&'static mut Self> {
         const { assert!(size_of::<Self>() <= CONNECTION_WORDS * 8 && align_of::<Self>() <= 8) };
+        const { assert!(core::mem::offset_of!(Self, tuple) == 16 && size_of::<Tuple>() == 48) };
         let row = maps::CONNECTION.get_ptr_mut(connection_row::PACKET)?;
         // SAFETY: the row is large enough and aligned, any bytes are a value of integers, and programs do not preempt each
         // other on a processor.
@@ -144,21 +150,34 @@ mod answer {
     pub const BEGUN: u32 = u32::MAX - 2;
 }
 
-/// Follows a packet on public link `index` whose IPv4 header is at `l3`; `None` where it is left to TC, as it came.
+/// Follows a packet on public link `index` whose IPv4 header is at `l3`; `None` where it is left to TC, as it came. `owner`
+/// becomes the network that a refusal is counted for.
 #[inline(always)]
-pub fn from_public(pkt: &mut XdpPacket, index: u32, l3: usize, carry: Carry) -> Result<Option<Verdict>, DropReason> {
+pub fn from_public(
+    pkt: &mut XdpPacket,
+    index: u32,
+    l3: usize,
+    carry: Carry,
+    owner: &mut u32,
+) -> Result<Option<Verdict>, DropReason> {
     let Some(eth) = pkt.header::<EthHdr>(0) else { return Ok(None) };
     let Some(link) = public::link(index) else { return Ok(None) };
     if Mac(eth.dst_addr) != link.mac {
         return Ok(None);
     }
-    along(pkt, l3, PUBLIC_SIDE | index, carry)
+    along(pkt, l3, PUBLIC_SIDE | index, carry, owner)
 }
 
 /// Follows a packet from `side` whose IPv4 header is at `l3`; `None` where it is left to TC, as it came. One whose connection
-/// is not known is handed to [`connect`], and nothing comes back.
+/// is not known is handed to [`connect`], and nothing comes back. `owner` becomes the network that a refusal is counted for.
 #[inline(always)]
-pub fn along(pkt: &mut XdpPacket, l3: usize, side: u32, carry: Carry) -> Result<Option<Verdict>, DropReason> {
+pub fn along(
+    pkt: &mut XdpPacket,
+    l3: usize,
+    side: u32,
+    carry: Carry,
+    owner: &mut u32,
+) -> Result<Option<Verdict>, DropReason> {
     let answer = plan::plan(pkt, l3, side, carry);
     if answer == answer::UNKNOWN {
         if let Some(plan) = Plan::scratch() {
@@ -167,36 +186,48 @@ pub fn along(pkt: &mut XdpPacket, l3: usize, side: u32, carry: Carry) -> Result<
         // SAFETY: the context is the kernel's. It returns where the program is not there: TC has the packet then.
         unsafe { maps::STAGES_XDP.tail_call(&XdpContext::new(pkt.raw()), stage::CONNECT_XDP) };
     }
-    finish(pkt, l3, answer)
+    finish(pkt, l3, answer, owner)
 }
 
-/// Runs the pipeline for a packet whose connection is not known. What cannot be sent from here is passed as it came. `owner`
-/// becomes the network that refusals are counted for.
+/// Runs the pipeline for a packet whose connection is not known. What cannot be sent from here is left to TC as
+/// `from_uplink_xdp` leaves it: packets of one flow go one way. `owner` becomes the network that refusals are counted for.
 #[inline(always)]
 pub fn connect(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
-    let Some(&mut Plan { l3, side, carry, .. }) = Plan::scratch() else { return Ok(Verdict::PASS) };
+    let Some(&mut Plan { l3, side, carry, owner: network, .. }) = Plan::scratch() else { return Ok(Verdict::PASS) };
+    *owner = network;
     let (l3, carry) = (l3 as usize, Carry(carry));
-    let mut answer = begin::begin(side);
-    let Some(connection) = Connection::current() else { return Ok(Verdict::PASS) };
-    *owner = connection.flow.network;
+    let mut answer = begin::begin();
     if answer == answer::BEGUN {
-        event::connected(pkt.raw(), event_hook::CONNECT_XDP, &connection.key);
+        if let Some(connection) = Connection::current() {
+            event::connected(pkt.raw(), event_hook::CONNECT_XDP, &connection.key);
+        }
         answer = plan::plan(pkt, l3, side, carry.first());
     } else if answer == answer::SEND {
         answer = plan::plan(pkt, l3, side, carry);
     }
-    Ok(finish(pkt, l3, answer)?.unwrap_or(Verdict::PASS))
+    if let Some(verdict) = finish(pkt, l3, answer, owner)? {
+        return Ok(verdict);
+    }
+    if carry.outer_tos().is_some() {
+        global::result(from_uplink::leave(pkt))?;
+    }
+    Ok(Verdict::PASS)
 }
 
-/// Does what [`plan`] has answered.
+/// Does what [`plan`] or [`begin`] has answered.
 #[inline(always)]
-fn finish(pkt: &mut XdpPacket, l3: usize, answer: u32) -> Result<Option<Verdict>, DropReason> {
+fn finish(pkt: &mut XdpPacket, l3: usize, answer: u32, owner: &mut u32) -> Result<Option<Verdict>, DropReason> {
     match answer {
         answer::PASS | answer::UNKNOWN => Ok(None),
         answer::SEND => match send::send(pkt, l3) {
             0 => Err(DropReason::EncapsulationRefused),
             ifindex => Ok(Some(Verdict::redirect(ifindex))),
         },
-        code => Err(DropReason::from_code(code).unwrap_or(DropReason::CongestionNotEcn)),
+        code => {
+            if let Some(plan) = Plan::scratch() {
+                *owner = plan.owner;
+            }
+            Err(DropReason::from_code(code).unwrap_or(DropReason::CongestionNotEcn))
+        }
     }
 }

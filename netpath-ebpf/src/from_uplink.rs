@@ -22,7 +22,7 @@ use crate::{
     admit,
     arrival::{self, Inner, Tunnelled},
     forward::{self, Carry},
-    learn, maps, meter,
+    global, learn, maps, meter,
     packet::{Rewrite as _, Stripped, XdpPacket},
     redirect::Verdict,
     vlan as tag,
@@ -35,14 +35,14 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
     if EtherType(u16::from_be(eth.ether_type)).is_tag() {
         return trunk(pkt, owner);
     }
-    let Some(outer) = vxlan::arrival(pkt) else { return untagged(pkt) };
+    let Some(outer) = vxlan::arrival(pkt) else { return untagged(pkt, owner) };
     // A group's packets go to whoever joined it, by way of the stack. The helper that tells of fragments is asked only
     // where the packet is longer than what can be read: it costs as much as a lookup.
     if arrival::is_group(&outer) || outer.frame_len > pkt.len() && pkt.has_fragments() {
         return Ok(Verdict::PASS);
     }
     let ifindex = pkt.ifindex();
-    let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return untagged(pkt) };
+    let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return untagged(pkt, owner) };
     // Only the kernel verifies an outer checksum.
     if !outer.checksum_absent && !arrival::is_stripped_here(&packet) {
         return Ok(Verdict::PASS);
@@ -52,14 +52,11 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
         return Err(DropReason::TaggedFrame);
     }
     let mut next = next(&packet.segment, &inner)?;
-    // TC takes what is not followed here. But for TCP, which GRO merges in the kernel's tunnel device, it comes without a
-    // second way through the stack: a new connection costs a third less.
-    let mut strips = arrival::is_stripped_here(&packet);
-    if next.who == Who::Gateway {
-        strips |= inner.ether_type == EtherType::IPV4 && inner.protocol != Protocol::TCP;
+    let is_routed = next.who == Who::Gateway;
+    if is_routed {
         let carry = Carry::tunnelled(outer.tos);
         if inner.ether_type == EtherType::IPV4
-            && let Some(verdict) = forward::along(pkt, inner.l3, packet.segment.network, carry)?
+            && let Some(verdict) = forward::along(pkt, inner.l3, packet.segment.network, carry, owner)?
         {
             return Ok(verdict);
         }
@@ -73,16 +70,47 @@ pub fn process(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReas
             Ok(Verdict::redirect(next.target))
         }
         Who::Gateway | Who::Stack => {
-            if strips && strip(pkt, &packet, &outer, &inner)? || arrival::is_stripped_here(&packet) {
-                return Ok(Verdict::PASS);
-            }
-            if let Some(header) = vxlan::without_reserved_bits(pkt, &outer) {
-                pkt.write(outer.vxlan, &header)?;
-            }
+            to_stack(pkt, &packet, &outer, &inner, is_routed)?;
             Ok(Verdict::PASS)
         }
         Who::Bridge => Ok(Verdict::PASS),
     }
+}
+
+/// Leaves a routed tunnel packet to TC, as [`process`] would: for `connect_xdp`, in a stack of its own. A
+/// [`global::word`](crate::global::word).
+#[inline(never)]
+pub fn leave(pkt: &mut XdpPacket) -> u32 {
+    let attempt = |pkt: &mut XdpPacket| {
+        let Some(outer) = vxlan::arrival(pkt) else { return Ok(()) };
+        let ifindex = pkt.ifindex();
+        let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, &mut 0)? else { return Ok(()) };
+        let inner = Inner::read(pkt, outer.inner())?;
+        to_stack(pkt, &packet, &outer, &inner, true)
+    };
+    global::word(attempt(pkt))
+}
+
+/// Makes a tunnel packet what TC takes. What is routed, but for TCP, which GRO merges in the kernel's tunnel device, comes
+/// without a second way through the stack.
+#[inline(always)]
+fn to_stack(
+    pkt: &mut XdpPacket,
+    packet: &Tunnelled,
+    outer: &vxlan::Arrival,
+    inner: &Inner,
+    is_routed: bool,
+) -> Result<(), DropReason> {
+    let is_stripped_here = arrival::is_stripped_here(packet);
+    let strips =
+        is_stripped_here || is_routed && inner.ether_type == EtherType::IPV4 && inner.protocol != Protocol::TCP;
+    if strips && strip(pkt, packet, outer, inner)? || is_stripped_here {
+        return Ok(());
+    }
+    if let Some(header) = vxlan::without_reserved_bits(pkt, outer) {
+        pkt.write(outer.vxlan, &header)?;
+    }
+    Ok(())
 }
 
 /// Takes the outer headers off and leaves TC a note whose frame it is. `false` where the driver keeps none: then the whole
@@ -100,14 +128,14 @@ fn strip(pkt: &mut XdpPacket, packet: &Tunnelled, outer: &vxlan::Arrival, inner:
 
 /// A frame without a tag that is in no tunnel of netpath's: on an untagged public link, or not netpath's.
 #[inline(always)]
-fn untagged(pkt: &mut XdpPacket) -> Result<Verdict, DropReason> {
+fn untagged(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let is_ipv4 = pkt.header::<EthHdr>(0).is_some_and(|eth| eth.ether_type == EtherType::IPV4.0.to_be());
     let ifindex = pkt.ifindex();
     let segment = if is_ipv4 { arrival::segment(ifindex, 0, 0) } else { None };
     let Some(segment) = segment.filter(|row| arrival::has(row, segment_flags::PUBLIC)) else {
         return Ok(Verdict::PASS);
     };
-    Ok(forward::from_public(pkt, segment.network, EthHdr::LEN, Carry::NONE)?.unwrap_or(Verdict::PASS))
+    Ok(forward::from_public(pkt, segment.network, EthHdr::LEN, Carry::NONE, owner)?.unwrap_or(Verdict::PASS))
 }
 
 /// A frame with a VLAN tag in it.
@@ -126,7 +154,7 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
         if ether_type != EtherType::IPV4 {
             return Ok(Verdict::PASS);
         }
-        let followed = forward::from_public(pkt, segment.network, l3, Carry::tagged(tci))?;
+        let followed = forward::from_public(pkt, segment.network, l3, Carry::tagged(tci), owner)?;
         return Ok(followed.unwrap_or(Verdict::PASS));
     }
     *owner = segment.network;
@@ -136,7 +164,7 @@ fn trunk(pkt: &mut XdpPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let inner = inner.with_protocol(pkt);
     let next = next(&segment, &inner)?;
     if next.who == Who::Gateway && ether_type == EtherType::IPV4 {
-        let followed = forward::along(pkt, l3, segment.network, Carry::tagged(tci))?;
+        let followed = forward::along(pkt, l3, segment.network, Carry::tagged(tci), owner)?;
         return Ok(followed.unwrap_or(Verdict::PASS));
     }
     if next.who != Who::Guest {

@@ -14,11 +14,10 @@ const RENEW_NS: u64 = 1_000_000_000;
 /// Notes that `mac` was seen at `place`, unless it is defined: a definition is never overridden.
 #[inline(never)]
 pub fn note(mac: Mac, place: &Destination) {
-    let key = FdbKey::new(place.network, mac);
-    // SAFETY: only whether the row exists is asked.
-    if mac.is_group() || unsafe { maps::FDB.get(key) }.is_some() {
+    if mac.is_group() || is_defined(place.network, mac) {
         return;
     }
+    let key = FdbKey::new(place.network, mac);
     // SAFETY: no arguments, no side effects.
     let now = unsafe { helper::bpf_ktime_get_coarse_ns() };
     // SAFETY: the row is read at once; a stale read renews the row too early or too late by one frame.
@@ -28,6 +27,13 @@ pub fn note(mac: Mac, place: &Destination) {
         // A full map has evicted another hint; the worst that comes of it is a flood.
         let _ = maps::LEARNED.insert(key, Learned { destination: *place, last_seen_ns: now }, 0);
     }
+}
+
+/// Whether `mac` is one of a network's definitions: nothing is learned of it.
+#[inline(always)]
+pub fn is_defined(network: u32, mac: Mac) -> bool {
+    // SAFETY: only whether the row exists is asked.
+    unsafe { maps::FDB.get(FdbKey::new(network, mac)) }.is_some()
 }
 
 /// Where `mac` lives: as defined, else as learned within the last five minutes.

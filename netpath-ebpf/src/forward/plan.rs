@@ -2,11 +2,11 @@
 
 use aya_ebpf::{bindings::xdp_md, helpers::generated as helper};
 use netpath_common::{
-    DropReason, Packet as _, checksum,
+    DropReason, Mac, Packet as _, checksum,
     frame::{Protocol, mix},
     maps::{
-        FdbKey, Flow, PUBLIC_SIDE, destination_flags, flow_flags, flow_state, hop, network_flags, segment_kind,
-        upstream_flags,
+        FdbKey, Flow, PUBLIC_SIDE, destination_flags, flow_flags, flow_state, hop, network_flags, public_flags,
+        segment_kind, upstream_flags,
     },
     stage::{tcp, translate},
     vxlan::{self, Ecn},
@@ -15,11 +15,11 @@ use network_types::{eth::EthHdr, ip::Ipv4Hdr};
 
 use super::{Carry, Encapsulation, Plan, answer};
 use crate::{
-    account, gateway, maps,
+    account, gateway, learn, maps,
     meter::{self, How},
     next_hop,
     packet::XdpPacket,
-    public, send,
+    public, send, sweep,
     tuple::{Tuple, fragment, icmp},
     vlan,
 };
@@ -45,7 +45,17 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
     // SAFETY: no arguments, no side effects.
     let now_ns = unsafe { helper::bpf_ktime_get_coarse_ns() };
     let now = (now_ns / 1_000_000_000) as u32;
-    let Some((flow, gateway)) = gateway::established(&plan.tuple.key, now) else { return Some(answer::UNKNOWN) };
+    // As TC does, where a tunnel's headers come off before anything is judged.
+    if let Some(outer_tos) = carry.outer_tos()
+        && !mark_congestion(&mut plan.tuple.ip, outer_tos)
+    {
+        plan.owner = side;
+        return Some(DropReason::CongestionNotEcn as u32);
+    }
+    let Some((flow, gateway)) = gateway::established(&plan.tuple.key, now) else {
+        return first(pkt, l3, plan, carry);
+    };
+    plan.owner = flow.network;
     if tells_news(&plan.tuple, flow, carry.is_first()) {
         return None;
     }
@@ -53,11 +63,6 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
     let mtu = way(pkt, plan, flow, now, now_ns)?;
     if len > mtu {
         return None;
-    }
-    if let Some(outer_tos) = carry.outer_tos()
-        && !mark_congestion(&mut plan.tuple.ip, outer_tos)
-    {
-        return Some(DropReason::CongestionNotEcn as u32);
     }
     plan.tci |= carry.priority();
     plan.hash = hash(&plan.tuple, ports);
@@ -76,6 +81,33 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
         account::to_guest(flow.slot, len);
     }
     Some(answer::SEND)
+}
+
+/// Whether the first packet of a connection is judged in XDP. `None` for what TC answers, may give to the host, or has to learn
+/// from.
+#[inline(always)]
+fn first(pkt: &XdpPacket, l3: usize, plan: &mut Plan, carry: Carry) -> Option<u32> {
+    let key = &plan.tuple.key;
+    if key.side & PUBLIC_SIDE != 0 {
+        let address = public::address(key.side & !PUBLIC_SIDE, key.destination)?;
+        if address.flags & public_flags::HOST != 0 {
+            return None;
+        }
+        plan.owner = address.network;
+        return Some(answer::UNKNOWN);
+    }
+    let start = if carry.outer_tos().is_some() { l3 - EthHdr::LEN } else { 0 };
+    let source = Mac(pkt.header::<EthHdr>(start)?.src_addr);
+    let network = gateway::inside(key.side)?;
+    let limit = maps::GATEWAYS.get(key.side)?.flow_limit;
+    if network.gateway_ip4 == key.destination
+        || !source.is_wire() && !learn::is_defined(key.side, source)
+        || sweep::is_at_limit(key.side, limit)
+    {
+        return None;
+    }
+    plan.owner = key.side;
+    Some(answer::UNKNOWN)
 }
 
 /// Charges a packet to the public address that it goes through and the guest that it is for, and counts it for the address.

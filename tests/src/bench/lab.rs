@@ -61,15 +61,24 @@ pub struct Lab {
     pub far: NetNs,
     programs: Floor,
     source: Source,
+    inner: usize,
 }
 
 impl Lab {
-    /// A lab whose frames come from `source`. `floor` is the object with the benchmark's own programs; those that
+    /// A lab whose small frames come from `source`. `floor` is the object with the benchmark's own programs; those that
     /// redirect do it to the other side, those that count do it for frames of `counted` bytes.
     ///
     /// # Errors
     /// When a device or a program is refused.
     pub fn new(floor: &Path, source: Source, action: Action, counted: usize) -> Result<Self> {
+        Self::sized(floor, source, action, counted, SHORT)
+    }
+
+    /// The same with guests' frames of `inner` bytes.
+    ///
+    /// # Errors
+    /// When a device or a program is refused.
+    pub fn sized(floor: &Path, source: Source, action: Action, counted: usize, inner: usize) -> Result<Self> {
         let (hypervisor, far) = (NetNs::new("bench")?, NetNs::new("far")?);
         hypervisor.run(|| -> Result<()> {
             Link::veth(GUEST_DEVICE, GUEST_END, &far)?.up()?;
@@ -86,21 +95,26 @@ impl Lab {
         let target = hypervisor.run(|| Link::named(out).index())?;
         let globals = [("TARGET", target), ("ACTION", action as u32), ("COUNTED", counted as u32)];
         let programs = Floor::load(floor, &globals, &[])?;
-        let lab = Self { hypervisor, far, programs, source };
+        let lab = Self { hypervisor, far, programs, source, inner };
         lab.programs.template(lab.template()?)?;
         lab.programs.prepare(&[generator(source)])?;
         Ok(lab)
     }
 
     fn template(&self) -> Result<Vec<u8>> {
-        let inner = |from, to| guest(from).to(to).udp(1000, 2000).payload([0x5a; SHORT - 42]).build();
-        Ok(match self.source {
+        // Generators write the beginning of a frame; what is behind it is zero.
+        let mut payload = vec![0; self.inner - 42];
+        payload[..SHORT - 42].fill(0x5a);
+        let inner = |from, to| guest(from).to(to).udp(1000, 2000).payload(payload).build();
+        let mut bytes = match self.source {
             Source::Guest => inner(GUEST, REMOTE),
             Source::Wire => {
                 let uplink = self.hypervisor.run(|| Link::named(UPLINK).read_mac())?;
                 Outer::new(VNI, (THERE_MAC, THERE), (uplink, HERE)).wrap(&inner(REMOTE, GUEST))
             }
-        })
+        };
+        bytes.truncate(LONG);
+        Ok(bytes)
     }
 
     /// Attaches one of the benchmark's own XDP programs.
@@ -164,11 +178,19 @@ impl Lab {
         Ok(self.generate(frames)?.as_nanos() as f64 / f64::from(frames))
     }
 
+    /// Frames that have arrived at the far end of the way so far.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn received(&self) -> Result<u64> {
+        self.programs.received()
+    }
+
     /// Generates frames, and answers how long that took with all that they set off on this CPU.
     fn generate(&self, frames: u32) -> Result<Duration> {
         let (ns, device, len) = match self.source {
-            Source::Guest => (&self.hypervisor, GUEST_DEVICE, SHORT),
-            Source::Wire => (&self.far, WIRE_END, LONG),
+            Source::Guest => (&self.hypervisor, GUEST_DEVICE, self.inner),
+            Source::Wire => (&self.far, WIRE_END, self.inner + LONG - SHORT),
         };
         let generator = generator(self.source);
         self.programs.generate(Frames { generator, ns, device, len, count: frames, batch: BATCH })

@@ -41,6 +41,7 @@ use self::{
     limits::{
         accuracy,
         cost::{self, Cost},
+        frames::{self, Exactness},
         many::{self, Many},
     },
     machine::Machine,
@@ -92,6 +93,11 @@ pub fn run(options: &Options) -> Result<bool> {
     for (name, source) in [(cost::FROM_GUEST, Source::Guest), (cost::TO_GUEST, Source::Wire)] {
         if options.wants(name) {
             bench.add(Cost::new(&options.floor, source)?.experiment())?;
+        }
+    }
+    for (name, source) in [(frames::FROM_GUEST, Source::Guest), (frames::TO_GUEST, Source::Wire)] {
+        if options.wants(name) {
+            bench.add(Exactness::new(&options.floor, source)?.experiment())?;
         }
     }
     if options.wants(many::NAME) {

@@ -3,6 +3,7 @@
 pub mod accuracy;
 mod arrived;
 pub mod cost;
+pub mod frames;
 pub mod many;
 pub mod shaper;
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use netpath_common::{
     DropReason,
-    maps::{Binding, BindingKey, Flow, FlowKey, Gateway, GatewayState, RuleList, public_flags},
+    maps::{
+        Binding, BindingKey, Flow, FlowKey, Gateway, GatewayState, RuleList, Upstream, public_flags, upstream_flags,
+    },
 };
-use netpath_tests::packet::Packet;
+use netpath_tests::packet::{Outer, Packet};
 
 use super::{super::fuzz::Random, assert_left_to_tc, bodies, sent, strips, tunnelled, with_tag};
 use crate::rig::{
-    A, ACK, B, BLUE, BLUE_PUBLIC, C, FIN, GATEWAY_IP, OTHER_SERVER, Outcome, PUBLIC_VLAN, REDIRECT, Rig, SERVER, SYN,
-    XDP_DROP, XDP_PASS, XDP_REDIRECT, any, outward, ports,
+    A, ACK, B, BLUE, BLUE_PUBLIC, C, FIN, GATEWAY, GATEWAY_IP, HERE, LINK, OTHER_SERVER, Outcome, PUBLIC_VLAN,
+    REDIRECT, Rig, SERVER, SYN, THERE, THERE_MAC, XDP_DROP, XDP_PASS, XDP_REDIRECT, any, outward, ports,
 };
 
 /// What a packet leaves behind, but for when.
@@ -116,8 +118,61 @@ fn a_refusal_that_nobody_is_told_of_is_made_once() {
     sent(&mut rig, &frame);
     rig.egress(BLUE, false, &[]);
     rig.change("GATEWAYS", BLUE, |row: &mut Gateway| row.epoch += 1);
-    assert_left_to_tc(&mut rig, &frame);
+    let known = rig.flows().len();
+    let out = rig.xdp(&frame);
+    assert_eq!((out.action, &out.drops[..], rig.flows().len()), (XDP_PASS, &[][..], known));
     through_tc(&mut rig, &frame).assert_dropped(BLUE, DropReason::EgressDenied);
+    assert_eq!(rig.flows().len(), 0);
+}
+
+#[test]
+fn one_that_xdp_does_not_send_goes_the_way_to_tc_that_the_next_one_goes() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    rig.change("UPSTREAMS", LINK, |row: &mut Upstream| row.flags = upstream_flags::NOT_FROM_XDP);
+    let plain = outward(C).dont_fragment();
+    for (packet, is_stripped) in [(plain.clone().udp(40000, 53), true), (plain.tcp(40000, 80, SYN), true)] {
+        rig.forget_connections();
+        let frame = tunnelled(&rig, &packet);
+        let first = rig.xdp(&frame);
+        assert_eq!((first.action, rig.flows().len()), (XDP_PASS, 2));
+        assert_eq!(first.bytes.len() < frame.len(), is_stripped, "{first:?}");
+        assert_eq!(rig.xdp(&frame).bytes, first.bytes);
+    }
+}
+
+#[test]
+fn v15a_one_that_met_congestion_and_cannot_say_so_begins_nothing() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    rig.forget_connections();
+    let inner = outward(C).dont_fragment().udp(40000, 53).build();
+    let frame = Outer::new(5001, (THERE_MAC, THERE), (rig.uplink_mac, HERE)).outer(|outer| outer.tos(3)).wrap(&inner);
+    rig.xdp(&frame).assert_dropped(BLUE, DropReason::CongestionNotEcn);
+    assert_eq!((rig.flows().len(), rig.bindings().len()), (0, 0));
+}
+
+#[test]
+fn a_station_that_nobody_has_defined_is_left_to_tc_which_learns_where_it_is() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    rig.forget_connections();
+    let moved = Packet::between([2, 0, 0, 0, 9, 9], GATEWAY.0, C.ip.into(), SERVER.into());
+    let frame = tunnelled(&rig, &moved.dont_fragment().udp(40000, 53));
+    let out = rig.xdp(&frame);
+    assert_eq!((out.action, &out.drops[..], rig.flows().len()), (XDP_PASS, &[][..], 0));
+}
+
+#[test]
+fn a_network_at_its_limit_is_not_judged_twice() {
+    let mut rig = Rig::routed();
+    with_tunnel(&mut rig);
+    rig.forget_connections();
+    rig.change_gateway(BLUE, |row| row.flow_limit = 1);
+    let frame = tunnelled(&rig, &outward(C).dont_fragment().udp(40000, 53));
+    let out = rig.xdp(&frame);
+    assert_eq!((out.action, rig.bindings().len()), (XDP_PASS, 0), "no port was searched for");
+    through_tc(&mut rig, &frame);
     assert_eq!(rig.flows().len(), 0);
 }
 
