@@ -49,7 +49,8 @@ impl Rig {
                 self.array("PORT_BLOCKS", index, 0u64);
             }
         }
-        for network in [BLUE, GREEN, RED, PLAIN, TIER] {
+        // Row 0 says when room was made last, which is done once a second.
+        for network in [0, BLUE, GREEN, RED, PLAIN, TIER] {
             self.array("GATEWAY_STATE", network, GatewayState::default());
         }
     }
