@@ -41,6 +41,8 @@ const UNLIMITED_WINDOW: Duration = Duration::from_secs(2);
 const SETTLING: Duration = Duration::from_secs(2);
 /// How often it is asked whether a limit has refused anything.
 const POLL: Duration = Duration::from_millis(1);
+/// For so long it is waited for: one flow of TCP may go on for seconds without a loss.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Without a limit a case must be as much faster.
 const MARGIN: f64 = 1.2;
 /// Windows of a case that the first one misses; their median is judged.
@@ -371,7 +373,7 @@ impl Site {
     /// Waits until the limit refuses something. One that does not any more is not used up, which the rate then tells.
     fn refusal(&self) -> Result<()> {
         let (before, start) = (self.refused()?, Instant::now());
-        while self.refused()? == before && start.elapsed() < SETTLING {
+        while self.refused()? == before && start.elapsed() < PATIENCE {
             thread::sleep(POLL);
         }
         Ok(())
