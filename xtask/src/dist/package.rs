@@ -88,7 +88,7 @@ pub(super) fn files(binary: &Path, made: &Path, root: &Path) -> Result<Vec<File>
         let place = format!("{MANUAL}/{page}");
         files.push(File::new(made.join(&place), &place, &format!("{MANUAL_IN_SYSTEM}/{page}"), 0o644));
     }
-    for (folder, ending) in [("docs", "md"), ("docs/adr", "md"), ("examples", "yaml")] {
+    for (folder, ending) in [("docs", "md"), ("docs", "json"), ("docs/adr", "md"), ("examples", "yaml")] {
         for name in names_in(&root.join(folder), ending)? {
             let place = format!("{folder}/{name}");
             files.push(File::new(root.join(&place), &place, &format!("{DOC}/{place}"), 0o644));
@@ -201,6 +201,7 @@ mod tests {
             "usr/share/man/man1/netpath-top.1",
             "usr/share/doc/netpath/copyright",
             "usr/share/doc/netpath/docs/operations.md",
+            "usr/share/doc/netpath/docs/grafana-dashboard.json",
             "usr/share/doc/netpath/examples/first.yaml",
         ] {
             assert!(places.contains(&place), "{place}");
