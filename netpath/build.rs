@@ -23,8 +23,10 @@ fn main() {
     }
 
     let object = out.join("netpath.bpf.o");
-    let features: &[&str] = if env::var_os("CARGO_FEATURE_ABI_NEXT").is_some() { &["abi-next"] } else { &[] };
-    match netpath_bpf_build::build(workspace, &target.join("bpf"), features) {
+    let wanted = [("CARGO_FEATURE_ABI_NEXT", "abi-next"), ("CARGO_FEATURE_LOG", "log")];
+    let features: Vec<_> =
+        wanted.iter().filter(|(variable, _)| env::var_os(variable).is_some()).map(|(_, feature)| *feature).collect();
+    match netpath_bpf_build::build(workspace, &target.join("bpf"), &features) {
         Ok(built) => {
             fs::copy(&built, &object).expect("the object was just built");
         }

@@ -94,7 +94,7 @@ drop_reasons! {
     SamePort = 26 => "same_port",
     /// The IPv4 header's checksum is wrong.
     BadIpv4Checksum = 27 => "bad_ipv4_checksum",
-    /// The packet's source is an address that no packet is routed from (RFC 1812 §5.3.7), or not one of its network.
+    /// The packet's source is an address that no packet is routed from (RFC 1812 §5.3.7), or none that can be where it came from.
     MartianSource = 28 => "martian_source",
     /// The packet's destination is an address that nothing is routed to: loopback, link-local, class E, a broadcast, a group.
     MartianDestination = 29 => "martian_destination",
@@ -112,7 +112,7 @@ drop_reasons! {
     UnsolicitedSource = 35 => "unsolicited_source",
     /// The public address of the guest has no free port of the kind that is wanted.
     PortsExhausted = 36 => "ports_exhausted",
-    /// The network has as many connections as it may have.
+    /// The network has as many connections as it may have, or as many public ports, those that rest among them.
     ConnectionLimit = 37 => "connection_limit",
     /// The host's flow table is full of live connections.
     FlowTableFull = 38 => "flow_table_full",
@@ -150,6 +150,8 @@ drop_reasons! {
     AccountRate = 54 => "account_rate",
     /// The rate of the public address is used up.
     AddressRate = 55 => "address_rate",
+    /// Behind its translation the new connection would be the same as a live one, which keeps its packets.
+    ConnectionClash = 56 => "connection_clash",
 }
 
 #[cfg(test)]

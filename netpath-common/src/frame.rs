@@ -44,8 +44,12 @@ impl Protocol {
     pub const TCP: Self = Self(6);
     /// UDP (RFC 768).
     pub const UDP: Self = Self(17);
+    /// DCCP (RFC 4340).
+    pub const DCCP: Self = Self(33);
     /// ICMPv6 (RFC 4443).
     pub const ICMPV6: Self = Self(58);
+    /// UDP-Lite (RFC 3828).
+    pub const UDP_LITE: Self = Self(136);
 }
 
 /// Ports of TCP and UDP, or type and code of ICMP, in host order.

@@ -1,6 +1,6 @@
 //! ICMP (RFC 792): errors that the data path sends, and what the errors of others quote.
 
-use network_types::ip::Ipv4Hdr;
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::{DropReason, Mac, Packet, address::is_unroutable, checksum, frame::Protocol, stage::translate};
 
@@ -92,6 +92,61 @@ pub fn echo_reply_checksum(check: [u8; 2], code: u8) -> [u8; 2] {
     checksum::replace(check, [kind::ECHO_REQUEST, code], [kind::ECHO_REPLY, code])
 }
 
+/// A query's type and code in one byte, as [`crate::maps::Flow`] has room for: the type alone where the code is 0, which it is of
+/// nearly all of them.
+pub mod query {
+    const CODED: u8 = 0x80;
+    const MOST: u8 = 31;
+    /// What there are of them (RFC 792, RFC 950); each has the place that two bits tell.
+    const KINDS: [u8; 4] = [8, 13, 15, 17];
+
+    /// Of a type and a code; codes from 31 on are one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(kind: u8, code: u8) -> u8 {
+        let place = match kind {
+            _ if code == 0 => return kind,
+            13 => 1,
+            15 => 2,
+            17 => 3,
+            _ => 0,
+        };
+        CODED | place << 5 | if code < MOST { code } else { MOST }
+    }
+
+    /// The type.
+    #[inline(always)]
+    #[must_use]
+    pub const fn kind(query: u8) -> u8 {
+        match query {
+            0..CODED => query,
+            _ => match query >> 5 & 3 {
+                0 => KINDS[0],
+                1 => KINDS[1],
+                2 => KINDS[2],
+                _ => KINDS[3],
+            },
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn each_type_and_code_is_a_byte_of_its_own_and_tells_its_type() {
+            let mut seen = std::collections::HashSet::new();
+            for kind in KINDS {
+                for code in 0..MOST {
+                    assert!(seen.insert(of(kind, code)), "{kind}/{code}");
+                    assert_eq!(super::kind(of(kind, code)), kind);
+                }
+                assert_eq!(of(kind, 255), of(kind, MOST));
+            }
+        }
+    }
+}
+
 /// Whether an error may be sent about a packet for the MAC address `to` (RFC 1812 §4.3.2.7): not about one to many or from
 /// nobody in particular, about a fragment other than the first, or about an ICMP message that is neither a request nor a reply.
 /// `icmp_type` is looked at where the packet is ICMP. Directed broadcasts are the caller's to know.
@@ -102,6 +157,14 @@ pub fn may_answer(to: Mac, ip: &Ipv4Hdr, icmp_type: u8) -> bool {
     let harmless = ip.proto != Protocol::ICMP.0 || is_request(icmp_type) || is_reply(icmp_type);
     let [to_group, ..] = ip.dst_addr;
     first && harmless && !to.is_group() && !is_unroutable(ip.src_addr) && to_group < 224
+}
+
+/// The same of a packet of IPv6 (RFC 4443 §2.4 e) whose upper layer is `protocol`: not about an error, nor about one to many.
+#[inline(always)]
+pub fn may_answer_ipv6(ip: &Ipv6Hdr, protocol: Protocol, message: u8) -> bool {
+    const FIRST_THAT_TELLS: u8 = 128;
+    let [to, ..] = ip.dst_addr;
+    to != 0xff && (protocol != Protocol::ICMPV6 || message >= FIRST_THAT_TELLS)
 }
 
 /// The packet that an ICMP error is about, as far as the error quotes it. Offsets are in bytes from the start of the frame,
@@ -179,6 +242,7 @@ pub fn quoted<P: Packet + ?Sized>(pkt: &P, at: usize, end: usize) -> Result<Quot
         Protocol::ICMP if is_request(a) => (l4 + 4, field(2), identifier, 0),
         Protocol::ICMP if is_reply(a) => (l4 + 4, field(2), 0, identifier),
         Protocol::ICMP => return Err(DropReason::IcmpErrorUnmatched),
+        Protocol::UDP_LITE | Protocol::DCCP => (0, field(6), 0, 0),
         _ => (0, 0, 0, 0),
     };
     Ok(Quoted {

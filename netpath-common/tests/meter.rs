@@ -2,28 +2,36 @@
 
 use netpath_common::{
     maps::Limit,
-    stage::meter::{self, INTERVAL, Judgement, Members, SECOND, Share},
+    stage::meter::{self, INTERVAL, Judgement, Members, Past, SECOND, Share},
 };
 use proptest::prelude::*;
 
 const MBIT: u64 = 1_000_000;
+
+/// The limit of a rate on a host that paces.
+fn paced(rate: u64) -> Limit {
+    Limit { horizon: meter::horizon(rate, u64::MAX), ..meter::limit(rate, 30_000) }
+}
 
 /// A meter as the data path keeps it.
 struct Meter {
     limit: Limit,
     time: u64,
     passed: u64,
+    past: Past,
 }
 
 impl Meter {
     fn of(rate: u64) -> Self {
-        Self { limit: meter::limit(rate, meter::default_burst(rate)), time: 0, passed: 0 }
+        Self { limit: meter::limit(rate, meter::default_burst(rate)), time: 0, passed: 0, past: Past::default() }
     }
 
     fn offer(&mut self, now: u64, len: u64) -> Judgement {
         let judgement = meter::judge(&self.limit, self.time, now, false, false);
-        if !judgement.drops {
-            self.time = self.time.max(meter::earliest(&self.limit, self.time, now)) + meter::cost(&self.limit, len);
+        if judgement.drops {
+            self.past.refused = now;
+        } else {
+            self.time = self.time.max(meter::earliest(&self.limit, self.past, now)) + meter::cost(&self.limit, len);
             self.passed += len;
         }
         judgement
@@ -96,6 +104,53 @@ fn idle_time_is_worth_a_burst_and_no_more() {
 }
 
 #[test]
+fn what_only_talks_a_little_saves_no_more_than_a_burst_up() {
+    for rate in [MBIT, 10 * MBIT, 200 * MBIT] {
+        let mut meter = Meter::of(rate);
+        let start = 1000 * SECOND;
+        for ping in 0..50 {
+            assert!(!meter.offer(start + SECOND / 5 * ping, 98).drops);
+        }
+        let (start, before) = (start + 10 * SECOND, meter.passed);
+        let gap = meter::cost(&meter.limit, 1514) / 2;
+        let mut now = start;
+        while now < start + 10 * SECOND {
+            meter.offer(now, 1514);
+            now += gap;
+        }
+        let most = rate / 8 * 10 + meter::default_burst(rate) + 1514;
+        let passed = meter.passed - before;
+        assert!((rate / 8 * 10..=most + most / 100_000).contains(&passed), "{passed} of {most} at {rate}");
+    }
+}
+
+#[test]
+fn a_flow_that_has_become_slow_keeps_its_credit_for_a_while() {
+    let limit = meter::limit(10 * MBIT, 30_000);
+    let refused = 1000 * SECOND;
+    let credit = |seconds: u64, rate: u64| {
+        let now = refused + seconds * SECOND;
+        now - meter::earliest(&limit, Past { refused, measured: now - SECOND, rate: rate / 8 }, now)
+    };
+    let (slow, chat) = (2 * MBIT, MBIT);
+    assert_eq!([1, 9, 11].map(|seconds| credit(seconds, slow)), [limit.reserve, limit.reserve, limit.burst]);
+    assert_eq!([1, 3].map(|seconds| credit(seconds, chat)), [limit.reserve, limit.burst]);
+    // What was measured long ago tells nothing.
+    let now = refused + 5 * SECOND;
+    let past = Past { refused, measured: refused, rate: slow / 8 };
+    assert_eq!(now - meter::earliest(&limit, past, now), limit.burst);
+}
+
+#[test]
+fn a_debt_is_no_longer_than_many_super_packets_at_the_rate_in_force() {
+    let (low, high) = (meter::limit(64_000, 30_000), meter::limit(200 * MBIT, 30_000));
+    let now = 1000 * SECOND;
+    let debt = meter::cost(&low, 65_226);
+    assert!(debt > 8 * SECOND && now + debt < meter::latest(&low, now));
+    assert!(meter::latest(&high, now) - now < SECOND / 5);
+}
+
+#[test]
 fn a_flow_that_pauses_for_less_than_a_second_gets_the_time_back() {
     for rate in [MBIT, 10 * MBIT, 1000 * MBIT, 5000 * MBIT] {
         let mut meter = Meter::of(rate);
@@ -123,7 +178,7 @@ fn a_flow_that_pauses_for_less_than_a_second_gets_the_time_back() {
 
 #[test]
 fn a_paced_packet_waits_until_the_horizon_and_says_so_before() {
-    let limit = meter::limit(10 * MBIT, 30_000);
+    let limit = paced(10 * MBIT);
     let now = 10 * SECOND;
     let judge = |ahead: u64, is_greedy| meter::judge(&limit, now + ahead, now, true, is_greedy);
     assert_eq!(judge(10, false), Judgement { drops: false, marks: false, wait: 10 });
@@ -131,6 +186,29 @@ fn a_paced_packet_waits_until_the_horizon_and_says_so_before() {
     assert!(judge(limit.horizon + 1, false).drops);
     assert!(judge(limit.horizon / 2 + 1, true).drops);
     assert!(!judge(limit.horizon / 2, true).drops);
+}
+
+#[test]
+fn what_cannot_wait_passes_as_far_ahead_as_what_does() {
+    let limit = paced(10 * MBIT);
+    let now = 10 * SECOND;
+    let judge = |ahead: u64, is_greedy| meter::judge(&limit, now + ahead, now, false, is_greedy);
+    assert_eq!(judge(limit.horizon, false), Judgement { drops: false, marks: true, wait: 0 });
+    assert!(judge(limit.horizon + 1, false).drops);
+    assert!(judge(limit.horizon / 2 + 1, true).drops);
+    assert!(!judge(limit.horizon / 2, true).drops);
+}
+
+#[test]
+fn what_waits_is_a_burst_at_the_least_and_finds_room_in_the_queue() {
+    let bytes = |rate: u64| u128::from(meter::horizon(rate, u64::MAX)) * u128::from(rate) / u128::from(8 * SECOND);
+    for rate in [MBIT, 2 * MBIT, 10 * MBIT, 200 * MBIT, 1000 * MBIT, 10_000 * MBIT, 100_000 * MBIT] {
+        assert!((u128::from(meter::LEAST_BURST) - 1..=6_000_000).contains(&bytes(rate)), "{rate}: {}", bytes(rate));
+    }
+    assert_eq!([10, 200].map(|rate| meter::horizon(rate * MBIT, u64::MAX)), [SECOND / 20; 2]);
+    assert_eq!([10, 200].map(|rate| meter::horizon(rate * MBIT, 125_000)), [SECOND / 20, SECOND / 200]);
+    assert_eq!([64_000, 1, 0].map(|rate| meter::horizon(rate, u64::MAX)), [SECOND, SECOND, 0]);
+    assert_eq!(meter::horizon(10 * MBIT, 0), 0);
 }
 
 #[test]

@@ -6,20 +6,6 @@ use netpath_common::{
 };
 use proptest::prelude::*;
 
-const ANYTHING: Rule = Rule {
-    source: [0; 4],
-    source_mask: [0; 4],
-    destination: [0; 4],
-    destination_mask: [0; 4],
-    first_port: 0,
-    last_port: 0,
-    protocol: Rule::ANY,
-    icmp_type: Rule::ANY,
-    icmp_code: Rule::ANY,
-    allow: 1,
-    number: 1,
-};
-
 const PACKET: Subject = Subject {
     source: [198, 51, 100, 9],
     destination: [10, 1, 1, 11],
@@ -31,33 +17,33 @@ const PACKET: Subject = Subject {
 
 #[test]
 fn a_port_range_includes_both_ends_and_zeros_are_all_ports() {
-    let rule = Rule { protocol: 6, first_port: 443, last_port: 445, ..ANYTHING };
+    let rule = Rule { protocol: 6, first_port: 443, last_port: 445, ..Rule::EVERYTHING };
     for (port, expected) in [(442, false), (443, true), (445, true), (446, false)] {
         assert_eq!(policy::matches(&rule, &Subject { port, ..PACKET }), expected, "{port}");
     }
-    let all = Rule { protocol: 6, ..ANYTHING };
+    let all = Rule { protocol: 6, ..Rule::EVERYTHING };
     assert!([0, 1, 65535].into_iter().all(|port| policy::matches(&all, &Subject { port, ..PACKET })));
 }
 
 #[test]
 fn a_rule_about_one_protocol_is_not_about_another_one_n5() {
-    let rule = Rule { protocol: 17, first_port: 443, last_port: 443, ..ANYTHING };
+    let rule = Rule { protocol: 17, first_port: 443, last_port: 443, ..Rule::EVERYTHING };
     assert!(policy::matches(&rule, &Subject { protocol: 17, ..PACKET }));
     assert!(!policy::matches(&rule, &PACKET));
-    assert!(!policy::matches(&Rule { protocol: 47, ..ANYTHING }, &PACKET));
-    assert!(policy::matches(&Rule { protocol: 47, ..ANYTHING }, &Subject { protocol: 47, port: 0, ..PACKET }));
+    assert!(!policy::matches(&Rule { protocol: 47, ..Rule::EVERYTHING }, &PACKET));
+    assert!(policy::matches(&Rule { protocol: 47, ..Rule::EVERYTHING }, &Subject { protocol: 47, port: 0, ..PACKET }));
 }
 
 #[test]
 fn icmp_type_and_code_count_for_icmp_only() {
     let echo = Subject { protocol: 1, icmp_type: 8, icmp_code: 0, port: 0, ..PACKET };
-    let rule = Rule { protocol: 1, icmp_type: 8, icmp_code: 0, ..ANYTHING };
+    let rule = Rule { protocol: 1, icmp_type: 8, icmp_code: 0, ..Rule::EVERYTHING };
     assert!(policy::matches(&rule, &echo));
     assert!(!policy::matches(&rule, &Subject { icmp_type: 13, ..echo }));
     assert!(!policy::matches(&rule, &Subject { icmp_code: 1, ..echo }));
     let any_code = Rule { icmp_code: Rule::ANY, ..rule };
     assert!(policy::matches(&any_code, &Subject { icmp_code: 1, ..echo }));
-    let tcp = Rule { protocol: 6, icmp_type: 8, ..ANYTHING };
+    let tcp = Rule { protocol: 6, icmp_type: 8, ..Rule::EVERYTHING };
     assert!(policy::matches(&tcp, &PACKET));
 }
 
@@ -81,7 +67,7 @@ proptest! {
             destination: (destination & mask(destination_len)).to_be_bytes(),
             destination_mask: mask(destination_len).to_be_bytes(),
             first_port: ports[0].min(ports[1]).into(), last_port: ports[0].max(ports[1]).into(),
-            protocol: wanted, icmp_type: wanted_kind, ..ANYTHING
+            protocol: wanted, icmp_type: wanted_kind, ..Rule::EVERYTHING
         };
         let subject = Subject {
             source: from.to_be_bytes(), destination: to.to_be_bytes(), port, protocol, icmp_type: kind, icmp_code: 0,

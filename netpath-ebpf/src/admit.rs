@@ -1,12 +1,14 @@
 //! A packet that another host has routed into a network of this one.
 //!
 //! That host has judged its connection. This one notes it, so that the guest's replies, which are routed here, are known
-//! for replies: rules about new connections do not stop them.
+//! for replies: rules about new connections do not stop them. A reply to what a guest of this host has begun is judged here by
+//! the rules in force, as that connection is.
 
 use netpath_common::{
-    DropReason, Mac,
+    DropReason, Mac, Packet as _,
     maps::{FlowKey, Route, destination_kind, gateway_flags},
 };
+use network_types::eth::EthHdr;
 
 use crate::{
     connect,
@@ -16,7 +18,7 @@ use crate::{
     learn, maps, meter, outward,
     packet::TcPacket,
     redirect::Verdict,
-    tuple::{self, Routed, Tuple},
+    tuple::{self, Routed, Tuple, fragment},
 };
 
 /// Whether a frame from this station was routed by another host, into a network whose router has ACLs.
@@ -31,40 +33,73 @@ pub fn is_routed(network: u32, source: Mac) -> bool {
 pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let handover = Handover::read(pkt);
     *owner = handover.owner;
-    let Routed { frame, tuple } = Routed::read(pkt, handover.side)?;
-    let now = tuple::now();
-    let mut route = Route { network: 0, via: [0; 4] };
-    outward::route(handover.side, &tuple.key.source, &mut route);
-    if route.network != 0 && route.network != handover.side && !tuple.is_other_icmp() {
-        tuple.key.side = route.network;
-        match gateway::established(&tuple.key, now) {
-            Some((flow, row)) => gateway::note_packet(pkt, frame, tuple, flow, row, now),
-            // A connection that there is no room for is delivered all the same: its replies are judged as they come.
-            None => drop(note(tuple, handover.side, now)),
-        }
+    match Routed::read(pkt, handover.side) {
+        Ok(routed) => note_packet(pkt, routed, handover.side)?,
+        // The host that has routed it knew its first fragment, and has judged all of them by that one.
+        Err(DropReason::FragmentBeforeFirst) => {}
+        Err(reason) => return Err(reason),
     }
-    let guest = learn::find(handover.side, frame.destination).filter(|row| row.kind == destination_kind::LOCAL);
+    let destination = Mac(pkt.header::<EthHdr>(0).ok_or(DropReason::MalformedFrame)?.dst_addr);
+    let guest = learn::find(handover.side, destination).filter(|row| row.kind == destination_kind::LOCAL);
     let guest = guest.ok_or(DropReason::NotOnThisHost)?;
     meter::to_guest(pkt, guest.slot)?;
     Ok(Verdict::redirect(guest.target))
 }
 
-/// Writes both directions of a connection down.
-#[inline(never)]
-fn note(tuple: &Tuple, network: u32, now: u32) -> Result<(), DropReason> {
-    Connection::scratch().ok_or(DropReason::FlowTableFull)?.tuple = *tuple;
+/// Notes a packet of a connection from another network of the router.
+#[inline(always)]
+fn note_packet(pkt: &TcPacket, routed: &mut Routed, network: u32) -> Result<(), DropReason> {
+    let Routed { frame, tuple } = routed;
+    let mut route = Route { network: 0, via: [0; 4] };
+    outward::route(network, &tuple.key.source, &mut route);
+    if route.network == 0 || route.network == network || tuple.is_other_icmp() {
+        return Ok(());
+    }
+    let now = tuple::now();
+    if tuple.fragment == fragment::FIRST {
+        tuple::note_first_fragment(tuple, u16::from_be_bytes(tuple.ip.id), now);
+    }
+    tuple.key.side = route.network;
+    match gateway::established(&tuple.key, now) {
+        Some((flow, row)) => gateway::note_packet(pkt, frame, tuple, flow, row, now),
+        None => return begin(tuple, network, now),
+    }
+    Ok(())
+}
+
+/// Notes the first packet of a connection, or judges a reply to one that was begun here by rules that are no longer in force.
+///
+/// Judged from here and not from a function of its own: before Linux 6.8 its frame would be one too many.
+#[inline(always)]
+fn begin(tuple: &Tuple, network: u32, now: u32) -> Result<(), DropReason> {
+    let Some(connection) = Connection::scratch() else { return Ok(()) };
+    connection.tuple = *tuple;
     connect::recall(now);
+    let Some(connection) = Connection::current() else { return Ok(()) };
+    // A connection that there is no room for is delivered all the same: its replies are judged as they come.
+    let settled = if connection.key.side == network {
+        connection.flow.last_seen = now;
+        connect::settle(now)
+    } else {
+        note(network, now)
+    };
+    if settled == Err(DropReason::AclDenied) { settled } else { Ok(()) }
+}
+
+/// Writes both directions of a connection down that another host has judged.
+#[inline(never)]
+fn note(network: u32, now: u32) -> Result<(), DropReason> {
     let connection = Connection::current().ok_or(DropReason::FlowTableFull)?;
     let FlowKey { side, source, destination, source_port, destination_port, .. } = connection.key;
-    // Known in the other direction: it was begun here.
-    let begun_here = side == network;
     connection.belongs_to(side);
-    connection.flow.out = if begun_here { tuple.key.side } else { network };
+    connection.flow.out = network;
     (connection.flow.source, connection.flow.source_port) = (source, source_port);
     (connection.flow.destination, connection.flow.destination_port) = (destination, destination_port);
     let mut forth = Place::NONE;
     outward::station(connection.flow.out, &destination, &mut forth)?;
     forth.put(&mut connection.flow);
     outward::station(side, &source, &mut connection.back)?;
-    connection::install(now)
+    // Between networks of a router every packet keeps its connection alive.
+    connection.flow.last_seen = now;
+    connection::install()
 }

@@ -46,7 +46,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     }
     (frame.destination, frame.source) = (frame.source, back.mac);
     if back.is_again() {
-        handover.to(pkt, stage::GATEWAY);
+        handover.again(handover.side).to(pkt, stage::GATEWAY);
         return Err(DropReason::RoutedTooOften);
     }
     back.send(pkt, frame, handover.side)

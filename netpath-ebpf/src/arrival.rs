@@ -175,8 +175,14 @@ fn rewrite_ecn<P: Rewrite>(pkt: &mut P, inner: &Inner, ecn: u8) -> Result<(), Dr
         return pkt.write(inner.l3, &[a, b & 0xcf | ecn << 4]);
     }
     let mut ip = *pkt.header::<Ipv4Hdr>(inner.l3).ok_or(DropReason::MalformedIpv4)?;
+    set_ecn(&mut ip, ecn);
+    pkt.write(inner.l3, &ip)
+}
+
+/// Writes ECN into a header, and mends its checksum.
+#[inline(always)]
+pub fn set_ecn(ip: &mut Ipv4Hdr, ecn: u8) {
     let tos = ip.tos & 0xfc | ecn;
     ip.check = checksum::replace(ip.check, [ip.vihl, ip.tos], [ip.vihl, tos]);
     ip.tos = tos;
-    pkt.write(inner.l3, &ip)
 }

@@ -20,27 +20,60 @@ const MARGIN: u32 = 32;
 
 /// Gives a connection its public address and port.
 #[inline(never)]
-pub fn source(connection: &mut Connection, gateway: &Gateway, now: u32) -> Result<(), DropReason> {
+pub fn source(connection: &mut Connection, gateway: &Gateway) -> Result<(), DropReason> {
     let key = &connection.key;
     if !matches!(Protocol(key.protocol), Protocol::TCP | Protocol::UDP | Protocol::ICMP) {
         return Err(DropReason::NatProtocol);
     }
     let inside = inside_key(key);
-    let timeout = tcp::timeout(key.protocol, connection.flow.state, false, &gateway.timeouts);
+    let answered = connection.flow.flags & flow_flags::ANSWERED != 0;
+    let timeout = tcp::timeout(key.protocol, connection.flow.state, answered, &gateway.timeouts);
+    // Of a connection that is judged again, from when it was last kept alive.
+    let expires = connection.flow.last_seen + timeout + MARGIN;
     let mut outside = BindingKey { side: 0, address: [0; 4], port: 0, protocol: key.protocol, pad: 0 };
-    if !revive(&inside, gateway, now + timeout + MARGIN, &mut outside) {
+    if !revive(&inside, gateway, expires, &mut outside) {
         let pool = pool_address(gateway, &inside).ok_or(DropReason::NoPublicAddress)?;
         (outside.side, outside.address) = (pool.side, pool.address);
-        let made = make(&inside, &mut outside, pool.pool, now + timeout + MARGIN);
+        let made = if sweep::is_at_binding_limit(key.side, gateway.flow_limit) {
+            Err(DropReason::ConnectionLimit)
+        } else {
+            // A second less than whoever takes it up makes of it: by that [`take_back`] sees that somebody else has it too.
+            make(&inside, &mut outside, pool.pool, expires - 1)
+        };
         // Another processor may have been faster with the same guest's port.
-        if made.is_err() && !revive(&inside, gateway, now + timeout + MARGIN, &mut outside) {
+        if made.is_err() && !revive(&inside, gateway, expires, &mut outside) {
             return made;
+        }
+        if made.is_ok() {
+            connection.made = expires - 1;
         }
     }
     let flow = &mut connection.flow;
     (flow.source, flow.source_port, flow.out) = (outside.address, outside.port, outside.side);
     flow.flags |= flow_flags::BOUND;
     Ok(())
+}
+
+/// Takes away the binding that was made for a connection which then was refused: nothing is left of it.
+#[inline(always)]
+pub fn take_back() {
+    netpath_take_back();
+}
+
+/// [`take_back`] as a [global](crate::global) function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn netpath_take_back() -> u32 {
+    if let Some(connection) = Connection::current()
+        && connection.made != 0
+    {
+        let inside = inside_key(&connection.key);
+        if let Some(row) = maps::BINDINGS.get_ptr_mut(inside) {
+            // SAFETY: a row of the map; a recycled one holds until another time.
+            sweep::release(&inside, unsafe { &mut *row }, connection.made);
+        }
+    }
+    0
 }
 
 /// The inside end of a flow from the inside.
@@ -163,6 +196,18 @@ struct Search {
     block: u16,
     wanted: u16,
     found: u32,
+    /// How many ports it has met that definitions have.
+    defined: u32,
+}
+
+impl Search {
+    /// How many ports of definitions a walk looks at: more are met only where nearly all ports are theirs.
+    const MOST_DEFINED: u32 = 64;
+
+    #[inline(always)]
+    fn is_over(&self) -> bool {
+        self.found != 0 || self.defined >= Self::MOST_DEFINED
+    }
 }
 
 /// The least port that is not privileged.
@@ -174,7 +219,7 @@ fn claim(wanted: u16, outside: &mut BindingKey, pool: u32) -> Result<(), DropRea
     // SAFETY: no arguments, no side effects.
     let random = unsafe { helper::bpf_get_prandom_u32() };
     let protocol = outside.protocol;
-    let mut search = Search { outside: *outside, pool, random, block: wanted / 64, wanted, found: 0 };
+    let mut search = Search { outside: *outside, pool, random, block: wanted / 64, wanted, found: 0, defined: 0 };
     if !take(&mut search, ports::bit_of(wanted)) {
         // Of its class and parity; of the class above; of any parity (RFC 4787 REQ-3 and REQ-4 leave it open).
         for kind in [wanted, wanted | UNPRIVILEGED, (wanted | UNPRIVILEGED) ^ 1] {
@@ -186,7 +231,7 @@ fn claim(wanted: u16, outside: &mut BindingKey, pool: u32) -> Result<(), DropRea
                 let blocks = netpath_common::maps::BLOCKS;
                 helper::bpf_loop(blocks, visit.cast_mut().cast::<c_void>(), (&raw mut search).cast(), 0);
             }
-            if search.found != 0 {
+            if search.is_over() {
                 break;
             }
         }
@@ -202,10 +247,19 @@ fn claim(wanted: u16, outside: &mut BindingKey, pool: u32) -> Result<(), DropRea
 unsafe extern "C" fn visit(_position: u32, search: *mut Search) -> i64 {
     // SAFETY: `bpf_loop` passes the walk that it was given.
     let search = unsafe { &mut *search };
-    if take(search, u64::MAX) {
+    let before = search.defined;
+    take(search, u64::MAX);
+    if search.is_over() {
         return 1;
     }
-    search.block = ports::next_block(search.block, search.wanted, search.outside.protocol);
+    let (wanted, protocol) = (search.wanted, search.outside.protocol);
+    search.block = if search.defined == before {
+        ports::next_block(search.block, wanted, protocol)
+    } else {
+        // Its neighbours may be of the same range.
+        // SAFETY: no arguments, no side effects.
+        ports::first_block(wanted, protocol, unsafe { helper::bpf_get_prandom_u32() })
+    };
     0
 }
 
@@ -227,8 +281,10 @@ fn take(search: &mut Search, among: u64) -> bool {
         return false;
     }
     search.outside.port = block * 64 + bit as u16;
-    // A port that leads somewhere by definition, or is the host's own, is nobody's to have; it stays claimed.
+    // A port that leads somewhere by definition, or is the host's own, is nobody's to have while it does.
     if is_defined(&search.outside) {
+        word.keep(!(1 << bit));
+        search.defined += 1;
         return false;
     }
     search.found = 1;

@@ -4,13 +4,13 @@ use netpath_common::{
     DropReason, Mac,
     frame::Protocol,
     maps::{
-        CONNECTION_WORDS, Flow, FlowKey, NeighbourKey, PUBLIC_SIDE, PublicKey, connection_row, destination_kind,
-        flow_flags, hop,
+        CONNECTION_WORDS, Flow, FlowKey, Gateway, NeighbourKey, PUBLIC_SIDE, PublicKey, connection_row,
+        destination_kind, flow_flags, flow_state, hop,
     },
 };
 
 use crate::{
-    global, learn, maps, sweep,
+    gateway, global, learn, maps, sweep,
     tuple::{Tuple, icmp},
 };
 
@@ -35,8 +35,14 @@ pub struct Connection {
     pub answers: u32,
     /// ICMP: the type of the query.
     pub icmp_type: u8,
-    /// Zero.
-    pub pad: [u8; 3],
+    /// Whether the packet came to a public link from a public address of this host.
+    pub again: u8,
+    /// Whether the packet is of the other direction of a connection that is known.
+    pub is_reply: u8,
+    /// Whether a connection that is known went through a binding.
+    pub known_bound: u8,
+    /// Until when the binding holds that was made for it; 0 where none was.
+    pub made: u32,
 }
 
 impl Connection {
@@ -51,7 +57,10 @@ impl Connection {
         from_guest: 0,
         answers: 0,
         icmp_type: 0,
-        pad: [0; 3],
+        again: 0,
+        is_reply: 0,
+        known_bound: 0,
+        made: 0,
     };
 
     /// Says whose it is. What it is judged by is read after this: the loader counts the epoch up when all of a change is in
@@ -174,46 +183,55 @@ pub fn is_within(address: &[u8; 4], prefix: &[u8; 4], mask: &[u8; 4]) -> bool {
 /// Writes both directions of the connection that is being judged down. Readers see a whole row, old or new.
 ///
 /// # Errors
-/// [`DropReason::ConnectionLimit`], [`DropReason::FlowTableFull`].
+/// [`DropReason::ConnectionLimit`], [`DropReason::FlowTableFull`], [`DropReason::ConnectionClash`].
 #[inline(always)]
-pub fn install(now: u32) -> Result<(), DropReason> {
-    global::result(netpath_install(now))
+pub fn install() -> Result<(), DropReason> {
+    global::result(netpath_install())
 }
 
 /// [`install`] as a [global](crate::global) function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn netpath_install(now: u32) -> u32 {
+pub extern "C" fn netpath_install() -> u32 {
     let Some(connection) = Connection::current() else { return global::word(Err(DropReason::FlowTableFull)) };
-    global::word(write_down(connection, now))
+    global::word(write_down(connection))
 }
 
 #[inline(always)]
-fn write_down(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
+fn write_down(connection: &mut Connection) -> Result<(), DropReason> {
     let network = connection.flow.network;
     let gateway = maps::GATEWAYS.get(network).ok_or(DropReason::NoRoute)?;
     let key = connection.key;
     connection.flow.tag = key.tag();
-    connection.flow.last_seen = now;
     connection.flow.address = counted_address(&key, &connection.flow);
     let opposite = key.opposite(&connection.flow);
     let transit = connection.flow.flags & flow_flags::TRANSIT != 0;
     if connection.known != 0 && connection.known_opposite != opposite && !transit {
         sweep::forget_one(&connection.known_opposite);
     }
-    if connection.known == 0 && sweep::is_at_limit(network, gateway.flow_limit) {
+    if is_one_too_many(connection, gateway) {
         return Err(DropReason::ConnectionLimit);
     }
-    put(&key, &mut connection.flow)?;
+    let is_new = connection.known == 0;
+    if connection.back.hop == hop::AGAIN {
+        connection.flow.flags |= flow_flags::HAIRPIN;
+    }
+    put(&key, &mut connection.flow, None)?;
     if transit {
         return Ok(());
     }
     turn(connection, &key, &opposite);
-    let back = put(&opposite, &mut connection.flow);
+    let back = put(&opposite, &mut connection.flow, is_new.then_some(&key));
     if back.is_err() {
         sweep::forget_one(&key);
     }
     back
+}
+
+/// Whether a connection is new, and its network has as many as it may have.
+#[inline(always)]
+pub fn is_one_too_many(connection: &Connection, gateway: &Gateway) -> bool {
+    connection.known == 0 && sweep::is_at_limit(connection.flow.network, gateway.flow_limit)
 }
 
 /// The index of the public address that a connection goes through: where it comes in, or from which it goes out.
@@ -238,12 +256,30 @@ fn turn(connection: &mut Connection, key: &FlowKey, opposite: &FlowKey) {
     (flow.source, flow.source_port) = (key.destination, key.destination_port);
     (flow.destination, flow.destination_port) = (key.source, key.source_port);
     flow.flags |= flow_flags::REPLY;
+    flow.flags &= !flow_flags::HAIRPIN;
+    if flow.hop == hop::AGAIN {
+        flow.flags |= flow_flags::HAIRPIN;
+    }
     connection.back.put(flow);
 }
 
-/// Writes a row, with the counters of the one that was there.
+/// Whether a row that a new connection's reply direction would have is another live one's reply direction: what the guest answers
+/// would be taken from that one. What the guest has begun itself, or what was judged by rules that are no longer in force,
+/// gives way.
+#[inline(always)]
+fn is_of_another(key: &FlowKey, row: &Flow, first: &FlowKey, now: u32) -> bool {
+    let is_over = matches!(row.state, flow_state::CLOSING | flow_state::TRANSITORY);
+    row.flags & flow_flags::REPLY != 0
+        && !is_over
+        && key.opposite(row) != *first
+        && maps::GATEWAYS
+            .get(row.network)
+            .is_some_and(|gateway| row.epoch == gateway.epoch && !gateway::is_idle(row, key.protocol, gateway, now))
+}
+
+/// Writes a row, with the counters of the one that was there. `first`: the first direction of a connection that is new.
 #[inline(never)]
-fn put(key: &FlowKey, flow: &mut Flow) -> Result<(), DropReason> {
+fn put(key: &FlowKey, flow: &mut Flow, first: Option<&FlowKey>) -> Result<(), DropReason> {
     (flow.packets, flow.bytes, flow.acknowledged) = (0, 0, 0);
     const NEW: u64 = 1;
     // By reference: a row by value would be one more on the stack.
@@ -259,6 +295,9 @@ fn put(key: &FlowKey, flow: &mut Flow) -> Result<(), DropReason> {
     // SAFETY: `tag` tells whether the row is still the one that was asked for.
     let known = unsafe { maps::FLOWS.get(key) }.filter(|row| row.tag == flow.tag);
     if let Some(row) = known {
+        if first.is_some_and(|first| is_of_another(key, row, first, flow.last_seen)) {
+            return Err(DropReason::ConnectionClash);
+        }
         (flow.packets, flow.bytes, flow.acknowledged) = (row.packets, row.bytes, row.acknowledged);
         if row.network != flow.network {
             sweep::moved(row.network, flow.network);
@@ -272,7 +311,7 @@ const EEXIST: i32 = -17;
 
 /// The gateway's row of a network that netpath routes for.
 #[inline(always)]
-pub fn routed(network: u32) -> Result<&'static netpath_common::maps::Gateway, DropReason> {
+pub fn routed(network: u32) -> Result<&'static Gateway, DropReason> {
     use netpath_common::maps::gateway_flags;
     let gateway = maps::GATEWAYS.get(network).filter(|row| row.flags & gateway_flags::ROUTES != 0);
     gateway.ok_or(DropReason::NoRoute)

@@ -256,6 +256,15 @@ fn is_wanted(watch: &Watch, network: u32, reason: u32, ifindex: u32) -> bool {
     {
         return false;
     }
+    // A frame that comes in has no network yet, but a guest's device has: what others send is not to use up the rate.
+    if watch.network != 0 && network == 0 {
+        // SAFETY: read at once; a recycled row would have one event told too many, or too few.
+        if let Some(port) = unsafe { maps::PORTS.get(ifindex) }
+            && port.network != watch.network
+        {
+            return false;
+        }
+    }
     const SECOND: u64 = 1_000_000_000;
     let Some(told) = maps::WATCHED.get_ptr_mut(0) else { return false };
     // SAFETY: a per-CPU row, and programs do not preempt each other on a CPU.

@@ -138,8 +138,12 @@ impl Carry {
     }
 }
 
-/// What [`plan`] and [`begin`] answer; anything else is the code of the [`DropReason`] that the packet is refused for.
+/// What [`plan`] and [`begin`] answer.
 mod answer {
+    use netpath_common::DropReason;
+
+    use crate::global;
+
     /// The packet is left to TC.
     pub const PASS: u32 = 0;
     /// The packet goes as planned; of [`begin`](super::begin): its connection is known now.
@@ -148,6 +152,12 @@ mod answer {
     pub const UNKNOWN: u32 = u32::MAX - 1;
     /// The packet has made its connection.
     pub const BEGUN: u32 = u32::MAX - 2;
+
+    /// The packet is refused: any other answer, as [`global::result`] reads it.
+    #[inline(always)]
+    pub fn refused(reason: DropReason) -> u32 {
+        global::word(Err(reason))
+    }
 }
 
 /// Follows a packet on public link `index` whose IPv4 header is at `l3`; `None` where it is left to TC, as it came. `owner`
@@ -223,11 +233,11 @@ fn finish(pkt: &mut XdpPacket, l3: usize, answer: u32, owner: &mut u32) -> Resul
             0 => Err(DropReason::EncapsulationRefused),
             ifindex => Ok(Some(Verdict::redirect(ifindex))),
         },
-        code => {
+        refused => {
             if let Some(plan) = Plan::scratch() {
                 *owner = plan.owner;
             }
-            Err(DropReason::from_code(code).unwrap_or(DropReason::CongestionNotEcn))
+            global::result(refused).map(|()| None)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use netpath_common::{
-    Address, DropReason, Frame, Packet as _,
+    Address, DropReason, Frame,
     frame::{EtherType, Protocol},
     maps::{
         AddressKey, Destination, Network, Port, destination_kind, network_flags, port_flags, segment_kind, stage,
@@ -13,8 +13,8 @@ use netpath_common::{
 };
 
 use crate::{
-    account, global, handover::Handover, learn, maps, meter, next_hop, packet::TcPacket, redirect::Verdict, respond,
-    tunnel, vlan,
+    global, handover::Handover, learn, maps, meter, next_hop, packet::TcPacket, redirect::Verdict, respond, tunnel,
+    vlan,
 };
 
 /// Runs the pipeline. `owner` becomes the network's index as soon as it is known, for the account of refusals.
@@ -43,10 +43,14 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     if frame.ether_type == EtherType::ARP
         && let Some(verdict) = respond::arp(pkt, &frame, port, network)?
     {
-        account::from_guest(port.slot, pkt.len());
+        meter::from_guest(pkt, port.slot, false)?;
         return Ok(verdict);
     }
-    if frame.protocol == Protocol::ICMPV6 && frame.destination.is_group() && solicits_gateway(pkt, &frame, network) {
+    if frame.protocol == Protocol::ICMPV6
+        && frame.destination.is_group()
+        && pkt.tag().is_none()
+        && solicits_gateway(pkt, &frame, network)
+    {
         return to_gateway(pkt, &frame, port);
     }
     let wanted = if frame.destination.is_group() { None } else { learn::find(port.network, frame.destination) };
@@ -168,6 +172,10 @@ fn solicits_gateway(pkt: &TcPacket, frame: &Frame, network: &Network) -> bool {
 /// A frame for the gateway: another program routes it, or answers it.
 #[inline(always)]
 fn to_gateway(pkt: &mut TcPacket, frame: &Frame, port: &Port) -> Result<Verdict, DropReason> {
+    // A tag of the guest's own is for stations of its segment: nobody routes what is in it.
+    if pkt.tag().is_some() {
+        return Err(DropReason::TaggedFrame);
+    }
     let mut next = stage::GATEWAY;
     if frame.ether_type == EtherType::IPV6 {
         meter::from_guest(pkt, port.slot, false)?;

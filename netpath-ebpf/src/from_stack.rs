@@ -213,7 +213,8 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
         ports: Ports::default(),
         hash: 0,
     };
-    if origin.kind == destination_kind::TUNNEL && pkt.tag().is_some() {
+    let is_tagged = pkt.tag().is_some();
+    if origin.kind == destination_kind::TUNNEL && is_tagged {
         return Err(DropReason::TaggedFrame);
     }
     if frame.destination.is_link_local_group() {
@@ -223,12 +224,13 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
     let wanted = if frame.destination.is_group() { None } else { learn::find(network, frame.destination) };
     match wanted {
         Some(guest) if guest.kind == destination_kind::LOCAL => {
-            if admit::is_routed(network, frame.source) && frame.ether_type == EtherType::IPV4 {
+            if frame.ether_type == EtherType::IPV4 && !is_tagged && admit::is_routed(network, frame.source) {
                 Handover::new(network, 0, network).to(pkt, stage::ADMIT);
             }
             meter::to_guest(pkt, guest.slot)?;
             Ok(Verdict::redirect(guest.target))
         }
+        Some(place) if place.kind == destination_kind::GATEWAY && is_tagged => Err(DropReason::TaggedFrame),
         Some(place) if place.kind == destination_kind::GATEWAY => {
             let next = if frame.ether_type == EtherType::IPV6 { stage::ANSWER } else { stage::GATEWAY };
             Handover::new(network, 0, network).to(pkt, next);

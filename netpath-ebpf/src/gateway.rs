@@ -6,8 +6,8 @@ use netpath_common::{
     DropReason, Frame, Packet as _,
     frame::Protocol,
     maps::{
-        self as rows, Flow, FlowKey, Gateway, GatewayState, Network, PUBLIC_SIDE, event_hook, flow_flags, flow_state,
-        gateway_flags, hop, stage,
+        self as rows, Flow, FlowKey, Gateway, GatewayState, Network, PUBLIC_SIDE, PublicKey, event_hook, flow_flags,
+        flow_state, gateway_flags, hop, stage,
     },
     stage::{idle, tcp},
 };
@@ -17,7 +17,7 @@ use crate::{
     atomic::Word,
     event,
     handover::{Answer, Handover},
-    maps, meter,
+    inward, maps, meter,
     packet::TcPacket,
     redirect::Verdict,
     rewrite, send,
@@ -35,7 +35,11 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     if handover.rounds > MOST_ROUNDS {
         return Err(DropReason::RoutedTooOften);
     }
-    let Routed { frame, tuple } = Routed::read(pkt, handover.side)?;
+    let Routed { frame, tuple } = match Routed::read(pkt, handover.side) {
+        // Of the host's own packets nobody here knows the first fragment.
+        Err(reason @ DropReason::FragmentBeforeFirst) => return inward::unclaimed(pkt, &handover, reason),
+        routed => routed?,
+    };
     if let Some(network) = inside(handover.side)
         && network.gateway_ip4 == tuple.key.destination
     {
@@ -47,7 +51,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
         return Err(DropReason::RoutedTooOften);
     }
     let now = tuple::now();
-    let Some((flow, gateway)) = established(&tuple.key, now) else {
+    let Some((flow, gateway)) = established(&tuple.key, now).filter(|(flow, _)| !tuple.asks_otherwise(flow)) else {
         handover.to(pkt, stage::CONNECT);
         return Err(DropReason::RoutedTooOften);
     };
@@ -104,6 +108,9 @@ fn follow(
 ) -> Result<Verdict, DropReason> {
     let Known { flow, gateway, now } = known;
     let transit = flow.flags & flow_flags::TRANSIT != 0;
+    if flow.flags & flow_flags::HAIRPIN != 0 && handover.is_from_public_wire() {
+        return Err(DropReason::MartianSource);
+    }
     if tuple.ip.ttl <= 1 && !transit {
         return answer(pkt, handover, flow.network, DropReason::TtlExpired, Answer::TTL_EXCEEDED);
     }
@@ -122,10 +129,10 @@ fn follow(
         }
         return send::unchanged(pkt, frame, flow, &way);
     }
-    let id = identification(tuple, flow, now);
+    let id = identification(tuple, flow, now, || pkt.segments());
     rewrite::packet(pkt, frame, tuple, flow, id)?;
     if flow.hop == hop::AGAIN {
-        Handover { side: flow.out, port: 0, ..handover }.to(pkt, stage::GATEWAY);
+        handover.again(flow.out).to(pkt, stage::GATEWAY);
         return Err(DropReason::RoutedTooOften);
     }
     send::along(pkt, frame, flow, &way)
@@ -164,7 +171,7 @@ fn charge(
 /// Notes a packet of a connection: what it tells of its state, how long it is, and that it lives.
 #[inline(always)]
 pub fn note_packet(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, now: u32) {
-    let changed = track(pkt, frame, tuple, flow);
+    let changed = track(pkt, frame, tuple, flow, now);
     count(tuple, flow, gateway, pkt.len() as u64, now, changed);
 }
 
@@ -200,19 +207,19 @@ pub fn answer(
 
 /// Notes what a packet tells of its connection's state; nearly always nothing new. Answers whether it was.
 #[inline(always)]
-fn track(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow) -> bool {
+fn track(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, now: u32) -> bool {
     const EVENTS: u8 = tcp::FIN | tcp::SYN | tcp::RST;
     let reply = flow.flags & flow_flags::REPLY != 0;
     let first_answer = reply && flow.flags & flow_flags::ANSWERED == 0;
     if tuple.key.protocol != Protocol::TCP.0 || tuple.fragment == fragment::LATER {
         if first_answer {
-            note(&tuple.key, flow, flow_state::NONE);
+            note(&tuple.key, flow, flow_state::NONE, now);
         }
         return first_answer;
     }
     let mut changed = false;
     if first_answer || flow.state != flow_state::ESTABLISHED || tuple.tcp_flags & EVENTS != 0 {
-        changed = event(pkt, frame, tuple, flow, reply);
+        changed = event(pkt, frame, tuple, flow, now);
     }
     if tuple.tcp_flags & tcp::ACK != 0
         && let Some(acknowledged) = pkt_word(pkt, frame.l4 + 8)
@@ -230,7 +237,8 @@ fn pkt_word(pkt: &TcPacket, offset: usize) -> Option<u32> {
 /// A segment that may change the state of its connection. A reset or a FIN counts only where its sequence number is one
 /// that the other end would take (RFC 7857 §2.2).
 #[inline(never)]
-fn event(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, reply: bool) -> bool {
+fn event(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, now: u32) -> bool {
+    let reply = flow.flags & flow_flags::REPLY != 0;
     let mut flags = tuple.tcp_flags;
     if flags & (tcp::RST | tcp::FIN) != 0 {
         let opposite = tuple.key.opposite(flow);
@@ -247,7 +255,7 @@ fn event(pkt: &TcPacket, frame: &Frame, tuple: &Tuple, flow: &mut Flow, reply: b
     let state = next_state(flow.state, flags, reply);
     let changed = state != flow.state || reply && flow.flags & flow_flags::ANSWERED == 0;
     if changed {
-        note(&tuple.key, flow, state);
+        note(&tuple.key, flow, state, now);
     }
     changed
 }
@@ -265,20 +273,28 @@ fn next_state(state: u8, flags: u8, reply: bool) -> u8 {
     }
 }
 
-/// Writes a connection's state into both of its directions.
+/// Writes a connection's state into both of its directions. One that was established and ends lives for the time of its new
+/// state from now on, however long it was silent before, and whoever's packet it is that ends it.
 #[inline(never)]
-fn note(key: &FlowKey, flow: &mut Flow, state: u8) {
+fn note(key: &FlowKey, flow: &mut Flow, state: u8, now: u32) {
     let answered = flow.flags & (flow_flags::REPLY | flow_flags::ANSWERED);
     let opposite = key.opposite(flow);
+    let ends = flow.state == flow_state::ESTABLISHED && state != flow.state;
     flow.state = state;
+    if ends {
+        flow.last_seen = now;
+    }
     if answered != 0 {
         flow.flags |= flow_flags::ANSWERED;
     }
     if let Some(other) = maps::FLOWS.get_ptr_mut(opposite) {
-        // SAFETY: `tag` tells whether the row is still the one that was asked for; two bytes are written.
+        // SAFETY: `tag` tells whether the row is still the one that was asked for; a few bytes are written.
         let other = unsafe { &mut *other };
         if other.tag == opposite.tag() {
             other.state = state;
+            if ends {
+                other.last_seen = now;
+            }
             if answered != 0 {
                 other.flags |= flow_flags::ANSWERED;
             }
@@ -326,9 +342,9 @@ fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, now: u32) {
 /// The identification of the packet as it leaves, in the low half, and whether it is a new one above it.
 ///
 /// Behind one public address are many senders, whose packets may have the same one (RFC 6864 §5.2); what is never
-/// fragmented (DF) needs none.
+/// fragmented (DF) needs none. The `segments` of a super-packet get the ones that follow.
 #[inline(always)]
-pub fn identification(tuple: &Tuple, flow: &Flow, now: u32) -> u32 {
+pub fn identification(tuple: &Tuple, flow: &Flow, now: u32, segments: impl FnOnce() -> u32) -> u32 {
     const NEW: u32 = 1 << 16;
     if tuple.fragment == fragment::LATER {
         return NEW | u32::from(tuple.id);
@@ -338,7 +354,7 @@ pub fn identification(tuple: &Tuple, flow: &Flow, now: u32) -> u32 {
     }
     let may_be_fragmented = tuple.ip.frags[0] & 0x40 == 0;
     if may_be_fragmented && flow.out & PUBLIC_SIDE != 0 {
-        return NEW | u32::from(next_identification(flow.network));
+        return NEW | u32::from(next_identification(flow, segments()));
     }
     0
 }
@@ -348,7 +364,7 @@ fn first_fragment(tuple: &Tuple, flow: &Flow, now: u32) -> u16 {
     let own = u16::from_be_bytes(tuple.ip.id);
     let id = match tuple::noted_identification(tuple, now) {
         known if known != 0 => known as u16,
-        _ if flow.out & PUBLIC_SIDE != 0 => next_identification(flow.network),
+        _ if flow.out & PUBLIC_SIDE != 0 => next_identification(flow, 1),
         _ => own,
     };
     tuple::note_first_fragment(tuple, id, now);
@@ -358,15 +374,19 @@ fn first_fragment(tuple: &Tuple, flow: &Flow, now: u32) -> u16 {
 /// How often a number is fought for with other processors.
 const TRIES: u32 = 4;
 
-#[inline(always)]
-fn next_identification(network: u32) -> u16 {
-    let Some(state) = state(network) else { return 0 };
+/// Counted where the public address belongs: networks of one router may share it.
+#[inline(never)]
+fn next_identification(flow: &Flow, count: u32) -> u16 {
+    let public = PublicKey { side: flow.out, address: flow.source };
+    // SAFETY: one number is read, and `side` tells whether it is still the row that was asked for.
+    let row = unsafe { maps::PUBLIC_ADDRESS.get(public) }.filter(|row| row.side == public.side);
+    let Some(state) = state(row.map_or(flow.network, |row| row.network)) else { return 0 };
     // SAFETY: in a map's value.
     let word = unsafe { Word::at(&raw mut (*state).identification) };
     let mut before = word.load();
     // Not by adding: LLVM makes an addition without a result of one of which only the low half is read.
     for _ in 0..TRIES {
-        let found = word.replace(before, before + 1);
+        let found = word.replace(before, before + u64::from(count));
         if found == before {
             break;
         }

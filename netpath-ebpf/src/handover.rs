@@ -9,7 +9,10 @@
 //! ```
 
 use aya_ebpf::{EbpfContext, bindings::__sk_buff};
-use netpath_common::{frame::Protocol, maps::Port};
+use netpath_common::{
+    frame::Protocol,
+    maps::{PUBLIC_SIDE, Port},
+};
 
 use crate::{maps, packet::TcPacket};
 
@@ -25,6 +28,7 @@ pub struct Handover {
     /// Row of COUNTERS of the guest's port, if `port` names one.
     pub slot: u32,
     /// For `stage::ANSWER`: what is to be answered, see [`Answer`]. For `stage::FLOOD`: the priority bits of the frame's tag.
+    /// For the others: [`Self::AGAIN`], or zero.
     pub answer: u32,
     /// The network that refusals are counted for.
     pub owner: u32,
@@ -93,6 +97,8 @@ impl Handover {
     /// Rounds and slot share a word: a map has at most 2²⁴ rows.
     const SLOT_BITS: u32 = 24;
     const SLOT_MASK: u32 = (1 << Self::SLOT_BITS) - 1;
+    /// In `answer`: the packet has come to its public link from a public address of this host, and not by the wire.
+    pub const AGAIN: u32 = 1;
 
     /// A packet from `side`, at its first program.
     #[inline(always)]
@@ -104,6 +110,18 @@ impl Handover {
     #[inline(always)]
     pub fn from_port(port: &Port) -> Self {
         Self { slot: port.slot, ..Self::new(port.network, port.ifindex, port.network) }
+    }
+
+    /// The same packet as it comes to a public link from a public address of this host.
+    #[inline(always)]
+    pub fn again(self, side: u32) -> Self {
+        Self { side, port: 0, answer: Self::AGAIN, ..self }
+    }
+
+    /// Whether the packet has come by the wire of a public link.
+    #[inline(always)]
+    pub fn is_from_public_wire(&self) -> bool {
+        self.side & PUBLIC_SIDE != 0 && self.answer != Self::AGAIN
     }
 
     /// What the program before this one handed on.

@@ -9,6 +9,7 @@
 
 use netpath_common::{
     DropReason, Frame, Packet as _, checksum,
+    frame::Protocol,
     icmp::{self, ICMP_LEN, Quoted},
     maps::{Flow, FlowKey, PUBLIC_SIDE, flow_flags, hop, stage},
     stage::{
@@ -21,6 +22,7 @@ use network_types::ip::Ipv4Hdr;
 use crate::{
     connection::Connection,
     handover::Handover,
+    inward,
     packet::TcPacket,
     quoted,
     redirect::Verdict,
@@ -37,7 +39,19 @@ const HEADERS: usize = 192;
 pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
     let handover = Handover::read(pkt);
     *owner = handover.owner;
+    match follow(pkt, &handover, owner) {
+        Err(reason @ DropReason::IcmpErrorUnmatched) => inward::unclaimed(pkt, &handover, reason),
+        followed => followed,
+    }
+}
+
+/// Translates the error and sends it on.
+#[inline(always)]
+fn follow(pkt: &mut TcPacket, handover: &Handover, owner: &mut u32) -> Result<Verdict, DropReason> {
     let Routed { frame, tuple } = Routed::read(pkt, handover.side)?;
+    if !icmp::is_error(tuple.icmp_type) {
+        return Err(DropReason::IcmpErrorUnmatched);
+    }
     let ip = &tuple.ip;
     verify(pkt, frame)?;
     // SAFETY: integers and arrays of integers; this is the only reference.
@@ -77,7 +91,7 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     rewrite_quote(pkt, frame, quoted, flow)?;
     rewrite_header(pkt, frame, source, flow.destination)?;
     if flow.hop == hop::AGAIN {
-        Handover { side: flow.out, port: 0, ..handover }.to(pkt, stage::GATEWAY);
+        handover.again(flow.out).to(pkt, stage::GATEWAY);
         return Err(DropReason::RoutedTooOften);
     }
     send::along(pkt, frame, flow, &way)
@@ -136,7 +150,7 @@ fn rewrite_quote(pkt: &mut TcPacket, frame: &Frame, quoted: &Quoted, flow: &Flow
     pkt.overwrite(quoted.l3 + 12, &after.source)?;
     pkt.overwrite(quoted.l3 + 16, &after.destination)?;
     let mut changed = u64::from(ports);
-    if ports != 0 {
+    if (before.source_port, before.destination_port) != (after.source_port, after.destination_port) {
         let [a, b] = after.source_port.to_be_bytes();
         let [c, d] = after.destination_port.to_be_bytes();
         if quoted.icmp_type == 0 && quoted.protocol != 1 {
@@ -158,12 +172,10 @@ fn rewrite_quote(pkt: &mut TcPacket, frame: &Frame, quoted: &Quoted, flow: &Flow
 /// The quoted transport checksum after a change of addresses, which ICMP does not cover, and of ports.
 #[inline(always)]
 fn new_check(old: [u8; 2], protocol: u8, addresses: u32, ports: u32) -> [u8; 2] {
-    const ICMP: u8 = 1;
-    const UDP: u8 = 17;
     let both = u32::from(checksum::fold(u64::from(addresses) + u64::from(ports)));
-    match protocol {
-        ICMP => translate::apply(old, ports),
-        UDP => translate::apply_udp(old, both),
+    match Protocol(protocol) {
+        Protocol::ICMP => translate::apply(old, ports),
+        Protocol::UDP | Protocol::UDP_LITE => translate::apply_udp(old, both),
         _ => translate::apply(old, both),
     }
 }

@@ -3,19 +3,21 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use netpath_common::{
-    DropReason, Frame,
+    DropReason, Packet as _,
     maps::{
         BindingKey, FlowKey, Forward, ForwardKey, PUBLIC_SIDE, PublicAddress, RuleList, flow_flags, forward_flags,
-        gateway_flags, public_flags,
+        gateway_flags, hop, public_flags,
     },
     stage::martian,
 };
+use network_types::{eth::EthHdr, ip::Ipv4Hdr};
 
 use crate::{
     bind,
     connection::{self, Connection, Place},
+    handover::Handover,
     judge::{self, Judgement},
-    maps,
+    maps, outward,
     packet::TcPacket,
     public,
     redirect::Verdict,
@@ -25,7 +27,7 @@ use crate::{
 #[inline(always)]
 pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     let key = connection.key;
-    if martian::source(key.source) {
+    if martian::source(key.source) || is_forged(connection) {
         return Err(DropReason::MartianSource);
     }
     let network = address(&key).ok_or(DropReason::Unsolicited)?.network;
@@ -40,6 +42,10 @@ pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     let gateway = connection::routed(network)?;
     let (guest, port) = (connection.flow.destination, connection.flow.destination_port);
     let bound = connection.flow.flags & flow_flags::BOUND != 0;
+    // The address's row leaves it to the ACL, and the network's has none: an apply is between the two.
+    if gateway.flags & gateway_flags::ACL == 0 && !bound && is_left_to_acl(&key) {
+        return Err(DropReason::IngressDenied);
+    }
     if gateway.flags & gateway_flags::ACL != 0
         && !bound
         && judge::list(gateway.acl_ingress, connection, guest, port) != Judgement::Allow
@@ -48,9 +54,19 @@ pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     }
     let mut place = Place::NONE;
     connection::station(network, &guest, &mut place)?;
+    if place.hop != hop::LOCAL && outward::is_routed(network, &key.source) {
+        return Err(DropReason::MartianSource);
+    }
     place.put(&mut connection.flow);
     connection.flow.out = network;
     connection::public(key.side, &key.source, &mut connection.back)
+}
+
+/// Whether somebody on the wire says to be a public address of this host. Of a connection that is known, its row tells.
+#[inline(always)]
+fn is_forged(connection: &Connection) -> bool {
+    let FlowKey { side, source, .. } = connection.key;
+    connection.known == 0 && connection.again == 0 && public::address(side & !PUBLIC_SIDE, source).is_some()
 }
 
 /// The public address that a connection is to.
@@ -59,19 +75,30 @@ fn address(key: &FlowKey) -> Option<&'static PublicAddress> {
     public::address(key.side & !PUBLIC_SIDE, key.destination)
 }
 
+/// Whether the ingress rules of a public address are not asked, because all networks that use it have ACLs.
+#[inline(always)]
+fn is_left_to_acl(key: &FlowKey) -> bool {
+    address(key).is_some_and(|row| row.flags & public_flags::ACL != 0)
+}
+
 /// Finds the guest that a public address and port stand for.
 #[inline(always)]
 fn find_guest(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     let key = connection.key;
     // Again: what it says counts only if it is read after the epoch.
     let address = address(&key).ok_or(DropReason::Unsolicited)?;
+    let mut forward = Forward::default();
+    if address.flags & public_flags::STATIC == 0 || address.flags & public_flags::HOST != 0 {
+        forwarded(&key, &mut forward);
+    }
     if address.flags & public_flags::STATIC != 0 {
+        if forward.flags & forward_flags::RESERVED != 0 {
+            return Err(DropReason::Unsolicited);
+        }
         admit(connection, address)?;
         (connection.flow.destination, connection.flow.destination_port) = (address.inside, key.destination_port);
         return Ok(());
     }
-    let mut forward = Forward::default();
-    forwarded(&key, &mut forward);
     if forward.network != 0 && forward.flags & forward_flags::RESERVED == 0 {
         if forward.network != connection.flow.network {
             // Networks of one router may share an address.
@@ -146,15 +173,18 @@ fn bound(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// What nothing here claims on a public address: the host's own, where it uses the address too.
+/// What nothing here claims of what came by the wire of a public link: the host's own, where it uses the address too.
 #[inline(always)]
-pub fn unclaimed(pkt: &mut TcPacket, frame: &Frame, side: u32, reason: DropReason) -> Result<Verdict, DropReason> {
-    let destination = crate::tuple::destination(pkt, frame);
-    let address = public::address(side & !PUBLIC_SIDE, destination);
-    if address.filter(|row| row.flags & public_flags::HOST != 0).is_none() {
+pub fn unclaimed(pkt: &mut TcPacket, handover: &Handover, reason: DropReason) -> Result<Verdict, DropReason> {
+    if !handover.is_from_public_wire() {
         return Err(reason);
     }
-    let link = maps::UPSTREAMS.get(side & !PUBLIC_SIDE).ok_or(reason)?;
+    let index = handover.side & !PUBLIC_SIDE;
+    let destination = pkt.header::<Ipv4Hdr>(EthHdr::LEN).ok_or(reason)?.dst_addr;
+    if public::address(index, destination).is_none_or(|row| row.flags & public_flags::HOST == 0) {
+        return Err(reason);
+    }
+    let link = public::link(index).ok_or(reason)?;
     if link.vlan != 0 {
         pkt.push_tag(link.vlan)?;
     }

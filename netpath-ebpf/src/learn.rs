@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     Mac,
-    maps::{Destination, FdbKey, LEARNED_IDLE_NS, Learned, event_step},
+    maps::{Destination, FdbKey, LEARNED_IDLE_NS, Learned, destination_kind, event_step, segment_kind},
 };
 
 use crate::{event, maps};
@@ -64,5 +64,19 @@ fn learned(key: FdbKey) -> Option<Destination> {
     // SAFETY: no arguments, no side effects.
     let now = unsafe { helper::bpf_ktime_get_coarse_ns() };
     let alive = now.wrapping_sub(row.last_seen_ns) < LEARNED_IDLE_NS;
-    (alive && row.destination.network == key.network).then_some(row.destination)
+    (alive && row.destination.network == key.network && is_in_place(&row.destination)).then_some(row.destination)
+}
+
+/// Whether what was learned still leads into its network: a device, an uplink or a tunnel may be another's by now.
+#[inline(always)]
+fn is_in_place(place: &Destination) -> bool {
+    let Some(network) = maps::NETWORKS.get(place.network) else { return false };
+    match place.kind {
+        // SAFETY: two numbers are read at once.
+        destination_kind::LOCAL => unsafe { maps::PORTS.get(place.target) }
+            .is_some_and(|port| port.network == place.network && port.slot == place.slot),
+        destination_kind::UPLINK => network.uplink == place.target,
+        destination_kind::TUNNEL => network.kind == segment_kind::VXLAN,
+        _ => true,
+    }
 }

@@ -16,6 +16,7 @@ mod bind;
 mod carry;
 mod connect;
 mod connection;
+mod debug;
 mod event;
 mod flood;
 mod forward;
@@ -56,35 +57,58 @@ use aya_ebpf::{
 };
 use netpath_common::{
     DropReason,
-    maps::{event_hook, event_step},
+    maps::{event_action, event_hook, event_step},
 };
 
 use crate::{
+    event::Source,
     packet::{TcPacket, XdpPacket},
     redirect::Verdict,
 };
 
-/// A TC program: its pipeline, which tells the network that refusals are counted for as soon as it knows, and the one exit.
+/// A program's pipeline, which tells the network that refusals are counted for as soon as it knows; `None` is a refusal.
 #[inline(always)]
-fn tc(ctx: &TcContext, hook: u8, process: impl FnOnce(&mut TcPacket, &mut u32) -> Result<Verdict, DropReason>) -> i32 {
+fn run<C: Source, P>(
+    ctx: C,
+    hook: u8,
+    packet: impl FnOnce() -> P,
+    process: impl FnOnce(&mut P, &mut u32) -> Result<Verdict, DropReason>,
+) -> Option<Verdict> {
     let mut network = 0;
     event::step(event_step::PROGRAM, hook, 0, 0, 0);
     if hook <= event_hook::FROM_TUNNEL {
-        let skb: *mut __sk_buff = ctx.as_ptr().cast();
-        event::entered(skb, hook);
+        event::entered(ctx, hook);
     }
-    let mut pkt = TcPacket::new(ctx);
-    match process(&mut pkt, &mut network) {
+    match process(&mut packet(), &mut network) {
         Ok(verdict) => {
-            event::left(pkt.skb(), hook, network, verdict);
-            redirect::tc_action(verdict)
+            event::left(ctx, hook, network, verdict);
+            debug::done(hook, network, verdict.told(), 0);
+            Some(verdict)
         }
         Err(reason) => {
             account::dropped(network, reason);
-            event::refused(pkt.skb(), hook, network, reason);
-            TC_ACT_SHOT
+            event::refused(ctx, hook, network, reason);
+            debug::done(hook, network, event_action::REFUSED, reason as u32);
+            None
         }
     }
+}
+
+/// A TC program: its pipeline, and the one exit.
+#[inline(always)]
+fn tc(ctx: &TcContext, hook: u8, process: impl FnOnce(&mut TcPacket, &mut u32) -> Result<Verdict, DropReason>) -> i32 {
+    let skb: *mut __sk_buff = ctx.as_ptr().cast();
+    run(skb, hook, || TcPacket::new(ctx), process).map_or(TC_ACT_SHOT, redirect::tc_action)
+}
+
+/// An XDP program, as [`tc`].
+#[inline(always)]
+fn xdp(
+    ctx: &XdpContext,
+    hook: u8,
+    process: impl FnOnce(&mut XdpPacket, &mut u32) -> Result<Verdict, DropReason>,
+) -> u32 {
+    run(ctx.ctx, hook, || XdpPacket::new(ctx), process).map_or(xdp_action::XDP_DROP, redirect::xdp_action)
 }
 
 /// TC ingress of a guest's device.
@@ -135,41 +159,16 @@ pub fn flood(ctx: TcContext) -> i32 {
     tc(&ctx, event_hook::FLOOD, flood::from_guest)
 }
 
-/// An XDP program, as [`tc`].
-#[inline(always)]
-fn early(
-    ctx: &XdpContext,
-    hook: u8,
-    process: impl FnOnce(&mut XdpPacket, &mut u32) -> Result<Verdict, DropReason>,
-) -> u32 {
-    let mut network = 0;
-    event::step(event_step::PROGRAM, hook, 0, 0, 0);
-    if hook <= event_hook::FROM_TUNNEL {
-        event::entered(ctx.ctx, hook);
-    }
-    match process(&mut XdpPacket::new(ctx), &mut network) {
-        Ok(verdict) => {
-            event::left(ctx.ctx, hook, network, verdict);
-            redirect::xdp_action(verdict)
-        }
-        Err(reason) => {
-            account::dropped(network, reason);
-            event::refused(ctx.ctx, hook, network, reason);
-            xdp_action::XDP_DROP
-        }
-    }
-}
-
 /// XDP of an uplink.
 #[xdp(frags)]
 pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
-    early(&ctx, event_hook::FROM_UPLINK_XDP, from_uplink::process)
+    xdp(&ctx, event_hook::FROM_UPLINK_XDP, from_uplink::process)
 }
 
 /// The first packet of a connection, handed on by `from_uplink_xdp`.
 #[xdp(frags)]
 pub fn connect_xdp(ctx: XdpContext) -> u32 {
-    early(&ctx, event_hook::CONNECT_XDP, forward::connect)
+    xdp(&ctx, event_hook::CONNECT_XDP, forward::connect)
 }
 
 /// TC ingress of an uplink.

@@ -11,6 +11,7 @@ use netpath_common::{
     maps::{FROM_GUEST, PortMeters, TO_GUEST, meter_row},
     stage::meter::TICKS,
 };
+use network_types::ip::Ipv4Hdr;
 
 use self::levels::{Level, Scratch, netpath_admit, netpath_pay, note};
 use crate::{
@@ -98,13 +99,15 @@ impl Charged for XdpPacket {
     }
 }
 
-/// A frame that is not yet as it will be sent: it cannot be marked.
-pub struct Planned;
-
-impl Charged for Planned {
+/// The header that a packet is to have.
+impl Charged for Ipv4Hdr {
     #[inline(always)]
     fn mark(&mut self) -> bool {
-        false
+        if self.tos & 3 == 0 {
+            return false;
+        }
+        arrival::set_ecn(self, 3);
+        true
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use netpath_common::{
-    DropReason,
+    DropReason, Mac,
     maps::{FlowKey, Gateway, Route, RouteKey, StaticKey, StaticNat, flow_flags, gateway_flags, hop, nat_place},
     stage::martian,
 };
@@ -16,28 +16,42 @@ use crate::{
 
 /// Judges a connection from a network.
 #[inline(always)]
-pub fn judge(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
+pub fn judge(connection: &mut Connection) -> Result<(), DropReason> {
     let network = connection.key.side;
     connection.belongs_to(network);
     let gateway = connection::routed(network)?;
     is_sane(&connection.key, gateway)?;
     unchanged(connection);
     let mut route = Route { network: 0, via: [0; 4] };
-    find_route(&connection.key, gateway, &mut route);
-    // To another tier its question may have been routed by the host of whoever asked.
-    if connection.answers != 0 && route.network == 0 {
+    self::route(network, &connection.key.destination, &mut route);
+    if route.network != 0 {
+        // To another tier its question may have been routed by the host of whoever asked.
+        leaves(connection, gateway)?;
+        return to_network(connection, &route);
+    }
+    let exit = Exit::find(&connection.key, gateway);
+    // The NAT host judges: only there it is known what is an answer.
+    if connection.from_guest != 0 && matches!(exit.place, nat_place::TUNNEL | nat_place::UPLINK) {
+        through_another_host(connection, &exit);
+        return Ok(());
+    }
+    if connection.answers != 0 {
         return Err(DropReason::Unsolicited);
     }
+    leaves(connection, gateway)?;
+    to_outside(connection, gateway, &exit)
+}
+
+/// Whether the egress rules of the network's ACL, if it has one, let the connection out.
+#[inline(always)]
+fn leaves(connection: &Connection, gateway: &Gateway) -> Result<(), DropReason> {
     if gateway.flags & gateway_flags::ACL != 0
         && judge::list(gateway.acl_egress, connection, connection.key.destination, connection.key.destination_port)
             == Judgement::Deny
     {
         return Err(DropReason::AclDenied);
     }
-    if route.network != 0 {
-        return to_network(connection, &route);
-    }
-    to_outside(connection, gateway, now)
+    Ok(())
 }
 
 /// Addresses that nothing is routed from or to (RFC 1812 §5.3.7).
@@ -72,16 +86,26 @@ fn unchanged(connection: &mut Connection) {
     (flow.destination, flow.destination_port) = (key.destination, key.destination_port);
 }
 
-/// The route of a packet; its network stays 0 where the packet is for the outside.
+/// Where an address is, seen from a network; `route` stays as it is where it is outside. The network's own prefix is no row of
+/// ROUTES, and comes before all of them: a static route may cover it.
 #[inline(never)]
-fn find_route(key: &FlowKey, gateway: &Gateway, route: &mut Route) {
-    if is_within(&key.destination, &gateway.prefix, &gateway.mask) {
-        route.network = key.side;
-        return;
+pub fn route(network: u32, address: &[u8; 4], route: &mut Route) {
+    let Some(gateway) = maps::GATEWAYS.get(network) else { return };
+    if is_within(address, &gateway.prefix, &gateway.mask) {
+        *route = Route { network, via: [0; 4] };
+    } else if gateway.flags & gateway_flags::NO_ROUTES == 0
+        && let Some(found) = maps::ROUTES.get(&route_key(network, address))
+    {
+        *route = *found;
     }
-    if gateway.flags & gateway_flags::NO_ROUTES == 0 {
-        self::route(key.side, &key.destination, route);
-    }
+}
+
+/// Whether packets of a network for an address stay in its router: another host's guest would not answer by the NAT host.
+#[inline(always)]
+pub fn is_routed(network: u32, address: &[u8; 4]) -> bool {
+    let mut route = Route { network: 0, via: [0; 4] };
+    self::route(network, address, &mut route);
+    route.network != 0
 }
 
 /// To a station of a network of the same router.
@@ -119,47 +143,52 @@ fn back_to_guest(connection: &mut Connection) -> Result<(), DropReason> {
 /// Finds the station of a network that has an address, or that a static route to it leads through.
 #[inline(never)]
 pub fn station(network: u32, address: &[u8; 4], place: &mut Place) -> Result<(), DropReason> {
-    let mut via = *address;
-    let has_routes = maps::GATEWAYS.get(network).is_none_or(|row| row.flags & gateway_flags::NO_ROUTES == 0);
-    if has_routes
-        && let Some(found) = maps::ROUTES.get(&route_key(network, address))
-        && found.network == network
-    {
-        via = found.via;
-    }
+    let mut found = Route { network: 0, via: [0; 4] };
+    route(network, address, &mut found);
+    let via = if found.network == network && found.via != [0; 4] { found.via } else { *address };
     connection::station(network, &via, place)
 }
 
-/// Where an address is, seen from a network; `route` stays as it is where no route leads there.
-#[inline(always)]
-pub fn route(network: u32, address: &[u8; 4], route: &mut Route) {
-    if let Some(found) = maps::ROUTES.get(&route_key(network, address)) {
-        *route = *found;
+/// Where packets of a network leave for the public side.
+struct Exit {
+    /// The public address that is the guest's own, if it has one.
+    own: Option<&'static StaticNat>,
+    /// One of [`nat_place`].
+    place: u32,
+    target: u32,
+    mac: Mac,
+}
+
+impl Exit {
+    #[inline(always)]
+    fn find(key: &FlowKey, gateway: &Gateway) -> Self {
+        match static_nat(key, gateway) {
+            own @ Some(&StaticNat { place, target, mac, .. }) => Self { own, place, target, mac },
+            None => Self { own: None, place: gateway.nat_place, target: gateway.nat_target, mac: gateway.nat_mac },
+        }
     }
+}
+
+/// On to the host that translates, as it is.
+#[inline(always)]
+fn through_another_host(connection: &mut Connection, exit: &Exit) {
+    let network = connection.key.side;
+    let flow = &mut connection.flow;
+    (flow.hop, flow.target, flow.mac) = (hop::UPLINK, exit.target, exit.mac);
+    if exit.place == nat_place::TUNNEL {
+        flow.hop = hop::TUNNEL;
+        flow.mac = maps::NETWORKS.get(network).map_or(exit.mac, |row| row.gateway_mac);
+    }
+    flow.out = network;
+    flow.flags |= flow_flags::TRANSIT;
 }
 
 /// To the public side.
 #[inline(always)]
-fn to_outside(connection: &mut Connection, gateway: &Gateway, now: u32) -> Result<(), DropReason> {
+fn to_outside(connection: &mut Connection, gateway: &Gateway, exit: &Exit) -> Result<(), DropReason> {
     let key = connection.key;
-    let own = static_nat(&connection.key, gateway);
-    let (place, target, mac) = match own {
-        Some(row) => (row.place, row.target, row.mac),
-        None => (gateway.nat_place, gateway.nat_target, gateway.nat_mac),
-    };
-    match place {
+    match exit.place {
         nat_place::HERE => {}
-        nat_place::TUNNEL | nat_place::UPLINK if connection.from_guest != 0 => {
-            let flow = &mut connection.flow;
-            flow.hop = if place == nat_place::TUNNEL { hop::TUNNEL } else { hop::UPLINK };
-            (flow.target, flow.mac) = (target, mac);
-            if place == nat_place::TUNNEL {
-                flow.mac = maps::NETWORKS.get(key.side).map_or(mac, |network| network.gateway_mac);
-            }
-            flow.out = key.side;
-            flow.flags |= flow_flags::TRANSIT;
-            return Ok(());
-        }
         nat_place::NONE => return Err(DropReason::NoPublicAddress),
         // It has come from a host that takes this one for the NAT host: one of them has older definitions.
         _ => return Err(DropReason::NotOnThisHost),
@@ -174,9 +203,11 @@ fn to_outside(connection: &mut Connection, gateway: &Gateway, now: u32) -> Resul
             return Err(DropReason::EgressDenied);
         }
     }
-    match own {
+    match exit.own {
         Some(row) => become_public(connection, row),
-        None => bind::source(connection, gateway, now)?,
+        // Before it has a public port: what is refused takes none.
+        None if connection::is_one_too_many(connection, gateway) => return Err(DropReason::ConnectionLimit),
+        None => bind::source(connection, gateway)?,
     }
     let (side, destination) = (connection.flow.out, key.destination);
     let mut way = Place::NONE;

@@ -279,6 +279,12 @@ impl TcPacket {
         unsafe { (*self.skb).gso_size as usize }
     }
 
+    /// At least as many as the packets that this one will become on the wire.
+    #[inline(always)]
+    pub fn segments(&self) -> u32 {
+        1 + self.len().checked_div(self.gso_size()).unwrap_or(0) as u32
+    }
+
     /// The outermost VLAN tag (TPID, TCI), whether the device took it off or it stands in the frame.
     #[inline(always)]
     pub fn tag(&self) -> Option<(EtherType, u16)> {

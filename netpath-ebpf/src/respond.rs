@@ -4,6 +4,7 @@ use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
     Address, DropReason, Frame, Packet as _, checksum,
     frame::EtherType,
+    icmp,
     maps::{NeighbourKey, Network, Port, event_hook},
     stage::arp,
     too_big::{self, ICMP_LEN, QUOTE_LEN, TooBig},
@@ -97,6 +98,17 @@ pub extern "C" fn netpath_too_big_ipv6(
     become_too_big::<false>(&mut TcPacket::from_raw(skb), frame, network, mtu as u16).unwrap_or(0)
 }
 
+/// Whether the packet is one that an error may be about: neither an error itself, nor to many.
+#[inline(always)]
+fn may_tell<const IPV4: bool>(pkt: &TcPacket, frame: &Frame) -> bool {
+    // Of an ICMP message this is where its type is.
+    let message = (frame.ports.source >> 8) as u8;
+    if IPV4 {
+        return pkt.header::<Ipv4Hdr>(frame.l3).is_some_and(|ip| icmp::may_answer(frame.destination, ip, message));
+    }
+    pkt.header::<Ipv6Hdr>(frame.l3).is_some_and(|ip| icmp::may_answer_ipv6(ip, frame.protocol, message))
+}
+
 /// Makes the packet the error that tells of it; answers the error's length in bytes.
 #[inline(always)]
 fn become_too_big<const IPV4: bool>(
@@ -106,6 +118,9 @@ fn become_too_big<const IPV4: bool>(
     mtu: u16,
 ) -> Result<u32, DropReason> {
     let whole = frame.l3 == EthHdr::LEN && pkt.len() >= EthHdr::LEN + QUOTE_LEN;
+    if !may_tell::<IPV4>(pkt, frame) {
+        return Err(DropReason::PacketTooBig);
+    }
     let Some(error) = TooBig::answer(frame, network, mtu).filter(|_| whole) else {
         return Err(DropReason::PacketTooBig);
     };

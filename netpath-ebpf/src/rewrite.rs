@@ -8,7 +8,8 @@ use aya_ebpf::{
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated as helper,
 };
-use netpath_common::{DropReason, Frame, frame::Protocol, maps::Flow, stage::translate};
+use netpath_common::{DropReason, Frame, Packet as _, frame::Protocol, maps::Flow, stage::translate};
+use network_types::ip::Ipv4Hdr;
 
 use crate::{
     packet::TcPacket,
@@ -20,10 +21,11 @@ use crate::{
 pub fn packet(pkt: &mut TcPacket, frame: &Frame, tuple: &Tuple, flow: &Flow, id: u32) -> Result<(), DropReason> {
     let addresses = translate::address_difference(&tuple.key, flow);
     let ports = translate::port_difference(&tuple.key, flow);
-    let mut ip = tuple.ip;
+    // As it is now: a limit may have marked it since it was read.
+    let mut ip = *pkt.header::<Ipv4Hdr>(frame.l3).ok_or(DropReason::MalformedIpv4)?;
     translate::ipv4(&mut ip, flow, addresses, true, (id as u16, id >> 16 != 0));
     pkt.overwrite(frame.l3, &ip)?;
-    if tuple.fragment == fragment::LATER || addresses | ports == 0 {
+    if tuple.fragment == fragment::LATER {
         return Ok(());
     }
     let [a, b] = flow.source_port.to_be_bytes();
@@ -37,11 +39,14 @@ pub fn packet(pkt: &mut TcPacket, frame: &Frame, tuple: &Tuple, flow: &Flow, id:
             pkt.overwrite(frame.l4, &[a, b, c, d])?;
             mend(pkt, frame.l4 + 6, addresses, ports, u64::from(BPF_F_MARK_MANGLED_0))
         }
-        Protocol::ICMP if ports != 0 => {
-            // A query's identifier is the querier's port; the other one is zero.
+        Protocol::ICMP => {
+            // A query's identifier is the querier's port; the other one is zero. 0 and 0xffff differ by nothing in a sum.
             pkt.overwrite(frame.l4 + 4, &[a | c, b | d])?;
             mend(pkt, frame.l4 + 2, 0, ports, 0)
         }
+        // Without ports here, but with the addresses in their sums: as much of the packet as those cover.
+        Protocol::UDP_LITE => mend(pkt, frame.l4 + 6, addresses, 0, u64::from(BPF_F_MARK_MANGLED_0)),
+        Protocol::DCCP => mend(pkt, frame.l4 + 6, addresses, 0, 0),
         _ => Ok(()),
     }
 }

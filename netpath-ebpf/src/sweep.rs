@@ -59,7 +59,22 @@ pub fn bound(network: u32) {
 pub fn is_at_limit(network: u32, limit: u32) -> bool {
     let Some(state) = gateway::state(network) else { return true };
     // SAFETY: in a map's value.
-    unsafe { Word::at(&raw mut (*state).flows) }.load() + 2 > u64::from(limit)
+    count(unsafe { Word::at(&raw mut (*state).flows) }) + 2 > i64::from(limit)
+}
+
+/// Whether a network has as many bindings as it may have, those that rest among them.
+#[inline(always)]
+pub fn is_at_binding_limit(network: u32, flow_limit: u32) -> bool {
+    let Some(state) = gateway::state(network) else { return true };
+    // SAFETY: in a map's value.
+    count(unsafe { Word::at(&raw mut (*state).bindings) }) >= idle::binding_limit(flow_limit) as i64
+}
+
+/// A count of rows. Where an apply has removed rows beside the data path it may be less than what there is, and then less than
+/// none: that must not be more than any limit.
+#[inline(always)]
+fn count(word: Word<u64>) -> i64 {
+    word.load() as i64
 }
 
 /// Removes a connection.

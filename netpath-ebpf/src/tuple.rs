@@ -5,7 +5,8 @@ use netpath_common::{
     DropReason, Frame, Packet, checksum,
     clock::since,
     frame::{self, Protocol},
-    maps::{CONNECTION_WORDS, FRAGMENT_LIFETIME, FlowKey, Fragment, FragmentKey, connection_row},
+    icmp::query,
+    maps::{CONNECTION_WORDS, FRAGMENT_LIFETIME, Flow, FlowKey, Fragment, FragmentKey, connection_row},
 };
 use network_types::ip::Ipv4Hdr;
 
@@ -29,6 +30,12 @@ pub mod icmp {
     pub fn answers(kind: u8) -> bool {
         matches!(kind, ECHO_REPLY | 14 | 16 | 18)
     }
+}
+
+/// The type of the query that a flow began with.
+#[inline(always)]
+pub fn query_type(flow: &Flow) -> u8 {
+    query::kind(flow.icmp_type)
 }
 
 /// A routed packet's connection, and what the stages want to know besides.
@@ -77,6 +84,19 @@ impl Tuple {
     #[inline(always)]
     pub fn is_icmp_error(&self) -> bool {
         !icmp::asks(self.icmp_type) && !icmp::answers(self.icmp_type) && self.fragment != fragment::LATER
+    }
+
+    /// What a flow notes of the query that it begins with: [`Flow::icmp_type`].
+    #[inline(always)]
+    pub fn query(&self) -> u8 {
+        query::of(self.icmp_type, self.icmp_code)
+    }
+
+    /// Whether this is another query than the one that a flow began with. Its identifier does not tell, and rules may. One that was
+    /// noted of an answer began with no query that is known.
+    #[inline(always)]
+    pub fn asks_otherwise(&self, flow: &Flow) -> bool {
+        icmp::asks(self.icmp_type) && flow.icmp_type != self.query() && icmp::asks(query_type(flow))
     }
 }
 
@@ -232,6 +252,7 @@ fn transport<P: Packet>(pkt: &P, frame: &Frame, tuple: &mut Tuple) -> Result<(),
                 tuple.key.destination_port = id;
             }
         }
+        Protocol::UDP_LITE | Protocol::DCCP if room < 8 => return Err(malformed),
         _ => {}
     }
     Ok(())
@@ -284,10 +305,4 @@ pub fn note_first_fragment(tuple: &Tuple, id: u16, now: u32) {
     };
     // A full map has evicted another hint: the fragments of that packet are dropped and counted.
     let _ = maps::FRAGMENTS.insert(fragment_key(tuple), row, 0);
-}
-
-/// The destination of an IPv4 packet; zero where it cannot be read.
-#[inline(always)]
-pub fn destination<P: Packet>(pkt: &P, frame: &Frame) -> [u8; 4] {
-    pkt.header::<Ipv4Hdr>(frame.l3).map_or([0; 4], |ip| ip.dst_addr)
 }

@@ -1,12 +1,12 @@
 //! Back to where a packet came from.
 
 use netpath_common::{
-    DropReason, Frame, Mac, Packet as _,
+    DropReason, Frame, Mac,
     maps::{PUBLIC_SIDE, PublicKey, destination_kind, hop},
     too_big,
 };
 
-use crate::{account, handover::Handover, learn, maps, next_hop, packet::TcPacket, redirect::Verdict, tunnel, vlan};
+use crate::{handover::Handover, learn, maps, meter, next_hop, packet::TcPacket, redirect::Verdict, tunnel, vlan};
 
 /// The way back. All fields have a value for every kind: see [`Verdict`].
 #[derive(Clone, Copy)]
@@ -67,7 +67,7 @@ impl WayBack {
     pub fn send(&self, pkt: &mut TcPacket, frame: &Frame, side: u32) -> Result<Verdict, DropReason> {
         match self.kind {
             hop::LOCAL => {
-                account::to_guest(self.slot, pkt.len());
+                meter::to_guest(pkt, self.slot)?;
                 Ok(Verdict::redirect(self.target))
             }
             hop::TUNNEL => {

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use netpath_common::maps::{Destination, NameKey, Network, Port, destination_kind, name_kind, segment_kind};
@@ -10,8 +11,14 @@ use netpath_common::maps::{Destination, NameKey, Network, Port, destination_kind
 use crate::{
     datapath::{Hook, Root, Tables, name_text},
     error::Error,
+    headers::VXLAN_PORTS,
     netlink::{self, Device},
 };
+
+/// How old names may be for whoever goes on reading; an index can have been given away and have another name.
+const OLD: Duration = Duration::from_secs(10);
+/// The same of those that were looked for before, and not found.
+const NAMELESS: Duration = Duration::from_secs(1);
 
 /// The tables of the root, and the names of what is in them.
 pub(crate) struct Applied {
@@ -23,8 +30,14 @@ pub(crate) struct Applied {
     pub(crate) names: Names,
     /// The devices of the namespace.
     pub(crate) devices: Vec<Device>,
+    /// The UDP ports of VXLAN: the usual ones, and those of the host's tunnels.
+    pub(crate) tunnel_ports: Vec<u16>,
     /// Devices that `from_guest` is pinned for.
     guarded: HashSet<String>,
+    /// When the names were read.
+    read: Instant,
+    /// Networks with devices of which one has no name, though it was looked for.
+    nameless: HashSet<(u32, u32)>,
 }
 
 impl Applied {
@@ -36,7 +49,11 @@ impl Applied {
         let names = Names { rows: name_rows(&tables)?, devices: device_names(&devices) };
         let pins = root.link_pins()?.into_iter();
         let guarded = pins.filter(|pin| pin.hook == Hook::FromGuest).map(|pin| pin.device).collect();
-        Ok(Self { root, tables, names, devices, guarded })
+        let own = tables.uplinks.rows()?.into_iter().filter_map(|(key, _)| u16::try_from(key.udp_port).ok());
+        let mut tunnel_ports: Vec<u16> = own.filter(|port| *port != 0).chain(VXLAN_PORTS).collect();
+        tunnel_ports.sort_unstable();
+        tunnel_ports.dedup();
+        Ok(Self { root, tables, names, devices, tunnel_ports, guarded, read: Instant::now(), nameless: HashSet::new() })
     }
 
     /// Reads the names again, as another apply may have left them; the devices, where one of these is not known.
@@ -46,7 +63,31 @@ impl Applied {
             self.devices = netlink::devices()?;
             self.names.devices = device_names(&self.devices);
         }
+        self.read = Instant::now();
         Ok(())
+    }
+
+    /// Has names for a network and a device of which something is told now, whatever was applied since this was opened.
+    pub(super) fn keep_up(&mut self, network: u32, ifindex: u32) -> Result<(), Error> {
+        let age = self.read.elapsed();
+        let is_due = match self.has_names(network, ifindex) {
+            true => age >= OLD,
+            // It is of an apply that came after; or it is gone already, and has no name any more.
+            false => age >= NAMELESS || !self.nameless.contains(&(network, ifindex)),
+        };
+        if !is_due {
+            return Ok(());
+        }
+        self.refresh([ifindex].into_iter())?;
+        if !self.has_names(network, ifindex) {
+            self.nameless.insert((network, ifindex));
+        }
+        Ok(())
+    }
+
+    fn has_names(&self, network: u32, ifindex: u32) -> bool {
+        let is_named = network == 0 || self.names.rows.contains_key(&(name_kind::NETWORK, network));
+        is_named && self.names.devices.contains_key(&ifindex)
     }
 
     /// Is there a program for the frames of this guest port?

@@ -117,6 +117,21 @@ pub enum Error {
         /// What is wrong with it.
         source: crate::pcap::ReadError,
     },
+    /// A capture has not kept enough of a frame.
+    #[error(
+        "frame {number} of {} was cut to {kept} of {length} bytes, and not even its headers are all there; capture it again and \
+         keep more of each frame (`netpath capture` without --snaplen, `tcpdump -s 0`)", path.display()
+    )]
+    CutShort {
+        /// The file.
+        path: PathBuf,
+        /// The frame's number.
+        number: u64,
+        /// Bytes that are there.
+        kept: usize,
+        /// Bytes that there were.
+        length: usize,
+    },
     /// There is nothing to draw on.
     #[error(
         "`netpath top` draws on a terminal, and {what} is none: `netpath top --once` prints one frame, `netpath show counters` \

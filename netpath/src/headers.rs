@@ -10,10 +10,24 @@ use std::{
 use netpath_common::Mac;
 use serde::Serialize;
 
-/// VXLAN's UDP port, and the one that CloudStack uses with multicast.
-const VXLAN_PORTS: [u16; 2] = [4789, 8472];
+/// VXLAN's UDP port, and the one that CloudStack uses with multicast: a tunnel of the host's own may have another.
+pub(crate) const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 /// Packets inside packets are followed so far.
 const DEEPEST: usize = 2;
+
+/// Where in a frame something is read.
+#[derive(Clone, Copy)]
+struct Inside<'a> {
+    tunnel_ports: &'a [u16],
+    /// In how many others the packet is.
+    depth: usize,
+}
+
+impl Inside<'_> {
+    fn deeper(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
+}
 
 /// What a frame's headers say. What the frame has not got is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -66,23 +80,23 @@ fn word(bytes: &[u8], offset: usize) -> Option<u16> {
 }
 
 impl Headers {
-    /// Reads a frame.
+    /// Reads a frame; what UDP carries to `tunnel_ports` is a frame in VXLAN.
     #[must_use]
-    pub fn of(frame: &[u8]) -> Self {
-        Self::of_frame(frame, 0)
+    pub fn of(frame: &[u8], tunnel_ports: &[u16]) -> Self {
+        Self::of_frame(frame, Inside { tunnel_ports, depth: 0 })
     }
 
     /// The same, with a tag that a device took off the frame put before what is in it.
     #[must_use]
-    pub fn tagged(frame: &[u8], tag: u32) -> Self {
-        let mut headers = Self::of(frame);
+    pub fn tagged(frame: &[u8], tag: u32, tunnel_ports: &[u16]) -> Self {
+        let mut headers = Self::of(frame, tunnel_ports);
         if tag != 0 {
             headers.vlans.insert(0, tag as u16 & 0xfff);
         }
         headers
     }
 
-    fn of_frame(frame: &[u8], depth: usize) -> Self {
+    fn of_frame(frame: &[u8], inside: Inside<'_>) -> Self {
         let mut headers =
             Self { destination_mac: at(frame, 0).map(Mac), source_mac: at(frame, 6).map(Mac), ..Self::default() };
         let mut offset = 12;
@@ -92,8 +106,8 @@ impl Headers {
         }
         let rest = frame.get(offset + 2..).unwrap_or_default();
         match word(frame, offset) {
-            Some(0x0800) => headers.ipv4(rest, depth),
-            Some(0x86dd) => headers.ipv6(rest, depth),
+            Some(0x0800) => headers.ipv4(rest, inside),
+            Some(0x86dd) => headers.ipv6(rest, inside),
             Some(kind @ (0x0806 | 0x8035)) => headers.arp(rest, kind),
             Some(other) => headers.family = format!("{other:#06x}"),
             None => headers.family = "cut_short".to_owned(),
@@ -114,7 +128,7 @@ impl Headers {
         }
     }
 
-    fn ipv4(&mut self, packet: &[u8], depth: usize) {
+    fn ipv4(&mut self, packet: &[u8], inside: Inside<'_>) {
         self.family = "ipv4".to_owned();
         self.source = at::<4>(packet, 12).map(|ip| Ipv4Addr::from(ip).into());
         self.destination = at::<4>(packet, 16).map(|ip| Ipv4Addr::from(ip).into());
@@ -122,10 +136,10 @@ impl Headers {
         let (Some(first), Some(protocol)) = (packet.first(), packet.get(9)) else { return };
         self.fragment = word(packet, 6).is_some_and(|word| word & 0x1fff != 0);
         let rest = packet.get(usize::from(first & 0x0f) * 4..).unwrap_or_default();
-        self.transport(*protocol, if self.fragment { &[] } else { rest }, depth);
+        self.transport(*protocol, if self.fragment { &[] } else { rest }, inside);
     }
 
-    fn ipv6(&mut self, packet: &[u8], depth: usize) {
+    fn ipv6(&mut self, packet: &[u8], inside: Inside<'_>) {
         const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
         self.family = "ipv6".to_owned();
         self.source = at::<16>(packet, 8).map(|ip| Ipv6Addr::from(ip).into());
@@ -144,10 +158,10 @@ impl Headers {
             let len = if protocol == 44 { 8 } else { (usize::from(*len) + 1) * 8 };
             (protocol, rest) = (*next, rest.get(len..).unwrap_or_default());
         }
-        self.transport(protocol, if self.fragment { &[] } else { rest }, depth);
+        self.transport(protocol, if self.fragment { &[] } else { rest }, inside);
     }
 
-    fn transport(&mut self, protocol: u8, segment: &[u8], depth: usize) {
+    fn transport(&mut self, protocol: u8, segment: &[u8], inside: Inside<'_>) {
         self.protocol = Some(match protocol {
             1 => "icmp".to_owned(),
             6 => "tcp".to_owned(),
@@ -157,7 +171,7 @@ impl Headers {
         });
         match protocol {
             6 | 17 => (self.source_port, self.destination_port) = (word(segment, 0), word(segment, 2)),
-            1 | 58 => return self.icmp(segment, depth),
+            1 | 58 => return self.icmp(segment, inside),
             _ => {}
         }
         if protocol == 6 {
@@ -166,29 +180,32 @@ impl Headers {
                 letters.filter(|(bit, _)| bits & 1 << bit != 0).map(|(_, letter)| letter).collect()
             });
         }
-        if protocol == 17 && depth < DEEPEST && self.destination_port.is_some_and(|port| VXLAN_PORTS.contains(&port)) {
+        if protocol == 17
+            && inside.depth < DEEPEST
+            && self.destination_port.is_some_and(|port| inside.tunnel_ports.contains(&port))
+        {
             let Some([flags, _, _, _, a, b, c, _]) = at(segment, 8) else { return };
             if flags & 0x08 != 0 {
                 self.vni = Some(u32::from_be_bytes([0, a, b, c]));
-                self.inside = segment.get(16..).map(|frame| Box::new(Self::of_frame(frame, depth + 1)));
+                self.inside = segment.get(16..).map(|frame| Box::new(Self::of_frame(frame, inside.deeper())));
             }
         }
     }
 
-    fn icmp(&mut self, message: &[u8], depth: usize) {
+    fn icmp(&mut self, message: &[u8], inside: Inside<'_>) {
         let Some([kind, code]) = at(message, 0) else { return };
         self.icmp_type = Some(format!("{kind}/{code}"));
         let is_v6 = self.family == "ipv6";
         let is_error = if is_v6 { kind < 128 } else { matches!(kind, 3 | 4 | 5 | 11 | 12) };
         match is_error {
             false => self.source_port = word(message, 4),
-            true if depth < DEEPEST => {
+            true if inside.depth < DEEPEST => {
                 let mut quoted = Self::default();
                 let packet = message.get(8..).unwrap_or_default();
                 if is_v6 {
-                    quoted.ipv6(packet, depth + 1)
+                    quoted.ipv6(packet, inside.deeper())
                 } else {
-                    quoted.ipv4(packet, depth + 1)
+                    quoted.ipv4(packet, inside.deeper())
                 }
                 self.inside = Some(Box::new(quoted));
             }
@@ -283,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_segment_reads_as_its_five_tuple_and_flags() {
-        let headers = Headers::of(&bytes(SYN));
+        let headers = Headers::of(&bytes(SYN), &VXLAN_PORTS);
         assert_eq!(headers.to_string(), "tcp 10.1.1.11:40000 > 198.51.100.7:443 [S]");
         assert_eq!((headers.ttl, headers.family.as_str()), (Some(64), "ipv4"));
         assert!(headers.has_port(443) && headers.has_address([10, 1, 1, 11].into()) && !headers.has_port(22));
@@ -292,7 +309,7 @@ mod tests {
     #[test]
     fn a_tag_that_the_device_took_off_stands_before_the_others() {
         let tagged = SYN.replacen("0800", "8100 0064 0800", 1);
-        let headers = Headers::tagged(&bytes(&tagged), 0x8100_0005);
+        let headers = Headers::tagged(&bytes(&tagged), 0x8100_0005, &VXLAN_PORTS);
         assert_eq!(headers.vlans, [5, 100]);
         assert_eq!(headers.to_string(), "vlan 5: vlan 100: tcp 10.1.1.11:40000 > 198.51.100.7:443 [S]");
     }
@@ -300,14 +317,14 @@ mod tests {
     #[test]
     fn arp_reads_as_who_asks_and_for_whom() {
         let arp = "ffffffffffff 02000a01010b 0806 0001 0800 06 04 0001 02000a01010b 0a01010b 000000000000 0a010101";
-        assert_eq!(Headers::of(&bytes(arp)).to_string(), "arp request 10.1.1.11 > 10.1.1.1");
+        assert_eq!(Headers::of(&bytes(arp), &VXLAN_PORTS).to_string(), "arp request 10.1.1.11 > 10.1.1.1");
     }
 
     #[test]
     fn what_is_inside_vxlan_is_read_too() {
         let outer = "020000000002 020000000001 0800 4500003200000000 4011 0000 c000020b c000020c c350 12b5 0000 0000 \
                      08000000 001389 00";
-        let headers = Headers::of(&bytes(&format!("{outer} {SYN}")));
+        let headers = Headers::of(&bytes(&format!("{outer} {SYN}")), &VXLAN_PORTS);
         assert_eq!(headers.vni, Some(5001));
         assert!(headers.to_string().ends_with("vni 5001: tcp 10.1.1.11:40000 > 198.51.100.7:443 [S]"), "{headers}");
         assert!(headers.has_port(443));
@@ -317,7 +334,7 @@ mod tests {
     fn a_frame_cut_anywhere_is_read_as_far_as_it_goes() {
         let frame = bytes(SYN);
         for len in 0..frame.len() {
-            let _ = Headers::of(&frame[..len]).to_string();
+            let _ = Headers::of(&frame[..len], &VXLAN_PORTS).to_string();
         }
     }
 
@@ -329,7 +346,7 @@ mod tests {
             if frame.len() > 14 {
                 frame[12..14].copy_from_slice(&kinds[kind]);
             }
-            let _ = Headers::of(&frame).to_string();
+            let _ = Headers::of(&frame, &VXLAN_PORTS).to_string();
         }
     }
 }

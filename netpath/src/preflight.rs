@@ -1,7 +1,7 @@
 //! What is looked at on a host before anything is touched: what stops an apply, and what its operator ought to know. The
 //! checks are the doctor's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 
@@ -45,6 +45,8 @@ impl From<doctor::Finding> for Finding {
 /// What the host looks like.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observed<'o> {
+    /// Where netpath's pins are.
+    pub(crate) root: &'o Path,
     /// Its devices.
     pub(crate) devices: &'o [Device],
     /// What listens on the UDP ports in use.
@@ -63,7 +65,7 @@ pub(crate) struct Observed<'o> {
 /// When the kernel cannot be asked.
 pub(crate) fn check(host: &str, compiled: &Compiled, seen: &Observed<'_>, look: Look) -> Result<Vec<Finding>, Error> {
     let guests = gather::guests(&compiled.rows, seen.devices);
-    let (bypasses, rivals) = gather::bypassed(&guests, seen.actual, seen.devices, look)?;
+    let (bypasses, rivals) = gather::bypassed(seen.root, &guests, seen.actual, seen.devices, look)?;
     let host = Host {
         name: host.to_owned(),
         devices: seen.devices.to_vec(),

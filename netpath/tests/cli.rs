@@ -73,6 +73,14 @@ fn errors_go_to_standard_error_with_exit_code_1() {
 }
 
 #[test]
+fn an_error_that_nobody_can_be_told_is_exit_code_1() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netpath"));
+    let status = command.args(["validate", "-f", "/nowhere.yaml"]).stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn findings_are_data_with_o_json() {
     let file = Scratch::new("data.yaml", "zone: a\nvxlan_port: 0\n");
     let output = netpath(&["-o", "json", "validate", "-f", file.path()]);
@@ -90,7 +98,13 @@ fn findings_are_data_with_o_json() {
 
 #[test]
 fn a_wrong_command_line_is_exit_code_3() {
-    for args in [&["validate"][..], &["validate", "--file"], &["no-such-verb"], &["-o", "xml", "schema"]] {
+    for args in [
+        &["validate"][..],
+        &["validate", "--file"],
+        &["no-such-verb"],
+        &["-o", "xml", "schema"],
+        &["trace", "--from", "vnet0", "--pcap", "a.pcap", "--packet", "0"],
+    ] {
         assert_eq!(netpath(args).status.code(), Some(3), "{args:?}");
     }
     assert_eq!(netpath(&["--help"]).status.code(), Some(0));

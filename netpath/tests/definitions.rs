@@ -242,6 +242,11 @@ fn the_parts_that_are_not_in_force_are_named() {
     let parts = not_in_force(&zone);
     assert!(parts.iter().any(|said| said.starts_with("routing of IPv6 (the gateway answers")), "{parts:#?}");
     assert!(!parts.iter().any(|said| said.contains("nat") || said.contains("firewall")), "{parts:#?}");
+    assert!(!parts.iter().any(|said| said.contains("ACLs")), "{parts:#?}");
+    let bare = "zone: z\nphysical_networks:\n  - {name: v, isolation: vxlan, vnis: 1-9999}\nnetworks:\n  \
+                - {name: n1, physical_network: v, segment: 1, acl: []}\n";
+    let parts = not_in_force(&parse("zone.yaml", bare).unwrap());
+    assert!(parts.iter().any(|said| said.contains("ACLs") && said.contains("n1")), "{parts:#?}");
 }
 
 #[test]
@@ -256,6 +261,32 @@ fn source_nat_takes_one_address_or_up_to_eight() {
     assert_eq!(findings(&with(&format!("[{}]", nine[..8].join(", ")))), [""; 0]);
     let nine = format!("source_nat: [{}]", nine.join(", "));
     refused(&[("source_nat: 203.0.113.10", &nine)], &[("203.0.113.30", "more than 8 addresses of one source NAT")]);
+}
+
+#[test]
+fn public_addresses_want_a_gateway_that_translates() {
+    let fields = [
+        ("source_nat: 203.0.113.20", "source_nat"),
+        ("static_nat: [{public: 203.0.113.20, nic: db-1}]", "static_nat"),
+        ("port_forwarding: [{public: 203.0.113.20, protocol: tcp, ports: 80, to: db-1}]", "port_forwarding"),
+    ];
+    for (field, name) in fields {
+        let says = format!(
+            "`{name}` of network acme-db, which has no `gateway`: nothing would be translated; add `gateway:` with an address \
+             of 10.1.2.0/24, or leave the field out"
+        );
+        refused(&[("gateway: 10.1.2.1", field)], &[("203.0.113.20", &says)]);
+        let with_gateway = format!("gateway: 10.1.2.1\n    {field}");
+        assert_eq!(findings(&ZONE.replacen("gateway: 10.1.2.1", &with_gateway, 1)), [""; 0], "{name}");
+    }
+    let without_prefix = "gateway_mode: netpath\n    source_nat: 203.0.113.20";
+    refused(&[("gateway_mode: external", without_prefix)], &[("203.0.113.20", "add `cidr:` and `gateway:`")]);
+    // An address that is not there has no place where it could be wrong too.
+    let no_address = "port_forwarding: [{protocol: tcp, ports: 80, to: db-1}]";
+    let missing = ("{protocol", "`public`: missing in a port forwarding");
+    refused(&[("gateway: 10.1.2.1", no_address)], &[missing]);
+    let external = format!("gateway_mode: external\n    {no_address}");
+    refused(&[("gateway_mode: external", &external)], &[missing, ("db-1", "unknown NIC of the network")]);
 }
 
 #[test]

@@ -49,6 +49,24 @@ fn network(name: &str, segment: u32) -> String {
 }
 
 #[test]
+fn a_folder_says_the_same_by_whichever_path_it_is_named() {
+    let text = |folder: &str, segment| {
+        format!("#% file: {folder}/00.yaml\n{BASE}#% file: {folder}/10.yaml\n{}", network("a", segment))
+    };
+    assert!(definitions::is_same_text(&text("/etc/netpath", 100), &text(".", 100)));
+    assert!(!definitions::is_same_text(&text("/etc/netpath", 100), &text("/etc/netpath", 101)));
+    assert!(definitions::is_same_text(BASE, BASE) && !definitions::is_same_text(BASE, &text(".", 100)));
+}
+
+#[test]
+fn a_folder_within_it_is_left_alone_whatever_it_is_called() {
+    let folder = Folder::of("within", &[("00-base.yaml", BASE), ("10-a.yaml", &network("a", 100))]);
+    fs::create_dir(folder.0.join("old.yaml")).unwrap();
+    fs::write(folder.0.join("old.yaml/20-b.yaml"), network("b", 100)).unwrap();
+    assert_eq!(folder.load().unwrap().networks.len(), 1);
+}
+
+#[test]
 fn lists_of_the_same_field_are_put_together_in_the_order_of_the_files_names() {
     let folder = Folder::of(
         "lists",

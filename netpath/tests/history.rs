@@ -10,7 +10,7 @@ use std::{
 
 use netpath::{
     error::Error,
-    history::{Awaited, Bounds, Cause, Draft, History, HistoryError, Keep, Outcome, Recorded, Restores},
+    history::{Awaited, Bounds, Cause, Draft, History, HistoryError, Keep, Outcome, Recorded, Restores, Standing},
 };
 
 /// A state folder that goes with the test.
@@ -160,6 +160,61 @@ fn one_that_was_not_confirmed_is_no_way_back() {
     assert_eq!(history.previous().unwrap().document, "a");
 }
 
+fn restore(history: &History, document: &str, cause: Cause) {
+    let draft = Draft::new(document, "kvm1", "zone.yaml", cause);
+    history.record(&draft, Keep::Must, |_| Ok(())).unwrap();
+}
+
+/// Which of these documents, each a letter, were taken back.
+fn taken_back(history: &History, documents: &str) -> String {
+    let is_taken_back = |document: &char| history.taken_back(&document.to_string(), "kvm1").unwrap().is_some();
+    documents.chars().filter(is_taken_back).collect()
+}
+
+#[test]
+fn the_document_that_was_taken_back_is_known_until_another_comes_into_force() {
+    let state = State::new("taken-back");
+    let history = state.history();
+    applied(&history, "a");
+    applied(&history, "b");
+    assert_eq!(taken_back(&history, "ab"), "");
+    restore(&history, "a", Cause::Rollback);
+    assert_eq!(taken_back(&history, "ab"), "b");
+    assert!(history.taken_back("b", "kvm2").unwrap().is_none());
+    applied(&history, "c");
+    assert_eq!(taken_back(&history, "abc"), "");
+    history.write().unwrap().mark_unconfirmed(4).unwrap();
+    assert!(history.is_last_unconfirmed().unwrap());
+    assert_eq!(history.taken_back("c", "kvm1").unwrap().unwrap().meta.number, 4);
+    restore(&history, "a", Cause::Unconfirmed);
+    assert!(!history.is_last_unconfirmed().unwrap());
+    // Nobody but the rollback and the lack of a confirmation has brought anything since "b".
+    assert_eq!(taken_back(&history, "abc"), "bc");
+}
+
+#[test]
+fn all_that_rollbacks_have_taken_back_is_known() {
+    let state = State::new("taken-back-twice");
+    let history = state.history();
+    for document in ["a", "b", "c"] {
+        applied(&history, document);
+    }
+    restore(&history, "b", Cause::Rollback);
+    let _ = history.record(&draft("d"), Keep::Must, |_| Err::<(), _>(a_failed_step()));
+    assert_eq!(taken_back(&history, "abcd"), "c");
+    restore(&history, "a", Cause::Rollback);
+    assert_eq!(taken_back(&history, "abcd"), "bc");
+    // Forth again: it stands.
+    restore(&history, "c", Cause::Rollback);
+    assert_eq!(taken_back(&history, "abcd"), "ab");
+    applied(&history, "e");
+    assert_eq!(taken_back(&history, "abcde"), "");
+    applied(&history, "f");
+    history.write().unwrap().mark_unconfirmed(9).unwrap();
+    restore(&history, "e", Cause::Unconfirmed);
+    assert_eq!(taken_back(&history, "abcdef"), "f", "what was restored had replaced the rest by choice");
+}
+
 #[test]
 fn a_torn_or_flipped_newest_revision_is_told_and_the_last_good_one_is_found() {
     let state = State::new("damage");
@@ -179,6 +234,51 @@ fn a_torn_or_flipped_newest_revision_is_told_and_the_last_good_one_is_found() {
         assert_eq!(history.in_force().unwrap().unwrap().document, "a");
     }
     assert_eq!(applied(&history, "bbbb").revision, Some(3), "a damaged number is not used again");
+}
+
+#[test]
+fn a_damaged_newest_revision_is_rolled_back_to_the_one_before_it() {
+    let state = State::new("damaged-newest");
+    let history = state.history();
+    for document in ["a", "b", "c"] {
+        applied(&history, document);
+    }
+    assert!(matches!(history.standing().unwrap(), Standing::Revision(found) if found.document == "c"));
+    fs::write(state.file("0000000003.applied"), "torn").unwrap();
+    assert_eq!(history.previous().unwrap().document, "b");
+    assert!(matches!(history.standing().unwrap(), Standing::Unknown), "what is in force cannot be restored");
+    fs::write(state.file("0000000002.applied"), "torn").unwrap();
+    assert_eq!(history.previous().unwrap().document, "a", "the only good one is no longer the current one");
+}
+
+#[test]
+fn what_no_room_was_for_is_rolled_back_to_the_newest_revision() {
+    let state = State::new("unkept");
+    let history = state.history();
+    applied(&history, "a");
+    applied(&history, "b");
+    // As a full disk does, while its folder still has room for a name: nothing can be written under this one.
+    let no_room = state.file(&format!(".new-{}-0000000003.pending", std::process::id()));
+    let fill = || fs::create_dir_all(no_room.join("x")).unwrap();
+    fill();
+    let unkept = |draft: &Draft<'_>, result| history.write().unwrap().record(draft, Keep::IfPossible, |_| result);
+    unkept(&draft("c"), Err::<(), _>(a_failed_step())).unwrap_err();
+    assert!(matches!(history.standing().unwrap(), Standing::Revision(found) if found.document == "b"));
+    let done = unkept(&draft("c"), Ok(())).unwrap();
+    assert_eq!(done.revision, None);
+    assert!(matches!(history.standing().unwrap(), Standing::Unknown));
+    assert_eq!(history.previous().unwrap().document, "b");
+    // It is brought back without a revision of its own, and known again.
+    fs::remove_dir_all(&no_room).unwrap();
+    assert_eq!(unkept(&draft("b"), Ok(())).unwrap().revision, Some(2));
+    assert!(matches!(history.standing().unwrap(), Standing::Revision(found) if found.document == "b"));
+    assert_eq!(history.previous().unwrap().document, "a");
+    fill();
+    // So is what is restored in the place of an unconfirmed one.
+    history.write().unwrap().mark_unconfirmed(2).unwrap();
+    let back = Draft { unconfirmed: Some(2), ..draft("a") };
+    assert_eq!(unkept(&back, Ok(())).unwrap().revision, None);
+    assert!(matches!(history.standing().unwrap(), Standing::Revision(found) if found.document == "a"));
 }
 
 #[test]

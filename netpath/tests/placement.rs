@@ -61,6 +61,41 @@ fn addresses_are_spread_over_the_hosts_with_the_uplink() {
     assert!(counts.values().all(|count| (60..=140).contains(count)), "{counts:?}");
 }
 
+/// Neither the order of addresses and networks nor where guests with addresses of their own are moves what the others share.
+#[test]
+fn what_is_shared_stays_where_it_is_while_guests_with_addresses_of_their_own_come_and_go() {
+    let host_of = |networks: &[String]| {
+        let mut text = format!("{HEAD}hosts:\n  - {{name: far, tunnel_address: 192.0.2.99, uplinks: {{v: eth0}}}}\n");
+        for (n, name) in names(9).iter().enumerate() {
+            let _ = writeln!(text, "  - {{name: {name}, tunnel_address: 192.0.2.{n}, uplinks: {{v: eth0, p: eth1}}}}");
+        }
+        text.push_str("networks:\n");
+        text.extend(networks.iter().map(String::as_str));
+        let zone = parse("zone.yaml", &text).unwrap_or_else(|error| panic!("{error}"));
+        let network = zone.networks.iter().find(|network| network.name.as_str() == "n2").unwrap();
+        zone.shared_nat_host(network).unwrap().name.to_string()
+    };
+    let tier = |n: u32, fields: &str| {
+        format!(
+            "  - {{name: n{n}, account: a, router: r, physical_network: v, segment: {n}, cidr: 10.0.{n}.0/24, gateway: 10.0.{n}.1, {fields}}}\n"
+        )
+    };
+    let shared = |list: &str| tier(2, &format!("source_nat: [{list}]"));
+    let own = |host: &str| {
+        let nic = format!("nics: [{{instance: g, mac: 02:00:0a:00:01:0b, ip: 10.0.1.11{host}}}]");
+        tier(1, &format!("static_nat: [{{public: 203.0.112.9, nic: g}}], {nic}"))
+    };
+    for last in 20..40 {
+        let (one, other) = (format!("203.0.112.{last}"), format!("203.0.113.{last}"));
+        let expected = host_of(&[shared(&format!("{one}, {other}"))]);
+        let list = format!("{other}, {one}");
+        for host in ["", ", host: kvm1, device: vnet0", ", host: far, device: vnet0"] {
+            assert_eq!(host_of(&[own(host), shared(&list)]), expected);
+            assert_eq!(host_of(&[shared(&list), own(host)]), expected);
+        }
+    }
+}
+
 #[test]
 fn a_network_lives_on_one_host_also_with_several_addresses() {
     let zone = zone(&names(4), 1);

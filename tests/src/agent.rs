@@ -1,7 +1,7 @@
 //! An agent that runs, as the service manager starts and ends it.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::Value;
 
 use crate::{guest::PATIENCE, runner::Netpath};
@@ -31,9 +34,15 @@ impl Agent {
     /// # Panics
     /// When the binary cannot be started.
     pub fn start(netpath: &Netpath, definitions: &Path) -> Self {
+        Self::start_with(netpath, definitions, &[])
+    }
+
+    /// The same with further options.
+    pub fn start_with(netpath: &Netpath, definitions: &Path, options: &[&str]) -> Self {
         let log = netpath.state_dir().join("agent.log");
         let mut command =
             netpath.command(["agent", "-f", &definitions.display().to_string(), "--host", netpath.host()]);
+        command.args(options);
         let stderr = File::options().create(true).append(true).open(&log).expect("the state folder is writable");
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("the binary can be started");
         Self { netpath: netpath.clone(), child, log }
@@ -52,6 +61,35 @@ impl Agent {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Stops it (SIGSTOP) at a moment when it holds no lock that others would wait for.
+    ///
+    /// # Panics
+    /// When there is no such moment within [`PATIENCE`].
+    #[track_caller]
+    pub fn stop_at_rest(&self) {
+        until("the agent is stopped at rest", || {
+            self.signal(Signal::STOP);
+            until("it is stopped", || self.is_stopped());
+            let is_free = [self.netpath.history().folder(), self.netpath.root()].into_iter().all(|folder| {
+                let folder = File::open(folder).expect("the agent has made it");
+                flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok()
+            });
+            if !is_free {
+                self.signal(Signal::CONT);
+            }
+            is_free
+        });
+    }
+
+    /// Whether all of its threads are stopped.
+    fn is_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the agent is there");
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('T'))
+        })
     }
 
     /// Sends it a signal.

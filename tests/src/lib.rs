@@ -15,6 +15,7 @@ pub mod monitor;
 pub mod oracle;
 pub mod pace;
 pub mod packet;
+pub mod process;
 pub mod pty;
 pub mod runner;
 pub mod skip;

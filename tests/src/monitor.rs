@@ -46,6 +46,11 @@ impl Monitor {
         serde_json::from_str(&self.line()).expect("it prints JSON")
     }
 
+    /// What it prints to.
+    pub fn output(&self) -> &ChildStdout {
+        self.lines.get_ref()
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -54,6 +59,11 @@ impl Monitor {
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the monitor is there");
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the monitor is ours").is_some()
     }
 
     /// Waits until it has ended, whatever it prints until then.

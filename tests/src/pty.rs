@@ -20,7 +20,7 @@ use rustix::{
     termios::{Winsize, tcgetattr, tcsetwinsize},
 };
 
-use crate::guest::PATIENCE;
+use crate::{guest::PATIENCE, process};
 
 /// A program on a terminal. It is killed when this goes.
 #[derive(Debug)]
@@ -136,11 +136,7 @@ impl Pty {
     /// # Errors
     /// When it has gone.
     pub fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // utime and stime, the 14th and 15th field (proc(5)), in ticks; the second one may have spaces.
-        let after = stat.rsplit_once(") ").context("no process")?.1;
-        let ticks = after.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-        Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+        process::cpu(self.child.id())
     }
 
     /// Waits until the program is stopped.

@@ -76,7 +76,7 @@ pub struct Flow {
     pub flags: u8,
     /// [`flow_state`]; the same in both directions.
     pub state: u8,
-    /// The type of the ICMP query that the connection began with.
+    /// The ICMP query that the connection began with: [`crate::icmp::query`].
     pub icmp_type: u8,
     /// [`super::PublicAddress::index`] of the public address that the connection goes through; 0: none that is counted.
     pub address: u16,
@@ -113,6 +113,8 @@ pub mod flow_flags {
     pub const BOUND: u8 = 8;
     /// Set on both directions once a packet of the reply direction has been seen.
     pub const ANSWERED: u8 = 16;
+    /// Packets of this direction come to a public link from a public address of this host, and never by the wire.
+    pub const HAIRPIN: u8 = 32;
 }
 
 /// What a connection has come to: [`Flow::state`]. For TCP the states of RFC 6146 §3.5.2.2, with "V6" read as the side
@@ -274,6 +276,6 @@ pub struct GatewayState {
     pub errors: u64,
     /// Row 0, which is no network's: when room was last made in the tables, in seconds of the monotonic clock. 0 elsewhere.
     pub swept: u64,
-    /// The identification of the next packet that gets one (RFC 6864 §5.2).
+    /// The identification of the next packet that leaves by a public address of the network and gets one (RFC 6864 §5.2).
     pub identification: u64,
 }

@@ -153,6 +153,21 @@ pub struct Rule {
 impl Rule {
     /// Any protocol, ICMP type or ICMP code.
     pub const ANY: u16 = 0xffff;
+
+    /// The first rule of a list, which lets everything pass.
+    pub const EVERYTHING: Self = Self {
+        source: [0; 4],
+        source_mask: [0; 4],
+        destination: [0; 4],
+        destination_mask: [0; 4],
+        first_port: 0,
+        last_port: 0,
+        protocol: Self::ANY,
+        icmp_type: Self::ANY,
+        icmp_code: Self::ANY,
+        allow: 1,
+        number: 1,
+    };
 }
 
 /// Data of a key of ROUTES; the network index is always matched whole.

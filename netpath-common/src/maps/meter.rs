@@ -30,9 +30,10 @@ pub struct Limit {
     pub byte_time: u64,
     /// How long credit adds up, in ticks: the burst in bytes times the time of a byte.
     pub burst: u64,
-    /// How long it adds up while there is traffic, in ticks; never less than `burst`.
+    /// How long it adds up after a refusal, in ticks; never less than `burst`.
     pub reserve: u64,
-    /// How long a packet may wait for its departure where packets are paced, in ticks.
+    /// How long a packet may wait for its departure, and how far what cannot wait may run ahead, in ticks; 0 where nothing is
+    /// paced.
     pub horizon: u64,
 }
 
@@ -54,8 +55,8 @@ pub struct Meter {
     pub peak: u64,
     /// Who shares an aggregate: see [`crate::stage::meter::Members`].
     pub members: u64,
-    /// Zero.
-    pub pad: u64,
+    /// When it has last refused a packet, in ticks.
+    pub refused: u64,
 }
 
 /// What became of packets because of a limit, in one direction. Row of METER_EVENTS, by [`meter_row`].

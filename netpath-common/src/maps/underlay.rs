@@ -34,6 +34,8 @@ pub mod uplink_flags {
     pub const TUNNEL_DEVICE: u32 = 4;
     /// netpath gave the device its queueing discipline, and takes it off on detach.
     pub const RESTORE_QDISC: u32 = 8;
+    /// netpath made the device promiscuous, and takes that back on detach.
+    pub const RESTORE_PROMISCUITY: u32 = 16;
 }
 
 /// Key of ENDPOINTS.

@@ -21,6 +21,17 @@ pub fn is_released(inside: &Binding, now: u32) -> bool {
     now > inside.expires.saturating_add(HOLD_DOWN)
 }
 
+/// How many bindings a network with so many rows of FLOWS may have: three for every two connections, and some more.
+///
+/// A binding outlives its connection by [`HOLD_DOWN`] and a margin, so that a network which keeps as many as it may, and
+/// ends and begins them all the time, has more bindings than connections: of UDP's defaults half as many again.
+#[inline(always)]
+pub fn binding_limit(flow_limit: u32) -> u64 {
+    const MORE: u64 = 1024;
+    let limit = u64::from(flow_limit);
+    limit - limit / 4 + MORE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +47,13 @@ mod tests {
         let answered = Flow { flags: flow_flags::ANSWERED, ..flow };
         assert!(!is_idle(&answered, 17, &TIMEOUTS, 1300));
         assert!(!is_idle(&Flow { last_seen: 1001, ..flow }, 17, &TIMEOUTS, 1000), "seen a moment ahead of the clock");
+    }
+
+    #[test]
+    fn no_network_at_the_default_limit_has_all_bindings() {
+        let default = crate::maps::capacity::FLOWS as u32 / 2;
+        assert!(binding_limit(default) * 2 < crate::maps::capacity::BINDINGS as u64 * 4 / 5);
+        assert!(binding_limit(default) >= u64::from(default / 2) * 3 / 2);
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Rates: may a packet pass, when, and what does it cost.
 //!
-//! A limit is a clock that says when all that has passed is paid for. It never stands further back than the burst, or while
-//! there is traffic than what TCP needs to get over a loss, and each
-//! packet moves it on by what its bytes take at the rate. While it is behind the present there is credit, and a packet passes
+//! A limit is a clock that says when all that has passed is paid for. It never stands further back than the burst, or after a
+//! refusal than what TCP needs to get over it, and each packet moves it on by what its bytes take at the rate. While it is behind the present there is credit, and a packet passes
 //! whole, also where that makes a debt: so a super-packet of 64 KiB passes a limit of 1 Mbit/s, and the next one waits.
 //!
 //! ```text
 //!            now - burst      now - burst / 2         now              now + horizon
 //!   ─────────────┼──────────────────┼──────────────────┼─────────────────────┼──────►  time of the meter
-//!    moved up to it     passes         passes, marked      waits, or is dropped   dropped
-//!                                  where it is policed       where it is paced
+//!    moved up to it     passes         passes, marked          waits              dropped
+//!                                  where it is policed     where it is paced
 //! ```
+//!
+//! A limit without pacing has a horizon of 0. Where packets are paced they keep the clock ahead of the present: what cannot wait
+//! then passes as far ahead as they do, and is a debt that they wait for. It would never pass beside a sender that always has more.
 //!
 //! Times are in [`TICKS`] of a nanosecond, so that a byte at 100 Gbit/s is not rounded away.
 
@@ -39,17 +41,47 @@ pub const fn default_burst(bits_per_second: u64) -> u64 {
     }
 }
 
-/// How long credit adds up while there is traffic, at any rate: longer than TCP waits before it sends again what was lost, 200 ms at
+/// How long credit adds up after a refusal, at any rate: longer than TCP waits before it sends again what was lost, 200 ms at
 /// least (RFC 6298 with Linux's bound), and twice and four times that where more is lost. A policed flow whose round trips are
 /// short knows no other way to slow down, and would never get the time back.
 const RESERVE: u64 = SECOND;
-/// After so long without traffic there is the burst again, and no more.
-const IDLE: u64 = SECOND * 3 / 2;
+/// How long after the last refusal. Later, and before the first one, there is the burst and no more: whoever only talks a little
+/// saves nothing up.
+const PATIENCE: u64 = SECOND * 2;
+/// The same while there is more traffic than [`is_busy`] asks for: TCP that has become slow takes some time to become fast again.
+const LONG_PATIENCE: u64 = SECOND * 10;
 
-/// The longest that a packet waits for its departure, in ticks.
-pub const HORIZON: u64 = SECOND / 20;
+/// The longest that a packet waits for its departure, in ticks, at rates at which that is a queue of a sensible length.
+const HORIZON: u64 = SECOND / 20;
+/// The longest that one waits at any rate, in ticks.
+const LONGEST_HORIZON: u64 = SECOND;
+/// The most bytes of a limit that wait: in the smallest frames the hundred thousand that netpath's fq keeps.
+const MOST_WAITING: u64 = 6_000_000;
 
-/// The limit of a rate in bits per second and a burst in bytes; a rate of 0 is no limit.
+/// The longest that a packet waits for its departure, in ticks, where there is room for so many bytes that wait: 50 ms. At low
+/// rates it is longer, so that [`LEAST_BURST`] fits in; at high ones shorter, for what waits has to have room in the queueing
+/// discipline. 0 without room.
+#[must_use]
+pub const fn horizon(bits_per_second: u64, room: u64) -> u64 {
+    if bits_per_second == 0 || room == 0 {
+        return 0;
+    }
+    let room = if room < MOST_WAITING { room } else { MOST_WAITING };
+    let second = 8 * SECOND as u128;
+    let least = (LEAST_BURST as u128 * second / bits_per_second as u128) as u64;
+    let most = (room as u128 * second / bits_per_second as u128) as u64;
+    if least > LONGEST_HORIZON {
+        LONGEST_HORIZON
+    } else if least > HORIZON {
+        least
+    } else if most < HORIZON {
+        most
+    } else {
+        HORIZON
+    }
+}
+
+/// The limit of a rate in bits per second and a burst in bytes, where nothing is paced; a rate of 0 is no limit.
 #[must_use]
 pub const fn limit(bits_per_second: u64, burst: u64) -> Limit {
     if bits_per_second == 0 {
@@ -60,7 +92,7 @@ pub const fn limit(bits_per_second: u64, burst: u64) -> Limit {
     // A rate of a bit per second still fits.
     let burst = (burst as u128 * byte_time) >> FRACTION;
     let reserve = if (RESERVE as u128) < burst { burst } else { RESERVE as u128 };
-    Limit { byte_time: byte_time as u64, burst: burst as u64, reserve: reserve as u64, horizon: HORIZON }
+    Limit { byte_time: byte_time as u64, burst: burst as u64, reserve: reserve as u64, horizon: 0 }
 }
 
 /// The rate of a limit in bits per second, as [`limit`] was asked for it; 0 for no limit.
@@ -89,12 +121,38 @@ pub const fn cost(limit: &Limit, len: u64) -> u64 {
     (len * limit.byte_time) >> FRACTION
 }
 
+/// What is known of a limit's traffic.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past {
+    /// When it has last refused a packet, in ticks.
+    pub refused: u64,
+    /// When the last measured second ended, in ticks.
+    pub measured: u64,
+    /// Bytes per second in it.
+    pub rate: u64,
+}
+
 /// How far back the clock of a limit may stand: what is further back is credit that has lapsed.
 #[inline(always)]
 #[must_use]
-pub const fn earliest(limit: &Limit, time: u64, now: u64) -> u64 {
-    let is_idle = now.saturating_sub(time) > IDLE;
-    now.saturating_sub(if is_idle { limit.burst } else { limit.reserve })
+pub const fn earliest(limit: &Limit, past: Past, now: u64) -> u64 {
+    let since = now.saturating_sub(past.refused);
+    let is_patient = since < PATIENCE || since < LONG_PATIENCE && is_busy(limit, past, now);
+    now.saturating_sub(if is_patient { limit.reserve } else { limit.burst })
+}
+
+/// Whether an eighth of the rate was in use a moment ago.
+#[inline(always)]
+const fn is_busy(limit: &Limit, past: Past, now: u64) -> bool {
+    now.saturating_sub(past.measured) < PATIENCE && cost(limit, past.rate) > SECOND / 8
+}
+
+/// How far ahead the clock of a limit may stand: further ahead is the debt of another rate, before the limit was raised. As
+/// much as sixteen processors admit in one moment, in super-packets.
+#[inline(always)]
+#[must_use]
+pub const fn latest(limit: &Limit, now: u64) -> u64 {
+    now + limit.horizon + cost(limit, 1 << 20)
 }
 
 /// What a limit says to a packet.
@@ -128,11 +186,11 @@ pub const fn judge(limit: &Limit, time: u64, now: u64, is_paced: bool, is_greedy
         return Judgement::CLEAR;
     }
     let wait = time.saturating_sub(now);
+    let most = if is_greedy { limit.horizon / 2 } else { limit.horizon };
     if is_paced {
-        let most = if is_greedy { limit.horizon / 2 } else { limit.horizon };
         return Judgement { drops: wait > most, marks: wait > limit.horizon / 8, wait };
     }
-    Judgement { drops: wait > 0 || is_greedy, marks: true, wait: 0 }
+    Judgement { drops: wait > most || is_greedy && most == 0, marks: true, wait: 0 }
 }
 
 /// How long shares of an aggregate are counted, in ticks: 2³¹ of them are 134 ms.

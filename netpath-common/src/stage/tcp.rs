@@ -103,8 +103,10 @@ pub fn timeout(protocol: u8, state: u8, answered: bool, timeouts: &Timeouts) -> 
     }
 }
 
-/// The largest window of a receiver (RFC 7323 §2.2: 16 bits, scaled by up to 14).
-const LARGEST_WINDOW: u32 = 65535 << 14;
+/// How far ahead of what was acknowledged a segment may lie: more than receivers' windows are, though not all that RFC 7323
+/// §2.2 lets them be (16 bits, scaled by up to 14), which is a quarter of all numbers. What lies further ends nothing, and the
+/// connection idles for its own time.
+const AHEAD: u32 = 1 << 24;
 /// How far a segment may lie behind what was acknowledged: an unscaled window.
 const BEHIND: u32 = 65535;
 
@@ -112,5 +114,5 @@ const BEHIND: u32 = 65535;
 /// (RFC 7857 §2.2, RFC 5961 §3.2: within the window). 0: nothing is known, and it may.
 #[inline(always)]
 pub fn may_reset(sequence: u32, acknowledged: u32) -> bool {
-    acknowledged == 0 || sequence.wrapping_sub(acknowledged.wrapping_sub(BEHIND)) < BEHIND + LARGEST_WINDOW
+    acknowledged == 0 || sequence.wrapping_sub(acknowledged.wrapping_sub(BEHIND)) < BEHIND + AHEAD
 }

@@ -8,7 +8,7 @@ use netpath_common::DropReason;
 use super::{Plan, answer};
 use crate::{
     connect::{self, recall},
-    connection::{self, Connection},
+    connection::Connection,
     tuple,
 };
 
@@ -32,7 +32,7 @@ fn attempt() -> Option<u32> {
     Connection::scratch()?.tuple = plan.tuple;
     let now = tuple::now();
     recall(now);
-    let judged = connect::judge(now).and_then(|()| connection::install(now));
+    let judged = connect::settle(now);
     let connection = Connection::current()?;
     if connection.flow.network != 0 {
         plan.owner = connection.flow.network;
@@ -40,27 +40,15 @@ fn attempt() -> Option<u32> {
     match judged {
         Ok(()) if connection.known == 0 => Some(answer::BEGUN),
         Ok(()) => Some(answer::SEND),
-        Err(reason) if connection.known == 0 && is_silent(reason) => Some(reason as u32),
+        Err(reason) if connect::is_silent(reason, connection.key.protocol) && leaves_nothing(reason, connection) => {
+            Some(answer::refused(reason))
+        }
         Err(_) => None,
     }
 }
 
-/// Whether nobody is told that a connection was refused for this, and nothing else becomes of its packet.
+/// Whether there are no rows to be removed: none is known, or they stay.
 #[inline(always)]
-fn is_silent(reason: DropReason) -> bool {
-    use DropReason::{
-        AclDenied, EgressDenied, ForwardDenied, IngressDenied, MartianDestination, MartianSource, Unsolicited,
-        UnsolicitedSource,
-    };
-    matches!(
-        reason,
-        AclDenied
-            | EgressDenied
-            | ForwardDenied
-            | IngressDenied
-            | MartianDestination
-            | MartianSource
-            | Unsolicited
-            | UnsolicitedSource
-    )
+fn leaves_nothing(reason: DropReason, connection: &Connection) -> bool {
+    connection.known == 0 || connect::is_revoked(reason, connection)
 }

@@ -15,7 +15,7 @@ use network_types::{eth::EthHdr, ip::Ipv4Hdr};
 
 use super::{Carry, Encapsulation, Plan, answer};
 use crate::{
-    account, gateway, learn, maps,
+    account, arrival, gateway, learn, maps,
     meter::{self, How},
     next_hop,
     packet::XdpPacket,
@@ -50,9 +50,10 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
         && !mark_congestion(&mut plan.tuple.ip, outer_tos)
     {
         plan.owner = side;
-        return Some(DropReason::CongestionNotEcn as u32);
+        return Some(answer::refused(DropReason::CongestionNotEcn));
     }
-    let Some((flow, gateway)) = gateway::established(&plan.tuple.key, now) else {
+    let known = gateway::established(&plan.tuple.key, now);
+    let Some((flow, gateway)) = known.filter(|(flow, _)| !plan.tuple.asks_otherwise(flow)) else {
         return first(pkt, l3, plan, carry);
     };
     plan.owner = flow.network;
@@ -68,7 +69,7 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
     plan.hash = hash(&plan.tuple, ports);
     translate(plan, flow, now);
     let len = len + EthHdr::LEN;
-    if let Some(refused) = charge(flow, side & PUBLIC_SIDE != 0, len) {
+    if let Some(refused) = charge(&mut plan.tuple.ip, flow, side & PUBLIC_SIDE != 0, len) {
         return Some(refused);
     }
     gateway::count(&plan.tuple, flow, gateway, len as u64, now, false);
@@ -110,14 +111,14 @@ fn first(pkt: &XdpPacket, l3: usize, plan: &mut Plan, carry: Carry) -> Option<u3
     Some(answer::UNKNOWN)
 }
 
-/// Charges a packet to the public address that it goes through and the guest that it is for, and counts it for the address.
-/// Answers the code of a reason to refuse it.
+/// Charges a packet to the public address that it goes through and the guest that it is for, and counts it for the address. `ip`
+/// is its header as it is to be. Answers a refusal, if it is one.
 #[inline(always)]
-fn charge(flow: &Flow, is_inward: bool, len: usize) -> Option<u32> {
+fn charge(ip: &mut Ipv4Hdr, flow: &Flow, is_inward: bool, len: usize) -> Option<u32> {
     let meters = if flow.hop == hop::LOCAL { meter::of_port(flow.slot) } else { &meter::NONE };
     let how = if is_inward || flow.hop == hop::LOCAL { How::TO_GUEST } else { How::from_guest(false) };
-    if let Err(reason) = meter::charge(&mut meter::Planned, meters, flow.slot, how.through(flow.address), len) {
-        return Some(reason as u32);
+    if let Err(reason) = meter::charge(ip, meters, flow.slot, how.through(flow.address), len) {
+        return Some(answer::refused(reason));
     }
     if flow.address != 0 {
         account::public(flow.address, is_inward, len);
@@ -154,7 +155,8 @@ fn read(pkt: &XdpPacket, l3: usize, side: u32, tuple: &mut Tuple) -> Option<u32>
             }
             return Some(0);
         }
-        Protocol::TCP | Protocol::UDP | Protocol::ICMP => return None,
+        Protocol::UDP_LITE | Protocol::DCCP if room >= 8 => return Some(0),
+        Protocol::TCP | Protocol::UDP | Protocol::ICMP | Protocol::UDP_LITE | Protocol::DCCP => return None,
         _ => return Some(0),
     }
     let [a, b, c, d] = *pkt.header::<[u8; 4]>(l4)?;
@@ -162,14 +164,14 @@ fn read(pkt: &XdpPacket, l3: usize, side: u32, tuple: &mut Tuple) -> Option<u32>
     Some(u32::from_ne_bytes([a, b, c, d]))
 }
 
-/// Whether the packet changes what is known of its connection, or goes where only TC sends. What the first one tells is known:
-/// it has made the connection.
+/// Whether the packet changes what is known of its connection, goes where only TC sends, or comes from where no wire is. What
+/// the first one tells is known: it has made the connection.
 #[inline(always)]
 fn tells_news(tuple: &Tuple, flow: &Flow, is_first: bool) -> bool {
     let is_tcp = tuple.key.protocol == Protocol::TCP.0;
     let first_answer = flow.flags & (flow_flags::REPLY | flow_flags::ANSWERED) == flow_flags::REPLY;
     let event = tuple.tcp_flags & (tcp::SYN | tcp::FIN | tcp::RST | tcp::ACK) != tcp::ACK;
-    flow.flags & flow_flags::TRANSIT != 0
+    flow.flags & (flow_flags::TRANSIT | flow_flags::HAIRPIN) != 0
         || first_answer
         || is_tcp && (flow.hop == hop::LOCAL || !is_first && (event || flow.state != flow_state::ESTABLISHED))
 }
@@ -242,9 +244,7 @@ fn mark_congestion(ip: &mut Ipv4Hdr, outer_tos: u8) -> bool {
         Ok(Ecn::MarkEct1) => 1,
         Err(_) => return false,
     };
-    let tos = ip.tos & 0xfc | ecn;
-    ip.check = checksum::replace(ip.check, [ip.vihl, ip.tos], [ip.vihl, tos]);
-    ip.tos = tos;
+    arrival::set_ecn(ip, ecn);
     true
 }
 
@@ -253,7 +253,7 @@ fn mark_congestion(ip: &mut Ipv4Hdr, outer_tos: u8) -> bool {
 fn translate(plan: &mut Plan, flow: &Flow, now: u32) {
     plan.addresses = translate::address_difference(&plan.tuple.key, flow);
     plan.ports = translate::port_difference(&plan.tuple.key, flow);
-    let id = gateway::identification(&plan.tuple, flow, now);
+    let id = gateway::identification(&plan.tuple, flow, now, || 1);
     translate::ipv4(&mut plan.tuple.ip, flow, plan.addresses, true, (id as u16, id >> 16 != 0));
     let [a, b] = flow.source_port.to_be_bytes();
     let [c, d] = flow.destination_port.to_be_bytes();

@@ -49,6 +49,14 @@ fn rewrite(pkt: &mut XdpPacket, l3: usize, plan: &Plan) -> Result<(), DropReason
             let [a, b, ..] = plan.new_ports;
             pkt.write(l4 + 4, &[a, b])
         }
+        Protocol::UDP_LITE => {
+            let check = *pkt.header::<[u8; 2]>(l4 + 6).ok_or(malformed)?;
+            pkt.write(l4 + 6, &translate::apply_udp(check, plan.addresses))
+        }
+        Protocol::DCCP => {
+            let check = *pkt.header::<[u8; 2]>(l4 + 6).ok_or(malformed)?;
+            pkt.write(l4 + 6, &translate::apply(check, plan.addresses))
+        }
         _ => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     maps::{CONNECTION_WORDS, Limit, Meter, MeterEvents, PortMeters, connection_row, meter_row},
-    stage::meter::{self as stage, Judgement, Members, Share, TICKS},
+    stage::meter::{self as stage, Judgement, Members, Past, Share, TICKS},
 };
 
 use super::{How, NONE, of_port};
@@ -199,11 +199,17 @@ fn ask(charge: &mut Charge, level: u32) -> u32 {
     let (row, how) = (charge.row(level), How(charge.how));
     let Some((limit, meter)) = limit(row) else { return 0 };
     // SAFETY: in a map's value.
-    let time = unsafe { Word::at(&raw mut (*meter).time) }.load();
+    let clock = unsafe { Word::at(&raw mut (*meter).time) };
+    let mut time = clock.load();
     if !stage::is_scarce(limit, time, charge.now) {
         return 0;
     }
     let now = charge.precise_now();
+    let latest = stage::latest(limit, now);
+    if time > latest {
+        clock.replace(time, latest);
+        time = latest;
+    }
     let is_greedy = Level::is_shared(level) && {
         let interval = stage::interval(now);
         // SAFETY: in a map's value.
@@ -213,6 +219,8 @@ fn ask(charge: &mut Charge, level: u32) -> u32 {
     };
     let Judgement { drops, marks, wait } = stage::judge(limit, time, now, how.is_paced(), is_greedy);
     if drops {
+        // SAFETY: in a map's value; of two processors' times either will do.
+        unsafe { (*meter).refused = now };
         note(row, charge.len, |events| (&raw mut events.dropped_packets, &raw mut events.dropped_bytes));
         return 1;
     }
@@ -246,7 +254,12 @@ fn pay(limit: &Limit, meter: *mut Meter, stands: u64, now: u64, len: u64) -> u64
     let cost = stage::cost(limit, len);
     // SAFETY: in a map's value.
     let (time, passed) = unsafe { (Word::at(&raw mut (*meter).time), Word::at(&raw mut (*meter).passed)) };
-    let earliest = stage::earliest(limit, stands, now);
+    let mut earliest = now.saturating_sub(limit.burst);
+    if stands < earliest {
+        // SAFETY: as above. Either of two processors' words will do.
+        let past = unsafe { Past { refused: (*meter).refused, measured: (*meter).window_start, rate: (*meter).rate } };
+        earliest = stage::earliest(limit, past, now);
+    }
     // Whoever else has just moved it up did so for all.
     if stands >= earliest || time.replace(stands, earliest + cost) != stands {
         time.add(cost);

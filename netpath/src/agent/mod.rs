@@ -4,12 +4,18 @@
 //! inotify ──► closed and quiet ────┐                        ┌─► plan and apply, as `netpath apply` does it
 //! netlink ──► does it matter? ─────┼──► one order at a time ┤
 //! SIGHUP ──────────────────────────┘                        └─► what came of it: log, systemd, `netpath status`
-//! a clock ─────► idle connections are swept, a step at a time, and what is counted is sampled
+//! a clock ─┬───► idle connections are swept, a step at a time, and what is counted is sampled
+//!          ├───► is what was applied still there? ─ no ─► it is applied again
+//!          └───► was there no room for connections? ─ yes ─► log
 //! ```
 //!
 //! It owns nothing: programs, maps and links are the kernel's, and go on when it is stopped, hangs or is killed. What it
 //! knows is made anew from the files and the maps when it starts.
 
+mod check;
+#[cfg(feature = "log")]
+mod debug;
+mod exhaustion;
 mod files;
 mod interest;
 mod notify;
@@ -17,6 +23,7 @@ mod paths;
 mod quiet;
 mod readable;
 pub mod record;
+mod revisions;
 mod run;
 #[cfg(test)]
 mod scratch;

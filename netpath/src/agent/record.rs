@@ -22,6 +22,8 @@ pub struct Record {
     pub since: u64,
     /// The definitions that it follows.
     pub definitions: PathBuf,
+    /// The revision that it keeps in force, where that is not the definitions as they are: until they change.
+    pub keeps: Option<u64>,
     /// What it has applied last.
     pub last_apply: Option<LastApply>,
     /// What is wrong now: the definitions, or the host. Absent once all is well again.
@@ -103,6 +105,7 @@ mod tests {
             pid: 7,
             since: 1,
             definitions: "/etc/netpath/zone.yaml".into(),
+            keeps: Some(3),
             last_apply: None,
             last_error: Some(LastError { at: 2, message: "broken".into() }),
         };

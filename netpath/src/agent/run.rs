@@ -14,21 +14,24 @@ use tokio::{
 };
 
 use super::{
-    Options,
+    Options, check,
+    exhaustion::Exhaustion,
     files::Files,
     interest::{Call, Interest},
     notify::{self, Message, Notify},
     quiet::Quiet,
     readable,
     record::{self, LastApply, LastError, Record},
+    revisions::Revisions,
     sweep::Sweep,
     work::{Done, Order, Work, described},
     writers,
 };
 use crate::{
     apply,
-    datapath::Root,
+    datapath::{DatapathError, Lock, Root},
     error::Error,
+    history::History,
     netlink::monitor::{Event, Monitor},
     usage,
 };
@@ -52,10 +55,12 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 /// [`crate::datapath::DatapathError::AgentRuns`] where the root has an agent; when the kernel refuses what it listens on.
 /// That definitions are broken, or cannot be applied, is no error: it is said, and they are waited for.
 pub fn run(options: Options) -> Result<(), Error> {
-    let _only = Root::claim(&options.root)?;
+    let claim = Root::claim(&options.root)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| failed("start", source))?;
-    let result = runtime.block_on(async { Agent::start(options)?.run().await });
+    #[cfg(feature = "log")]
+    runtime.spawn(super::debug::tell(options.root.clone()));
+    let result = runtime.block_on(async { Agent::start(options, claim)?.run().await });
     // Work that is still going on is crash-safe, and is not waited for.
     runtime.shutdown_background();
     result
@@ -67,7 +72,12 @@ fn failed(what: &str, source: io::Error) -> Error {
 
 struct Agent {
     options: Options,
+    /// That it is the root's one agent.
+    claim: Lock,
+    /// How many programs the last apply has left attached.
+    attached: Option<usize>,
     files: Files,
+    revisions: Revisions,
     monitor: AsyncFd<Monitor>,
     notify: Notify,
     record: Record,
@@ -84,6 +94,7 @@ struct Agent {
     is_ready: bool,
     rest: Option<Instant>,
     sweep: Sweep,
+    exhaustion: Exhaustion,
 }
 
 /// Work that is going on.
@@ -94,24 +105,30 @@ struct Running {
 }
 
 impl Agent {
-    fn start(options: Options) -> Result<Self, Error> {
+    fn start(options: Options, claim: Lock) -> Result<Self, Error> {
         let monitor = readable::register(Monitor::open()?).map_err(|e| failed("hear of network devices", e))?;
         let files = Files::watch(&options.definitions).map_err(|e| failed("watch the definitions", e))?;
+        let revisions = Revisions::watch(History::open(&options.state_dir, &options.root));
         let notify = Notify::from_env().map_err(|e| failed("find the socket that NOTIFY_SOCKET names", e))?;
         let work = Work::new(&options.definitions, &options.host, &options.root, &options.state_dir);
         let record = Record {
             pid: std::process::id(),
             since: record::now(),
             definitions: options.definitions.clone(),
+            keeps: None,
             last_apply: None,
             last_error: None,
         };
         tracing::info!(
             definitions = %options.definitions.display(), host = options.host, root = %options.root.display(), "agent started"
         );
+        let exhaustion = Exhaustion::begin(&options.root);
         let mut agent = Self {
             options,
+            claim,
+            attached: None,
             files,
+            revisions,
             monitor,
             notify,
             record,
@@ -125,6 +142,7 @@ impl Agent {
             is_ready: false,
             rest: None,
             sweep: Sweep::default(),
+            exhaustion,
         };
         agent.note();
         agent.read_what_is_whole();
@@ -136,7 +154,8 @@ impl Agent {
         let mut ends = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
         let mut reload = listen(SignalKind::hangup())?;
         let watchdog = notify::watchdog();
-        let (mut feed, mut sweep) = (Instant::now(), Instant::now() + REST);
+        let (mut feed, mut sweep, mut check) =
+            (Instant::now(), Instant::now() + REST, Instant::now() + check::rest(Duration::ZERO));
         loop {
             self.begin();
             let [terminate, interrupt] = &mut ends;
@@ -146,6 +165,10 @@ impl Agent {
                 changes = self.files.changes() => {
                     let now = Instant::now();
                     changes.map_err(|e| failed("watch the definitions", e))?.into_iter().for_each(|c| self.quiet.note(c, now));
+                }
+                news = self.revisions.changed() => {
+                    news.map_err(|e| failed("hear of what others apply", e))?;
+                    self.next.follow = true;
                 }
                 () = until(self.quiet.due()) => self.read_what_is_whole(),
                 events = heard(&mut self.monitor) => events?.iter().for_each(|event| self.hear(event)),
@@ -159,8 +182,14 @@ impl Agent {
                     self.feed();
                 }
                 () = until(Some(sweep)) => sweep = Instant::now() + self.sweep(),
+                () = until(Some(check)) => {
+                    let start = Instant::now();
+                    self.check()?;
+                    check = Instant::now() + check::rest(start.elapsed());
+                }
                 () = until(self.rest) => {
                     self.rest = None;
+                    self.work.iter_mut().for_each(Work::compact);
                     give_back();
                 }
             }
@@ -175,8 +204,10 @@ impl Agent {
             return;
         }
         let Some(mut work) = self.work.take() else { return };
-        let order = std::mem::take(&mut self.next);
-        (self.retry, self.rest) = (None, None);
+        let mut order = std::mem::take(&mut self.next);
+        // What is to be tried again is tried now: this order's end says nothing about it otherwise.
+        order.apply |= self.retry.take().is_some();
+        self.rest = None;
         let result = task::spawn_blocking(move || {
             let done = work.perform(order);
             (work, done)
@@ -244,9 +275,13 @@ impl Agent {
                 milliseconds: took_ms,
             });
         }
+        if done.applied.is_some() {
+            self.attached = check::count(&self.options.root).ok();
+        }
         if let Some(message) = &done.error {
             tracing::error!("{message}");
         }
+        self.record.keeps = done.keeps;
         self.record.last_error = done.error.map(|message| LastError { at: record::now(), message });
         if done.retry {
             self.retry = Some(Instant::now() + self.patience);
@@ -285,8 +320,36 @@ impl Agent {
         });
         if !self.sweep.is_under_way() {
             usage::sample(state_dir, root);
+            self.rest = Some(Instant::now() + REST);
         }
         rest
+    }
+
+    /// Says what had no room, orders an apply where what it keeps is not in force any more, and claims its root again where that was made anew.
+    fn check(&mut self) -> Result<(), Error> {
+        let root = &self.options.root;
+        if !Root::is_claimed_by(root, &self.claim) {
+            match Root::claim(root) {
+                Ok(claim) => self.claim = claim,
+                Err(error @ DatapathError::AgentRuns { .. }) => return Err(error.into()),
+                Err(error) => tracing::warn!("the root is not claimed: {}", described(&error.into())),
+            }
+        }
+        if let Err(error) = self.exhaustion.look(root) {
+            tracing::warn!("whether connections had room is not known: {}", described(&error));
+        }
+        let Some(attached) = self.attached.filter(|_| self.running.is_none() && self.retry.is_none()) else {
+            return Ok(());
+        };
+        match check::missing(root, attached) {
+            Ok(None) => {}
+            Ok(Some(what)) => {
+                tracing::warn!("{what}: what is kept in force is applied again");
+                self.next.apply = true;
+            }
+            Err(error) => tracing::warn!("whether all is in force is not known: {}", described(&error)),
+        }
+        Ok(())
     }
 
     fn feed(&self) {

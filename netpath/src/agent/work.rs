@@ -2,10 +2,11 @@
 //! by the very functions that `netpath apply` runs.
 //!
 //! ```text
-//!            read                 applied
-//! files ──────────► [candidate] ──────────► [in force] ◄── applied again whenever the host changes
-//!   │ broken            │ refused
-//!   └──► error          └──► error, and it is tried again; what is in force stays so
+//!            read                 applied               others applied, rolled back, or did not confirm
+//! files ──────────► [candidate] ──────────► [in force] ◄──────────────────── history
+//!   │ broken            │ refused               ▲
+//!   └──► error          ├──► error, tried again └── applied again whenever the host changes
+//!                       └──► taken back, or as it was taken up before what is in force: dropped
 //! ```
 
 use std::{
@@ -16,12 +17,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{interest::Interest, paths::files_of};
+use super::{
+    interest::Interest,
+    paths::files_of,
+    revisions::{self, Kept, Stood},
+};
 use crate::{
     apply::{self, Instance, Outcome},
     definitions::{self, Zone},
     error::Error,
-    history::{Cause, Draft, History, Keep},
+    history::{Cause, Draft, History, HistoryError, Keep, Revision, Standing, sha256},
     netlink,
     preflight::Look,
 };
@@ -35,6 +40,8 @@ pub(super) struct Order {
     pub(super) apply: bool,
     /// What was told of the host's devices is not all that happened.
     pub(super) look: bool,
+    /// Others have brought something into force, or have confirmed it.
+    pub(super) follow: bool,
 }
 
 impl Order {
@@ -54,6 +61,8 @@ pub(super) struct Done {
     pub(super) retry: bool,
     /// What matters from now on, after definitions were read or devices were lost sight of.
     pub(super) interest: Option<Interest>,
+    /// The revision that is kept in force, where that is not the definitions as they are.
+    pub(super) keeps: Option<u64>,
 }
 
 /// An apply that was made.
@@ -70,6 +79,7 @@ pub(super) struct Applied {
 struct Candidate {
     zone: Zone,
     text: String,
+    sha256: String,
 }
 
 /// The definitions that the agent works with.
@@ -79,16 +89,39 @@ pub(super) struct Work {
     host: String,
     root: PathBuf,
     state_dir: PathBuf,
-    in_force: Option<Zone>,
+    kept: Kept,
     candidate: Option<Candidate>,
+    /// The checksum of the definitions that were taken up last: what is read again is not a change.
+    taken: Option<String>,
+    /// Why the files' document is not brought into force, as long as it is as it is.
+    dropped: Option<String>,
     /// What is wrong with the files, as long as they are as they are.
     broken: Option<String>,
+    /// What matters of the host has changed, or may have, since it was told last.
+    is_stale: bool,
 }
 
 impl Work {
     pub(super) fn new(definitions: &Path, host: &str, root: &Path, state_dir: &Path) -> Self {
         let (definitions, root, state_dir) = (definitions.to_owned(), root.to_owned(), state_dir.to_owned());
-        Self { definitions, host: host.to_owned(), root, state_dir, in_force: None, candidate: None, broken: None }
+        Self {
+            definitions,
+            host: host.to_owned(),
+            root,
+            state_dir,
+            kept: Kept::default(),
+            candidate: None,
+            taken: None,
+            dropped: None,
+            broken: None,
+            is_stale: true,
+        }
+    }
+
+    /// Lays out anew what is kept. It was read in between what is free now, and a page with any of it is not given back.
+    pub(super) fn compact(&mut self) {
+        let anew = self.kept.zone.clone();
+        self.kept.zone = anew;
     }
 
     /// Does what is asked for.
@@ -98,26 +131,36 @@ impl Work {
             self.read();
         }
         done.error = self.broken.clone();
+        let history = History::open(&self.state_dir, &self.root);
         if let Some(candidate) = self.candidate.take() {
-            match self.take_up(&candidate) {
-                Ok(applied) => {
-                    self.in_force = Some(candidate.zone);
+            match self.take_up(&history, &candidate) {
+                Ok(Ok((applied, stood))) => {
+                    self.kept = Kept { zone: Some(candidate.zone), revision: None, stood };
+                    self.taken = Some(candidate.sha256);
                     done.applied = Some(applied);
                 }
+                Ok(Err(dropped)) => self.dropped = Some(dropped),
                 Err(error) => {
                     self.candidate = Some(candidate);
                     (done.error, done.retry) = (Some(described(&error)), true);
                 }
             }
         }
-        if let Some(zone) = self.in_force.as_ref().filter(|_| order.apply && done.applied.is_none()) {
-            match self.apply(zone) {
-                Ok(applied) => done.applied = Some(applied),
+        if done.applied.is_none() {
+            match self.keep(&history, order.apply) {
+                Ok(applied) => done.applied = applied,
                 Err(error) => (done.error, done.retry) = (Some(described(&error)), true),
             }
         }
-        if order.read || order.look {
+        self.is_stale |= order.read || order.look;
+        if self.is_stale {
             done.interest = self.interest();
+            self.is_stale = done.interest.is_none();
+        }
+        done.keeps = self.kept.revision;
+        // Where no revision is said to be kept instead, nothing else says so.
+        if done.keeps.is_none() && done.error.is_none() {
+            done.error = self.dropped.clone();
         }
         done
     }
@@ -126,8 +169,10 @@ impl Work {
     fn read(&mut self) {
         let before = stamps(&self.definitions);
         let source = self.definitions.display().to_string();
-        let loaded = definitions::read(&self.definitions)
-            .and_then(|text| Ok(Candidate { zone: definitions::parse(&source, &text)?, text }));
+        let loaded = definitions::read(&self.definitions).and_then(|text| {
+            let zone = definitions::parse(&source, &text)?;
+            Ok(Candidate { zone, sha256: sha256(text.as_bytes()), text })
+        });
         if stamps(&self.definitions) != before {
             tracing::debug!("the definitions changed while they were read");
             return;
@@ -136,14 +181,88 @@ impl Work {
             Ok(candidate) => (self.candidate, self.broken) = (Some(candidate), None),
             Err(error) => (self.candidate, self.broken) = (None, Some(described(&error.into()))),
         }
+        self.dropped = None;
     }
 
-    /// Brings a document into force that was not before, and keeps it as a revision where it can be kept.
-    fn take_up(&self, Candidate { zone, text }: &Candidate) -> Result<Applied, Error> {
+    /// Brings the document of the files into force, and keeps it as a revision where it can be kept; or says why it
+    /// does not before it changes.
+    fn take_up(&self, history: &History, candidate: &Candidate) -> Result<Result<(Applied, Stood), String>, Error> {
+        let Candidate { zone, text, .. } = candidate;
         let source = self.definitions.display().to_string();
+        let Some(writer) = history.write_if_possible()? else {
+            return Ok(Ok((self.apply(zone)?, revisions::stood(history))));
+        };
+        let standing = match told(history.standing()) {
+            Some(Standing::Revision(standing)) => Some(standing),
+            Some(Standing::Nothing | Standing::Unknown) | None => None,
+        };
+        if !standing.as_ref().is_some_and(|standing| standing.is(text, &self.host)) {
+            if let Some(why) = self.why_not(history, candidate, standing.as_deref()) {
+                let dropped = format!("{source} {why}: it is applied when it changes, or by `netpath apply`");
+                tracing::warn!("{dropped}");
+                return Ok(Err(dropped));
+            }
+            writer.refuse_while_awaiting(Keep::IfPossible)?;
+        }
         let draft = Draft::new(text, &self.host, &source, Cause::Agent);
-        let history = History::open(&self.state_dir, &self.root);
-        Ok(history.record(&draft, Keep::IfPossible, |_| self.apply(zone))?.outcome)
+        let applied = writer.record(&draft, Keep::IfPossible, |_| self.apply(zone))?.outcome;
+        writer.take(text, &self.host);
+        Ok(Ok((applied, revisions::stood(history))))
+    }
+
+    /// Why definitions are not brought again in the place of what stands: others have taken them back, or have brought
+    /// something else since they were taken up.
+    fn why_not(&self, history: &History, candidate: &Candidate, standing: Option<&Revision>) -> Option<String> {
+        // They have been in force since others did anything: what differs from them was written after that.
+        if self.has_own(history) {
+            return None;
+        }
+        let text = &candidate.text;
+        if let Some(back) = told(history.taken_back(text, &self.host)).flatten() {
+            return Some(format!("is revision {}, which was taken back", back.meta.number));
+        }
+        let number = standing?.meta.number;
+        let is_as_taken = match &self.taken {
+            Some(taken) => *taken == candidate.sha256,
+            None => self.was_taken_before(history, text, standing?),
+        };
+        // One that was to be confirmed, and that nobody waits for any more, as after a reboot, is nobody's choice.
+        let is_forgotten =
+            told(history.awaited()).flatten().is_some_and(|awaited| awaited.revision == number && !awaited.is_watched);
+        (is_as_taken && !is_forgotten)
+            .then(|| format!("has not changed since it was applied, and revision {number} came after it"))
+    }
+
+    /// Did an agent before this one take up these definitions, and somebody bring `standing` after that? It has to be one that
+    /// can be kept in force: otherwise there would be nothing after a reboot.
+    fn was_taken_before(&self, history: &History, text: &str, standing: &Revision) -> bool {
+        let taken = told(history.taken()).flatten();
+        taken.is_some_and(|taken| taken.is(text, &self.host) && taken.revision < standing.meta.number)
+            && standing.meta.host == self.host
+            && definitions::parse(&standing.name(), &standing.document).is_ok()
+    }
+
+    /// Are the definitions themselves in force, as they were taken up, and nothing that others have brought since?
+    fn has_own(&self, history: &History) -> bool {
+        self.kept.zone.is_some()
+            && self.kept.revision.is_none()
+            && self.kept.stood == revisions::stood(history)
+            // There may have been no room to say what was restored.
+            && !told(history.is_last_unconfirmed()).unwrap_or_default()
+    }
+
+    /// Applies what is in force again, if that `is_due`, or others have brought something else.
+    fn keep(&mut self, history: &History, is_due: bool) -> Result<Option<Applied>, Error> {
+        // Nobody brings another one while this one is applied.
+        let _writer = history.write_if_possible()?;
+        let followed = self.kept.follow(history, &self.host, &self.root);
+        let is_other = followed.unwrap_or_else(|error| {
+            tracing::warn!("whether others have applied anything is not known: {}", described(&error));
+            false
+        });
+        self.is_stale |= is_other;
+        let zone = self.kept.zone.as_ref().filter(|_| is_due || is_other);
+        zone.map(|zone| self.apply(zone)).transpose()
     }
 
     fn apply(&self, zone: &Zone) -> Result<Applied, Error> {
@@ -160,7 +279,7 @@ impl Work {
 
     /// What matters of the host, as it is now. `None` where it cannot be told: then every change is taken for one that does.
     fn interest(&self) -> Option<Interest> {
-        let zones = self.in_force.iter().chain(self.candidate.as_ref().map(|candidate| &candidate.zone));
+        let zones = self.kept.zone.iter().chain(self.candidate.as_ref().map(|candidate| &candidate.zone));
         let mut interest = Interest::of(zones, &self.host);
         match netlink::devices() {
             Ok(devices) => interest.look(&devices),
@@ -171,6 +290,11 @@ impl Work {
         }
         Some(interest)
     }
+}
+
+/// What the history says. One that cannot be read keeps nothing from coming into force: it is warned of, and says nothing.
+fn told<T>(said: Result<T, HistoryError>) -> Option<T> {
+    said.inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
 /// Inode, size, and the time of the last change in seconds and nanoseconds.

@@ -105,15 +105,20 @@ pub(super) fn clear(
 }
 
 fn clear_flows(tables: &mut Tables, gone: &Gone, counts: &mut HashMap<u32, GatewayState>) -> Result<(), DatapathError> {
-    let mut keys = Vec::new();
+    let mut found = Vec::new();
     tables.flows.visit::<DatapathError>(|key, flow| {
         if gone.flow(key, flow) {
-            keys.push(*key);
-            counts.entry(flow.network).or_default().flows += 1;
+            found.push((*key, flow.network));
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    keys.iter().try_for_each(|key| tables.flows.delete(key))
+    for (key, network) in found {
+        // What the data path has removed in the meantime it has counted.
+        if tables.flows.take(&key)? {
+            counts.entry(network).or_default().flows += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Fragments on their way, and who has which address on a public link.
@@ -156,9 +161,9 @@ fn clear_bindings(
         .map(|address| ((address.side, address.address), address.pool))
         .collect();
     for key in keys {
-        tables.bindings.delete(&key)?;
+        let is_removed = tables.bindings.take(&key)?;
         if key.side & PUBLIC_SIDE == 0 {
-            counts.entry(key.side).or_default().bindings += 1;
+            counts.entry(key.side).or_default().bindings += u64::from(is_removed);
             continue;
         }
         match numbers.get(&(key.side, key.address)) {

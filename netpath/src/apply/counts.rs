@@ -21,7 +21,8 @@ use crate::{
     reconcile::Edit,
 };
 
-/// Keeps, moves and clears counters as the edits ask for. Names are still in force.
+/// Keeps, moves and clears counters as the edits ask for. Names are still in force, and so is to whom networks belong: that is
+/// written directly after it, for a kill in between counts twice what changes hands.
 pub(super) fn keep(tables: &mut Tables, existing: &Rows, edits: &[Edit]) -> Result<(), DatapathError> {
     for (slot, name) in gone(edits, name_kind::PORT) {
         retire_port(tables, slot, index_of(existing, name_kind::NETWORK, network_of(name)))?;

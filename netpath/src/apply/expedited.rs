@@ -9,28 +9,32 @@ use std::fs;
 
 use super::steps::Step;
 
-/// The kernel's switch: 0 or 1, for the whole machine.
+/// The kernel's switch: off at 0, on at any other number, for the whole machine.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
 
-/// Grace periods are expedited until this is dropped. A kill before that leaves the switch on, which costs a little
-/// speed at most; `echo 0 > /sys/kernel/rcu_expedited` turns it off.
+/// What an apply writes there, which says whose it is: the port of VXLAN.
+const OURS: &str = "4789";
+
+/// Grace periods are expedited until this is dropped. A kill before that leaves the switch on, with [`OURS`] in it, and the
+/// next apply turns it off.
 #[derive(Debug)]
 pub(super) struct Expedited;
 
 impl Expedited {
-    /// Turns the switch on if there is something to attach or to take off, it is off, and it can be turned.
+    /// Turns the switch on if there is something to attach or to take off, it is off, and it can be turned. One that a killed
+    /// apply left on is taken over. One that somebody else turned on stays as it is.
     pub(super) fn during(steps: &[Step]) -> Option<Self> {
         let waits = steps.iter().any(|step| matches!(step, Step::Attach { .. } | Step::Detach { .. }));
-        let is_off = || fs::read_to_string(SWITCH).is_ok_and(|value| value.trim() == "0");
-        if !waits || !is_off() {
-            return None;
-        }
-        match fs::write(SWITCH, "1") {
-            Ok(()) => Some(Self),
-            Err(error) => {
-                tracing::debug!("{SWITCH} stays off: {error}");
-                None
-            }
+        match fs::read_to_string(SWITCH).ok()?.trim() {
+            OURS => Some(Self),
+            "0" if waits => match fs::write(SWITCH, OURS) {
+                Ok(()) => Some(Self),
+                Err(error) => {
+                    tracing::debug!("{SWITCH} stays off: {error}");
+                    None
+                }
+            },
+            _ => None,
         }
     }
 }

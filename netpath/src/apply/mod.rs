@@ -22,6 +22,7 @@ mod orphans;
 mod pacing;
 mod perform;
 mod plan;
+mod promiscuity;
 mod retire;
 mod rows;
 mod steps;

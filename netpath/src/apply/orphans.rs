@@ -10,7 +10,7 @@ use netpath_common::maps::{Destination, destination_kind};
 use super::{Plan, epochs, plan, rows, steps::Step};
 use crate::{
     compile::{Row, Rows},
-    datapath::{DatapathError, Hook, Root, Tables},
+    datapath::{self, DatapathError, Hook, Root, Tables},
     definitions::Zone,
     error::Error,
     netlink::{self, Device},
@@ -31,8 +31,14 @@ pub struct Orphans {
 impl Orphans {
     /// What a plan would take away of objects of which it keeps nothing. What the document has changed or moved is no orphan:
     /// the old one is in use until the new one is in force.
-    #[must_use]
-    pub fn of_plan(plan: &Plan) -> Self {
+    ///
+    /// # Errors
+    /// When the pins cannot be read.
+    pub fn of_plan(root: &Root, plan: &Plan) -> Result<Self, DatapathError> {
+        if !datapath::renamed(root, &plan.devices)?.is_empty() {
+            // The document does not find them, so that all that leads through them looks needless: it is in use.
+            return Ok(Self::default());
+        }
         let devices = names(&plan.devices);
         let is_moving = !plan.make.is_empty() || plan.on.iter().any(is_on_uplink);
         let whole = reconcile::whole_removals(&plan.edits, &plan.existing, plan.desired(), &devices);
@@ -43,12 +49,12 @@ impl Orphans {
             _ => false,
         };
         let steps = plan.off.iter().chain(&plan.delete).filter(is_orphan);
-        Self {
+        Ok(Self {
             edits: edits.cloned().collect(),
             steps: steps.cloned().collect(),
             devices,
             existing: plan.existing.clone(),
-        }
+        })
     }
 
     /// What stands for devices that are gone: their programs' pins, and rows that lead there.
@@ -67,7 +73,9 @@ impl Orphans {
         kept.floods.retain(|_, row| arrives(row));
         kept.uplinks.retain(|key, _| !is_gone(key.ifindex));
         kept.segments.retain(|key, _| !is_gone(key.ifindex));
-        let pins = root.link_pins()?.into_iter().filter(|pin| !named.contains(pin.device.as_str()));
+        let renamed = datapath::renamed(root, devices)?;
+        let is_gone = |name: &str| !named.contains(name) && !renamed.contains_key(name);
+        let pins = root.link_pins()?.into_iter().filter(|pin| is_gone(&pin.device));
         Ok(Self {
             edits: reconcile::reconcile(existing, &kept),
             steps: pins.map(|pin| Step::Detach { device: pin.device, hook: pin.hook }).collect(),
@@ -126,7 +134,7 @@ pub fn release(root: &Path, document: Option<(&Zone, &str)>) -> Result<Vec<Strin
     let _lock = root.lock()?;
     let mut tables = Tables::open(&root)?;
     let orphans = match document {
-        Some((zone, host)) => Orphans::of_plan(&plan(zone, host, root.path(), Look::Errors)?),
+        Some((zone, host)) => Orphans::of_plan(&root, &plan(zone, host, root.path(), Look::Errors)?)?,
         None => Orphans::of_gone_devices(&root, &rows::read(&tables)?, &netlink::devices()?)?,
     };
     take_away(&root, &mut tables, &orphans)?;

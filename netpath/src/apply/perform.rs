@@ -1,14 +1,17 @@
 //! Does what a plan says, and takes it back when a step fails.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
+
+use netpath_common::maps::name_kind;
 
 use super::{
-    Plan, announce, epochs,
+    Plan, announce, counts, epochs,
     expedited::Expedited,
     plan, retire, rows,
     steps::{Step, is_gone},
 };
 use crate::{
+    compile::Row,
     datapath::{self, Capacities, DatapathError, Loading, Programs, Root, Tables, Takeover},
     definitions::Zone,
     error::Error,
@@ -60,13 +63,14 @@ pub fn apply(zone: &Zone, host: &str, at: Instance<'_>, look: Look, progress: Pr
 }
 
 fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_>) -> Result<Outcome, Error> {
-    let is_first = !Root::holds_maps(root)?;
-    if is_first {
+    if !Root::holds_maps(root)? {
         // What is wrong with the host is known before its root is made.
         refuse(&plan(zone, host, root, Look::Errors)?.findings)?;
     }
     let root = Root::create(root)?;
     let _lock = root.lock()?;
+    // Asked under the lock: another apply may have been the first.
+    let is_first = !Root::holds_maps(root.path())?;
     let mut first = plan(zone, host, root.path(), look)?;
     refuse(&first.findings)?;
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
@@ -77,7 +81,14 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
             takeover.give_back()?;
             return Err(error.into());
         }
-        (prepared, _) => prepared?,
+        (Err(error), None) => {
+            // Maps that were made would have their capacities held against the next document.
+            if is_first {
+                root.purge()?;
+            }
+            return Err(error.into());
+        }
+        (Ok(prepared), _) => prepared,
     };
     let mut work = Work { tables, root, programs, takeover, done: Vec::new(), gateways: Vec::new(), look, progress };
     let result = work.run(zone, host, first);
@@ -152,7 +163,7 @@ impl Work<'_> {
             // Rows must not be written with an index that stands for a device that is not there.
             return Err((format!("{} {step}", step.sign()), missing(step)));
         }
-        let (removals, writes): (Vec<&Edit>, Vec<&Edit>) = plan.edits.iter().partition(|edit| edit.after.is_none());
+        let Phases { writes, removals, names, owners } = Phases::of(&plan.edits);
         self.gateways = epochs::begin(&mut self.tables, &plan.edits).map_err(epoch_failed)?;
         self.steps(&plan.queues, &plan)?;
         self.rows(&writes)?;
@@ -160,17 +171,19 @@ impl Work<'_> {
         self.steps(&plan.on, &plan)?;
         self.steps(&plan.off, &plan)?;
         self.take_over("copy what another ABI's programs have written last", Takeover::complete)?;
-        let names = removals.iter().position(|edit| is_name(edit)).unwrap_or(removals.len());
-        let (rows, names) = removals.split_at(names);
         // A list of rules that is not asked any more may still be walked: it goes when its outcome counts no more.
-        let (rules, rows): (Vec<&Edit>, Vec<&Edit>) = rows.iter().partition(|edit| is_rule(edit));
+        let (rules, rows): (Vec<&Edit>, Vec<&Edit>) = removals.iter().partition(|edit| is_rule(edit));
         self.rows(&rows)?;
         epochs::finish(&mut self.tables, &self.gateways).map_err(epoch_failed)?;
         self.rows(&rules)?;
-        self.steps(&plan.delete, &plan)?;
+        counts::keep(&mut self.tables, &plan.existing, &plan.edits)
+            .map_err(|error| ("keep what was counted of what is removed".to_owned(), error.into()))?;
+        self.rows(&owners)?;
         retire::retire(&mut self.tables, &plan.existing, &plan.edits)
-            .map_err(|error| ("clear what was counted and learned of what is removed".to_owned(), error.into()))?;
-        self.rows(names)?;
+            .map_err(|error| ("clear what was learned of what is removed".to_owned(), error.into()))?;
+        self.rows(&names)?;
+        // Last: a device that is made again to undo this has another index than the rows say.
+        self.steps(&plan.delete, &plan)?;
         Ok((plan, made))
     }
 
@@ -237,16 +250,73 @@ fn missing(step: &Step) -> Error {
     netlink::NetlinkError::Refused { operation, source: rustix::io::Errno::NODEV.into() }.into()
 }
 
-fn is_name(edit: &Edit) -> bool {
-    matches!(edit.before, Some(crate::compile::Row::Names(..)))
+/// The edits, by when they are made; each in its order.
+struct Phases<'e> {
+    /// Rows that are added or changed: before programs are attached.
+    writes: Vec<&'e Edit>,
+    /// Rows that go: after programs are taken off.
+    removals: Vec<&'e Edit>,
+    /// Names that go: when nothing is left of what they name.
+    names: Vec<&'e Edit>,
+    /// To which accounts networks belong that were there before: at once when what was counted has been kept for the old ones. A
+    /// kill before that would give all of it to the next account.
+    owners: Vec<&'e Edit>,
+}
+
+impl<'e> Phases<'e> {
+    fn of(edits: &'e [Edit]) -> Self {
+        let added = |kind| move |edit: &Edit| if edit.before.is_none() { named(edit, kind) } else { None };
+        let new: HashSet<u32> = edits.iter().filter_map(added(name_kind::NETWORK)).collect();
+        let changes_hands = |edit: &&Edit| named(edit, name_kind::OWNER).is_some_and(|network| !new.contains(&network));
+        let (owners, edits): (Vec<_>, Vec<_>) = edits.iter().partition(changes_hands);
+        let (removals, writes): (Vec<_>, Vec<_>) = edits.into_iter().partition(|edit| edit.after.is_none());
+        let (names, removals) = removals.into_iter().partition(|edit| matches!(edit.before, Some(Row::Names(..))));
+        Self { writes, removals, names, owners }
+    }
+}
+
+/// The index of a name of this kind.
+fn named(edit: &Edit, kind: u32) -> Option<u32> {
+    match edit.after.as_ref().or(edit.before.as_ref()) {
+        Some(Row::Names(key, _)) if key.kind == kind => Some(key.index),
+        _ => None,
+    }
 }
 
 fn is_rule(edit: &Edit) -> bool {
-    matches!(edit.before, Some(crate::compile::Row::Rules(..)))
+    matches!(edit.before, Some(Row::Rules(..)))
 }
 
 fn row_words(edit: &Edit) -> String {
     let row = edit.after.as_ref().or(edit.before.as_ref());
     let name = row.map_or("no map", |row| row.table().shape().name);
     format!("{} row of {name}", edit.sign())
+}
+
+#[cfg(test)]
+mod tests {
+    use netpath_common::maps::{NameKey, Network};
+
+    use super::*;
+
+    #[test]
+    fn a_network_that_was_there_gets_its_owner_when_what_was_counted_is_kept_and_a_new_one_at_once() {
+        let name = |kind, index, text: &str| Some(Row::Names(NameKey { kind, index }, text.into()));
+        let network = || Some(Row::Networks(5, Network::default()));
+        let edits = [
+            Edit { before: None, after: name(name_kind::NETWORK, 6, "new") },
+            Edit { before: name(name_kind::OWNER, 5, "acme"), after: name(name_kind::OWNER, 5, "globex") },
+            Edit { before: None, after: name(name_kind::OWNER, 6, "globex") },
+            Edit { before: None, after: name(name_kind::OWNER, 7, "globex") },
+            Edit { before: None, after: network() },
+            Edit { before: network(), after: None },
+            Edit { before: name(name_kind::OWNER, 8, "acme"), after: None },
+            Edit { before: name(name_kind::ACCOUNT, 1, "acme"), after: None },
+        ];
+        let Phases { writes, removals, names, owners } = Phases::of(&edits);
+        assert_eq!(writes, [&edits[0], &edits[2], &edits[4]]);
+        assert_eq!(removals, [&edits[5]]);
+        assert_eq!(owners, [&edits[1], &edits[3], &edits[6]]);
+        assert_eq!(names, [&edits[7]]);
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     attachments::{self, Fallback, UplinkFacts},
     is_own_tunnel, listeners,
     pacing::{self, Unpaced},
-    rows,
+    promiscuity, rows,
     steps::Step,
 };
 use crate::{
@@ -85,6 +85,12 @@ impl Plan {
     /// What listens on the UDP ports in use.
     pub(crate) fn tunnels(&self) -> &BTreeMap<u16, TunnelDevice> {
         &self.tunnels
+    }
+
+    /// Whether what is in force has a tunnel device of netpath's own on a UDP port.
+    pub(crate) fn had_tunnel(&self, port: u16) -> bool {
+        let mut uplinks = self.existing.uplinks.iter();
+        uplinks.any(|(key, row)| key.udp_port == u32::from(port) && row.flags & uplink_flags::TUNNEL_DEVICE != 0)
     }
 
     /// Uplinks that do not take XDP though they could be asked to.
@@ -170,6 +176,8 @@ pub fn plan(zone: &Zone, host: &str, root: &Path, look: Look) -> Result<Plan, Er
     let taken = planner.uplinks(&compiled)?;
     remember_rxvlan(&existing, &mut compiled.rows);
     let mut on = planner.offloads_off(&mut compiled, &taken.xdp)?;
+    let (promiscuity_on, promiscuity_off) = promiscuity::steps(&existing, &mut compiled, &devices);
+    on.extend(promiscuity_on);
     on.extend(planner.joins(&compiled)?);
     let wanted = attachments::wanted(&compiled.attachments, &taken.xdp);
     let (attach, off) = attachments::steps(&wanted, &actual);
@@ -185,10 +193,12 @@ pub fn plan(zone: &Zone, host: &str, root: &Path, look: Look) -> Result<Plan, Er
     on.extend(attach.into_iter().filter(|step| !comes_along(step)));
     let (queues, queues_off) = uplinks.steps(&compiled, &devices);
     off.extend(queues_off);
+    off.extend(promiscuity_off);
     off.extend(planner.offloads_on(&existing, &compiled.rows));
     off.extend(planner.leaves(&existing, &compiled)?);
     let unpaced = uplinks.unpaced(&compiled);
     let observed = Observed {
+        root,
         devices: &devices,
         tunnels: &tunnels,
         actual: &actual,

@@ -1,25 +1,20 @@
-//! What the data path has written for a port, a network, a public link or a public address that goes: kept or cleared
-//! before the index is free again.
+//! What the data path has written for a network, a public link or a public address that goes: cleared before the index is
+//! free again.
 
 use std::collections::HashSet;
 
 use netpath_common::maps::name_kind;
 
-use super::{
-    connections::{self, Gone},
-    counts,
-};
+use super::connections::{self, Gone};
 use crate::{
     compile::{Row, Rows},
     datapath::{DatapathError, Tables},
     reconcile::Edit,
 };
 
-/// Keeps what was counted of what goes, and forgets what was counted and learned in networks and on public links whose names
-/// are removed, what limits have let pass that are no more, and which ports were given out of public addresses. Call it after
-/// everything else of them is gone, and before the names are.
+/// Forgets what was dropped and learned in networks and on public links whose names are removed, and which ports were given
+/// out of public addresses. Call it after everything else of them is gone, and before the names are.
 pub(super) fn retire(tables: &mut Tables, existing: &Rows, edits: &[Edit]) -> Result<(), DatapathError> {
-    counts::keep(tables, existing, edits)?;
     let indices = |kind| gone(edits, kind).map(|(index, _)| index).collect::<HashSet<u32>>();
     let networks = indices(name_kind::NETWORK);
     if !networks.is_empty() {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytemuck::{Pod, bytes_of};
-use netpath_common::maps::{Forward, ForwardKey, Gateway, PublicAddress, PublicKey, RuleList, name_kind};
+use netpath_common::maps::{
+    Forward, ForwardKey, Gateway, PublicAddress, PublicKey, Resolved, RuleList, Upstream, name_kind,
+};
 
 use super::epochs;
 use crate::{
@@ -67,10 +69,20 @@ fn end_of_rules(
 /// Makes one edit.
 pub(super) fn make(tables: &mut Tables, edit: &Edit) -> Result<(), DatapathError> {
     match (&edit.before, &edit.after) {
+        (Some(Row::Upstreams(index, before)), Some(row @ Row::Upstreams(_, after))) => {
+            put(tables, row)?;
+            // Of another router nothing is known.
+            if is_same_router(before, after) { Ok(()) } else { tables.upstream_macs.put(*index, &Resolved::default()) }
+        }
         (_, Some(row)) => put(tables, row),
         (Some(row), None) => delete(tables, row),
         (None, None) => Ok(()),
     }
+}
+
+/// Whether two public links have the same router behind the same device, in the same VLAN.
+fn is_same_router(a: &Upstream, b: &Upstream) -> bool {
+    (a.gateway, a.ifindex, a.vlan) == (b.gateway, b.ifindex, b.vlan)
 }
 
 fn put(tables: &mut Tables, row: &Row) -> Result<(), DatapathError> {

@@ -8,7 +8,7 @@ use crate::{
     netlink::{
         self, Device, NetlinkError,
         address::{self, Membership},
-        ethtool, fq,
+        ethtool, fq, link,
         vxlan::OwnVxlan,
     },
 };
@@ -24,6 +24,15 @@ pub enum Step {
     DeleteTunnel(OwnVxlan),
     /// Turns a device's `rxvlan` offload on or off.
     Rxvlan {
+        /// The device.
+        device: String,
+        /// Its index.
+        ifindex: u32,
+        /// On, and not off.
+        on: bool,
+    },
+    /// Has a device take frames that are not for its own address, or not any more.
+    Promiscuity {
         /// The device.
         device: String,
         /// Its index.
@@ -84,7 +93,7 @@ impl Step {
     pub fn sign(&self) -> char {
         match self {
             Self::MakeTunnel(_) | Self::Join(_) | Self::Attach { .. } | Self::FairQueue { .. } => '+',
-            Self::CompleteTunnel(_) | Self::Rxvlan { .. } | Self::Replace { .. } => '~',
+            Self::CompleteTunnel(_) | Self::Rxvlan { .. } | Self::Promiscuity { .. } | Self::Replace { .. } => '~',
             Self::DeleteTunnel(_) | Self::Leave(_) | Self::Detach { .. } | Self::DefaultQueue { .. } => '-',
         }
     }
@@ -94,13 +103,16 @@ impl Step {
         match self {
             Self::MakeTunnel(tunnel) | Self::CompleteTunnel(tunnel) => make_tunnel(tunnel, root, programs),
             Self::Rxvlan { ifindex, on: false, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, false)?),
+            Self::Promiscuity { device, ifindex, on: true } => Ok(link::set_promiscuity(*ifindex, device, true)?),
             Self::FairQueue { device, ifindex, queues } => Ok(fq::install(*ifindex, device, *queues)?),
             Self::Join(membership) => Ok(address::join(*membership)?),
             Self::Attach { device, hook } | Self::Replace { device, hook, .. } => {
                 Ok(datapath::attach(root, programs, find(devices, device)?, *hook)?)
             }
             Self::DeleteTunnel(_) | Self::Rxvlan { on: true, .. } | Self::Leave(_) => self.take_off(root),
-            Self::DefaultQueue { .. } | Self::Detach { .. } => self.take_off(root),
+            Self::DefaultQueue { .. } | Self::Promiscuity { on: false, .. } | Self::Detach { .. } => {
+                self.take_off(root)
+            }
         }
     }
 
@@ -109,11 +121,13 @@ impl Step {
         match self {
             Self::DeleteTunnel(tunnel) => Ok(tunnel.delete()?),
             Self::Rxvlan { ifindex, on: true, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, true)?),
+            Self::Promiscuity { device, ifindex, on: false } => Ok(link::set_promiscuity(*ifindex, device, false)?),
             Self::DefaultQueue { device, ifindex, .. } => Ok(fq::uninstall(*ifindex, device)?),
             Self::Leave(membership) => Ok(address::leave(*membership)?),
             Self::Detach { device, hook } => Ok(datapath::detach(root, device, *hook)?),
             Self::MakeTunnel(_) | Self::CompleteTunnel(_) | Self::Join(_) | Self::FairQueue { .. } => Ok(()),
-            Self::Rxvlan { on: false, .. } | Self::Attach { .. } | Self::Replace { .. } => Ok(()),
+            Self::Rxvlan { on: false, .. } | Self::Promiscuity { on: true, .. } => Ok(()),
+            Self::Attach { .. } | Self::Replace { .. } => Ok(()),
         }
     }
 
@@ -132,6 +146,7 @@ impl Step {
             Self::CompleteTunnel(_) => Ok(()),
             Self::DeleteTunnel(tunnel) => make_tunnel(tunnel, root, programs),
             Self::Rxvlan { ifindex, on, .. } => Ok(ethtool::set_offload(*ifindex, ethtool::RX_VLAN, !*on)?),
+            Self::Promiscuity { device, ifindex, on } => Ok(link::set_promiscuity(*ifindex, device, !*on)?),
             Self::FairQueue { device, ifindex, .. } => Ok(fq::uninstall(*ifindex, device)?),
             Self::DefaultQueue { device, ifindex, queues } => Ok(fq::install(*ifindex, device, *queues)?),
             Self::Join(membership) => Ok(address::leave(*membership)?),
@@ -173,6 +188,9 @@ impl fmt::Display for Step {
             }
             Self::Rxvlan { device, on, .. } => {
                 write!(f, "rxvlan offload of device {device}: {}", if *on { "on" } else { "off" })
+            }
+            Self::Promiscuity { device, on, .. } => {
+                write!(f, "promiscuous mode of device {device}: {}", if *on { "on" } else { "off" })
             }
             Self::FairQueue { device, .. } => write!(f, "queueing discipline fq on device {device}"),
             Self::DefaultQueue { device, .. } => {

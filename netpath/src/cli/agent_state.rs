@@ -8,6 +8,7 @@ use super::{Global, plan::count, terms::duration};
 use crate::{
     agent::record::{LastApply, LastError, Record},
     datapath::{Holder, Root},
+    definitions,
 };
 
 /// An agent that runs. Times are in seconds of the Unix epoch.
@@ -19,6 +20,8 @@ pub(super) struct Agent {
     since: Option<u64>,
     /// The definitions that it follows.
     pub(super) definitions: Option<PathBuf>,
+    /// The revision that it keeps in force, where that is not the definitions as they are.
+    keeps: Option<u64>,
     /// What it has applied last.
     last_apply: Option<LastApply>,
     /// What is wrong now.
@@ -31,11 +34,22 @@ impl Agent {
         let Holder { pid, .. } = Root::agent(&global.root)?;
         let note = Record::of(&Record::path(&global.state_dir, &global.root), pid);
         Some(match note {
-            Some(Record { pid, since, definitions, last_apply, last_error }) => {
-                Self { pid, since: Some(since), definitions: Some(definitions), last_apply, last_error }
+            Some(Record { pid, since, definitions, keeps, last_apply, last_error }) => {
+                Self { pid, since: Some(since), definitions: Some(definitions), keeps, last_apply, last_error }
             }
-            None => Self { pid, since: None, definitions: None, last_apply: None, last_error: None },
+            None => Self { pid, since: None, definitions: None, keeps: None, last_apply: None, last_error: None },
         })
+    }
+
+    /// Tells of the agent where its definitions are another document than the one that was brought into force beside it.
+    pub(super) fn tell(document: &str, global: &Global) {
+        let Some(Self { pid, definitions, .. }) = Self::of(global) else { return };
+        let own = definitions.as_ref().and_then(|path| definitions::read(path).ok());
+        if !own.is_some_and(|own| definitions::is_same_text(&own, document)) {
+            let follows =
+                definitions.map_or_else(|| "its own definitions".to_owned(), |path| path.display().to_string());
+            tracing::warn!("the agent (process {pid}) follows {follows}, and applies that as soon as it changes");
+        }
     }
 
     /// A line each for what it is, what it did, and what is wrong.
@@ -49,6 +63,9 @@ impl Agent {
             text += &format!(", follows {}", definitions.display());
         }
         text.push('\n');
+        if let Some(number) = self.keeps {
+            text += &format!("keeps     revision {number} in force until the definitions change\n");
+        }
         if let Some(LastApply { at, edits, steps, milliseconds, .. }) = &self.last_apply {
             let (rows, steps) = (count(*edits, "row"), count(*steps, "step"));
             text += &format!("applied   {} ago, {rows} and {steps} in {milliseconds} ms\n", ago(*at));

@@ -29,13 +29,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let host = host::chosen(args.host.as_deref(), global)?;
     let draft = Draft::new(&document, &host, &source, Cause::Apply);
     let made = change::bring_into_force(&zone, &draft, &args.options, global)?;
-    if let Some(agent) = Agent::of(global)
-        && agent.definitions.as_ref() != std::path::absolute(&args.file).as_ref().ok()
-    {
-        let follows =
-            agent.definitions.map_or_else(|| "its own definitions".to_owned(), |path| path.display().to_string());
-        tracing::warn!("the agent (process {}) follows {follows}, and applies that at its next change", agent.pid);
-    }
+    Agent::tell(&document, global);
     output::print(global.output, &made, || made.render())?;
     Ok(Exit::Done)
 }

@@ -2,27 +2,26 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{self, BufWriter, Write},
-    os::fd::AsFd as _,
-    path::PathBuf,
-    time::Instant,
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
 };
 
 use netpath_common::{
     DropReason,
     maps::{CAPTURE_BYTES, Event, SegmentKey, Watch, event_action, event_kind},
 };
+use rustix::process::geteuid;
 use serde::Serialize;
 
 use super::{
     Exit, Format, Global,
     applied::Applied,
-    monitor,
-    watch::{self, Only, Signals, Until},
+    sink::{Session, Sink},
+    watch::{self, Only, Until},
 };
 use crate::{
-    datapath::{Watcher, Woken},
     error::Error,
     filter::Filter,
     headers::Headers,
@@ -71,9 +70,9 @@ struct Frame {
 }
 
 /// Where frames go.
-enum Sink {
-    Text(Format),
-    File(Writer<Box<dyn Write>>),
+enum Frames {
+    Text(Sink, Format),
+    File(Writer<Sink>),
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
@@ -85,33 +84,22 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         bytes: args.snaplen,
         ..args.only.watch(&applied)?
     };
-    let signals = Signals::catch(&Signals::ENDING)?;
+    // A pipe waits for its reader here, where signals still end the command, and nobody else is kept from watching.
+    let sink = match &args.write {
+        Some(path) if path.as_os_str() != "-" => Sink::of(create(path).map_err(Error::Output)?),
+        _ => Sink::stdout()?,
+    };
     let mut capture =
         Capture { applied, filter, network: wanted.network, came: HashMap::new(), offset: watch::clock_offset() };
-    let mut watcher = Watcher::begin(&capture.applied.root, wanted)?;
-    let mut sink = Sink::open(args, global.output)?;
-    let (begun, mut seen) = (Instant::now(), 0);
-    loop {
-        let mut is_closed = false;
-        watcher.read(|event, bytes| {
-            let Some((frame, bytes)) = capture.frame(event, bytes)? else { return Ok(true) };
-            is_closed = !sink.put(&frame, event.time_ns + capture.offset, &bytes)?;
-            seen += 1;
-            Ok::<_, Error>(!is_closed && !args.until.is_enough(seen))
-        })?;
-        is_closed |= !sink.flush()?;
-        let left = args.until.left(begun);
-        if is_closed || args.until.is_enough(seen) || left.is_zero() {
-            break;
-        }
-        if watcher.wait(signals.as_fd(), left)? == Woken::Other {
-            break;
-        }
-    }
-    if args.write.is_some() {
-        eprintln!("{seen} frames captured");
-    }
-    monitor::say_untold(&watcher)?;
+    let mut session = Session::begin(&capture.applied.root, wanted, &args.until)?;
+    session.run(&mut Frames::begin(sink, args, global.output)?, |frames, event, bytes| {
+        let Some((frame, bytes)) = capture.frame(event, bytes)? else { return Ok(false) };
+        // Of one that was cut, too, the tag is a part.
+        let len = frame.length + if event.tag == 0 { 0 } else { 4 };
+        frames.put(&frame, event.time_ns + capture.offset, &bytes, len)?;
+        Ok(true)
+    })?;
+    session.end(args.write.as_ref().map(|_| "frames captured"))?;
     Ok(Exit::Done)
 }
 
@@ -131,7 +119,7 @@ impl Capture {
     fn frame(&mut self, event: &Event, bytes: &[u8]) -> Result<Option<(Frame, Vec<u8>)>, Error> {
         let is_entry = event.kind == event_kind::ENTRY;
         let bytes = with_tag(bytes, event.tag);
-        let packet = Headers::of(&bytes);
+        let packet = Headers::of(&bytes, &self.applied.tunnel_ports);
         let is_dropped = event.action == event_action::REFUSED && !is_entry;
         let mut network = self.network_of(event, &packet)?;
         let mut is_wanted = self.filter.wants(&packet, is_dropped);
@@ -144,6 +132,7 @@ impl Capture {
         if !is_wanted || self.network != 0 && network != self.network {
             return Ok(None);
         }
+        self.applied.keep_up(network, shown_device(event, is_entry))?;
         Ok(Some((self.words(event, network, packet, is_entry), bytes)))
     }
 
@@ -161,7 +150,7 @@ impl Capture {
             time: watch::timestamp(event.time_ns + self.offset),
             direction: if is_entry { "in" } else { "out" },
             network: (network != 0).then(|| names.network(network)),
-            device: names.device(if verdict == Some("sent") { event.target } else { event.ifindex }),
+            device: names.device(shown_device(event, is_entry)),
             hook: watch::hook(event),
             verdict,
             reason: reason.map(DropReason::label),
@@ -184,6 +173,14 @@ impl Capture {
     }
 }
 
+/// The device that a frame came in on; of one that is sent, the device that it leaves by.
+fn shown_device(event: &Event, is_entry: bool) -> u32 {
+    match event.action {
+        event_action::REDIRECT | event_action::REDIRECT_NEIGHBOUR if !is_entry => event.target,
+        _ => event.ifindex,
+    }
+}
+
 /// A frame with the tag in it that its device has taken off, or has still to put on.
 fn with_tag(bytes: &[u8], tag: u32) -> Vec<u8> {
     match bytes.split_at_checked(12) {
@@ -192,51 +189,85 @@ fn with_tag(bytes: &[u8], tag: u32) -> Vec<u8> {
     }
 }
 
-impl Sink {
-    fn open(args: &Args, format: Format) -> Result<Self, Error> {
-        let to: Box<dyn Write> = match &args.write {
-            None => return Ok(Self::Text(format)),
-            Some(path) if path.as_os_str() == "-" => Box::new(io::stdout()),
-            Some(path) => Box::new(File::create(path).map_err(Error::Output)?),
-        };
-        Ok(Self::File(
-            Writer::begin(Box::new(BufWriter::new(to)) as Box<dyn Write>, args.snaplen).map_err(Error::Output)?,
-        ))
+/// Opens a file that nobody else may read, whatever it was before: frames are what guests say to each other. A symbolic link
+/// to a file is not followed, which another user may have put there, and another user's file is left alone.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let opened = options.write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path);
+    let file = match opened {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return behind_link(path),
+        opened => opened?,
+    };
+    let found = file.metadata()?;
+    if found.is_file() {
+        if found.uid() != geteuid().as_raw() {
+            return Err(refused(path, "belongs to another user"));
+        }
+        file.set_permissions(Permissions::from_mode(0o600))?;
     }
+    Ok(file)
+}
 
-    /// Puts a frame there; `false` when nobody reads any more.
-    fn put(&mut self, frame: &Frame, time_ns: u64, bytes: &[u8]) -> Result<bool, Error> {
-        let put = match self {
-            Self::Text(Format::Table) => io::stdout().write_all(frame.line().as_bytes()),
-            Self::Text(_) => match serde_json::to_string(frame) {
-                Ok(text) => io::stdout().write_all((text + "\n").as_bytes()),
-                Err(error) => Err(io::Error::other(error)),
-            },
-            Self::File(writer) => writer.packet(&Packet {
-                device: &frame.device,
-                time_ns,
-                direction: if frame.verdict == Some("sent") { Direction::Outbound } else { Direction::Inbound },
-                bytes,
-                len: frame.length.max(bytes.len() as u32),
-                comment: &frame.comment(),
-            }),
-        };
-        is_open(put)
+/// Takes out what was in a file before: not sooner than it is known that the command may watch. Standard output may be a file that is
+/// appended to.
+fn empty(file: &File, args: &Args) -> io::Result<()> {
+    let is_own = args.write.as_ref().is_some_and(|path| path.as_os_str() != "-");
+    if is_own && file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
+}
+
+/// What a symbolic link leads to, where that is a pipe, a terminal or another device: `/dev/stdout`, `/dev/fd/63`.
+fn behind_link(path: &Path) -> io::Result<File> {
+    // Nothing is written to, and nothing is waited for, before it is known what it is.
+    if fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return Err(refused(path, "is a symbolic link"));
     }
-
-    fn flush(&mut self) -> Result<bool, Error> {
-        is_open(match self {
-            Self::Text(_) => io::stdout().flush(),
-            Self::File(writer) => writer.flush(),
-        })
+    let file = File::options().write(true).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Err(refused(path, "is a symbolic link")),
+        false => Ok(file),
     }
 }
 
-fn is_open(written: io::Result<()>) -> Result<bool, Error> {
-    match written {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::Output(error)),
+fn refused(path: &Path, why: &str) -> io::Error {
+    io::Error::other(format!("{} {why}: name a file of your own", path.display()))
+}
+
+impl Frames {
+    /// Begins, in a file with nothing in it.
+    fn begin(sink: Sink, args: &Args, format: Format) -> Result<Self, Error> {
+        match &args.write {
+            None => Ok(Self::Text(sink, format)),
+            Some(_) => {
+                let begun = empty(sink.file(), args).and_then(|()| Writer::begin(sink, args.snaplen));
+                Ok(Self::File(begun.map_err(Error::Output)?))
+            }
+        }
+    }
+
+    /// Puts a frame there.
+    fn put(&mut self, frame: &Frame, time_ns: u64, bytes: &[u8], len: u32) -> Result<(), Error> {
+        let writer = match self {
+            Self::Text(sink, format) => return sink.put(*format, frame, Frame::line),
+            Self::File(writer) => writer,
+        };
+        let packet = Packet {
+            device: &frame.device,
+            time_ns,
+            direction: if frame.verdict == Some("sent") { Direction::Outbound } else { Direction::Inbound },
+            bytes,
+            len: len.max(bytes.len() as u32),
+            comment: &frame.comment(),
+        };
+        writer.packet(&packet).map_err(Error::Output)
+    }
+}
+
+impl AsMut<Sink> for Frames {
+    fn as_mut(&mut self) -> &mut Sink {
+        match self {
+            Self::Text(sink, _) => sink,
+            Self::File(writer) => writer.to(),
+        }
     }
 }
 
@@ -255,5 +286,50 @@ impl Frame {
     fn line(&self) -> String {
         let Self { direction, device, packet, .. } = self;
         format!("{} {direction:<3} {device} {packet}  {}\n", &self.time[11..26], self.comment())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_followed_to_what_is_no_file_only() {
+        let folder = std::env::temp_dir().join(format!("netpath-capture-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (file, link, device) = (folder.join("file"), folder.join("link"), folder.join("device"));
+        fs::write(&file, "kept").unwrap();
+        symlink(&file, &link).unwrap();
+        symlink("/dev/null", &device).unwrap();
+        let error = create(&link).unwrap_err().to_string();
+        assert!(error.contains("is a symbolic link"), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), b"kept");
+        create(&device).unwrap().write_all(b"frames").unwrap();
+        create(&file).unwrap();
+        let found = fs::metadata(&file).unwrap();
+        assert_eq!((found.len(), found.mode() & 0o777), (4, 0o600), "it is emptied when the capture begins");
+        let (mut reader, writer) = io::pipe().unwrap();
+        let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
+        create(Path::new(&path)).unwrap().write_all(b"frames").unwrap();
+        let mut bytes = [0; 6];
+        io::Read::read_exact(&mut reader, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"frames");
+        let _ = fs::remove_dir_all(folder);
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_left_alone() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let path = std::env::temp_dir().join(format!("netpath-capture-other-{}", std::process::id()));
+        fs::write(&path, "kept").unwrap();
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        let error = create(&path).unwrap_err().to_string();
+        assert!(error.contains("belongs to another user"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
+        fs::remove_file(path).unwrap();
     }
 }

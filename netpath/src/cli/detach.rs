@@ -11,7 +11,7 @@ use crate::{
     datapath::{self, DatapathError, Hook, LinkPin, Root, Tables},
     error::Error,
     history::{History, Writer},
-    netlink::{self, Device, address, ethtool, fq, vxlan::OwnVxlan},
+    netlink::{self, Device, address, ethtool, fq, link, vxlan::OwnVxlan},
 };
 
 /// Take every program off, restore what was changed on devices, delete netpath's own tunnel devices
@@ -31,6 +31,8 @@ pub(super) struct Report {
     restored: Vec<String>,
     /// Devices that have the kernel's default queueing discipline again.
     unqueued: Vec<String>,
+    /// Devices that take only frames for themselves again.
+    unpromiscuous: Vec<String>,
     /// netpath's own devices that were deleted.
     deleted: Vec<String>,
     /// Multicast groups left.
@@ -44,6 +46,11 @@ pub(super) struct Report {
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let history = History::open(&global.state_dir, &global.root);
+    if existing(global)?.is_some()
+        && let Some(agent) = Root::agent(&global.root)
+    {
+        return Err(Error::AgentWouldAttach { agent });
+    }
     let waiting = waiting(&history);
     let report = take_down(args.purge, global)?;
     if let Some(Err(error)) = waiting.map(|waiting| waiting.end_waiting()) {
@@ -68,9 +75,6 @@ fn waiting(history: &History) -> Option<Writer<'_>> {
 /// Takes every program off, and with `purge` removes the pins.
 pub(super) fn take_down(purge: bool, global: &Global) -> Result<Report, Error> {
     let Some(root) = existing(global)? else { return Ok(Report::default()) };
-    if let Some(agent) = Root::agent(&global.root) {
-        return Err(Error::AgentWouldAttach { agent });
-    }
     let _lock = root.lock()?;
     let mut report = Report { was_applied: true, ..Report::default() };
     let mut pins = root.link_pins()?;
@@ -125,8 +129,14 @@ fn give_back(root: &Path, tables: &mut Tables, report: &mut Report) -> Result<()
             tables.uplinks.put(&key, &uplink)?;
             report.unqueued.push(device.name.clone());
         }
+        if uplink.flags & uplink_flags::RESTORE_PROMISCUITY != 0 {
+            link::set_promiscuity(device.index, &device.name, false)?;
+            uplink.flags &= !uplink_flags::RESTORE_PROMISCUITY;
+            tables.uplinks.put(&key, &uplink)?;
+            report.unpromiscuous.push(device.name.clone());
+        }
     }
-    for devices in [&mut report.restored, &mut report.unqueued] {
+    for devices in [&mut report.restored, &mut report.unqueued, &mut report.unpromiscuous] {
         devices.sort();
         devices.dedup();
     }
@@ -175,6 +185,9 @@ impl Report {
         }
         for device in &self.unqueued {
             text += &format!("- queueing discipline fq on {device}: the default is back\n");
+        }
+        for device in &self.unpromiscuous {
+            text += &format!("~ promiscuous mode of {device} is off again\n");
         }
         for device in &self.deleted {
             text += &format!("- device {device}\n");

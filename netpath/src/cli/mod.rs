@@ -23,6 +23,7 @@ mod plan;
 mod rollback;
 mod schema;
 mod show;
+mod sink;
 mod status;
 mod stream;
 mod table;
@@ -188,11 +189,12 @@ fn run_with(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Error> {
     dispatch(&cli)
 }
 
-/// Logs go to standard error; `NETPATH_LOG` overrides what `-v` chooses. An agent has more to say than a command.
+/// Logs go to standard error; `NETPATH_LOG` overrides what `-v` chooses. An agent has more to say than a command. How the BPF object is put
+/// together is told with everything else only.
 fn init_logs(cli: &Cli) {
     let agent = if let Verb::Agent(args) = &cli.verb { Some(args.log) } else { None };
     let level = usize::from(cli.global.verbose) + usize::from(agent.is_some());
-    let level = ["warn", "info", "debug", "trace"][level.min(3)];
+    let level = ["warn", "info", "debug,aya=info,aya_obj=info", "trace"][level.min(3)];
     let filter = EnvFilter::try_from_env("NETPATH_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // It would be said on standard error too, where a disk that is full makes it a panic.

@@ -1,10 +1,6 @@
 //! `netpath monitor`: refusals and new connections as they happen, one line each.
 
-use std::{
-    io::{self, Write as _},
-    net::{IpAddr, Ipv4Addr},
-    time::Instant,
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use netpath_common::{
     DropReason,
@@ -13,16 +9,13 @@ use netpath_common::{
 use serde::Serialize;
 
 use super::{
-    Exit, Format, Global,
+    Exit, Global,
     applied::Applied,
+    sink::{Session, Sink},
     terms,
-    watch::{self, Only, Signals, Until},
+    watch::{self, Only, Until},
 };
-use crate::{
-    datapath::{Watcher, Woken},
-    error::Error,
-    headers::Headers,
-};
+use crate::{error::Error, headers::Headers};
 
 /// Watch refused packets and new connections as they happen, each with its reason
 #[derive(Debug, clap::Args)]
@@ -89,7 +82,7 @@ struct Translated {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
-    let applied = Applied::open(&global.root)?;
+    let mut applied = Applied::open(&global.root)?;
     let wanted = Watch {
         kinds: args.kinds(),
         reason: args.reason.as_deref().map_or(Ok(0), reason)?,
@@ -97,42 +90,16 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         bytes: EVENT_BYTES as u32,
         ..args.only.watch(&applied)?
     };
-    let signals = Signals::catch(&Signals::ENDING)?;
-    let mut watcher = Watcher::begin(&applied.root, wanted)?;
+    let mut session = Session::begin(&applied.root, wanted, &args.until)?;
     tracing::info!("watching");
-    let (begun, offset, mut seen) = (Instant::now(), watch::clock_offset(), 0);
-    loop {
-        let mut is_closed = false;
-        watcher.read(|event, bytes| {
-            let Some(happened) = args.happened(&applied, wanted.network, event, bytes, offset)? else {
-                return Ok(true);
-            };
-            is_closed = !print(global.output, &happened)?;
-            seen += 1;
-            Ok::<_, Error>(!is_closed && !args.until.is_enough(seen))
-        })?;
-        let left = args.until.left(begun);
-        if is_closed || args.until.is_enough(seen) || left.is_zero() {
-            break;
-        }
-        if watcher.wait(std::os::fd::AsFd::as_fd(&signals), left)? == Woken::Other {
-            break;
-        }
-    }
-    say_untold(&watcher)?;
+    let offset = watch::clock_offset();
+    session.run(&mut Sink::stdout()?, |sink, event, bytes| {
+        let happened = args.happened(&mut applied, wanted.network, event, bytes, offset)?;
+        happened.iter().try_for_each(|happened| sink.put(global.output, happened, Happened::line))?;
+        Ok(happened.is_some())
+    })?;
+    session.end(None)?;
     Ok(Exit::Done)
-}
-
-/// Says on standard error what the kernel kept back.
-pub(super) fn say_untold(watcher: &Watcher) -> Result<(), Error> {
-    let (suppressed, lost) = watcher.untold()?;
-    if suppressed > 0 {
-        eprintln!("{suppressed} more events were above the rate and are not shown (--rate)");
-    }
-    if lost > 0 {
-        eprintln!("{lost} more events found no room and are not shown");
-    }
-    Ok(())
 }
 
 /// The code of a reason by its label.
@@ -161,14 +128,15 @@ impl Args {
     /// The event in words, if it is one that is asked for.
     fn happened(
         &self,
-        applied: &Applied,
+        applied: &mut Applied,
         only: u32,
         event: &Event,
         bytes: &[u8],
         offset: u64,
     ) -> Result<Option<Happened>, Error> {
         let network = watch::network_of(applied, event)?;
-        let packet = Headers::tagged(bytes, event.tag);
+        applied.keep_up(network, event.ifindex)?;
+        let packet = Headers::tagged(bytes, event.tag, &applied.tunnel_ports);
         let translated = (event.kind == event_kind::CONNECTION).then(|| Translated::of(applied, event));
         if only != 0 && network != only || !self.wants(&packet, translated.as_ref()) {
             return Ok(None);
@@ -230,23 +198,5 @@ impl Happened {
             (None, None) => "refused for a reason that this build does not know".to_owned(),
         };
         format!("{time} {network} {} {}  {what}\n", self.device, self.packet)
-    }
-}
-
-/// Prints one; `false` when nobody reads any more.
-fn print(format: Format, happened: &Happened) -> Result<bool, Error> {
-    let text = match format {
-        Format::Table => happened.line(),
-        // One line each in YAML, too: JSON is YAML as it stands.
-        Format::Json => serde_json::to_string(happened).map_err(|e| Error::Output(io::Error::other(e)))? + "\n",
-        Format::Yaml => {
-            "- ".to_owned() + &serde_json::to_string(happened).map_err(|e| Error::Output(io::Error::other(e)))? + "\n"
-        }
-    };
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::Output(error)),
     }
 }

@@ -1,6 +1,6 @@
 //! `netpath rollback`: brings an earlier document back into force.
 
-use super::{Exit, Format, Global, change, confirm::Before, output, plan::Report};
+use super::{Exit, Format, Global, agent_state::Agent, change, confirm::Before, output, plan::Report};
 use crate::{
     apply, definitions,
     error::Error,
@@ -37,6 +37,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let draft =
         Draft { rollback_of: Some(meta.number), ..Draft::new(document, &meta.host, &meta.source, Cause::Rollback) };
     let made = change::bring_into_force(&zone, &draft, &args.options, global)?;
+    Agent::tell(document, global);
     output::print(global.output, &made, || made.render_revision())?;
     Ok(Exit::Done)
 }
@@ -53,6 +54,7 @@ fn take_back(history: &History, awaited: &Awaited, global: &Global) -> Result<Ex
     }
     let restored = before.restore(Some(&writer), awaited.revision, Cause::Rollback, global)?;
     writer.end_waiting().map_err(|source| history.unwritable(source))?;
+    Agent::tell(before.document(), global);
     output::print(global.output, &restored, || restored.render(global))?;
     Ok(Exit::Done)
 }

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use clap::ValueEnum;
 use netpath_common::maps::{Flow, FlowKey};
 
-use super::{Exit, Global, applied::Applied};
+use super::{Exit, Global, applied::Applied, watch};
 use crate::error::Error;
 
 /// Show networks, ports, where MAC addresses live, what passed and what was refused, NAT, connections, rules, limits, usage
@@ -36,10 +36,10 @@ pub(super) struct Args {
 /// What is shown of `nat`, `flows` and `rules`.
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// Only what has this address on either side (nat, flows, rules)
+    /// Only what has this address on either side (nat, flows); of rules, those that hold it
     #[arg(long, value_name = "IP")]
     address: Option<Ipv4Addr>,
-    /// Only what has this port or ICMP identifier on either side (nat, flows)
+    /// Only what has this port or ICMP identifier on either side (nat, flows); of rules, those that hold it
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
     /// The bindings in force, too (nat)
@@ -90,6 +90,10 @@ enum What {
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let applied = Applied::open(&global.root)?;
     let only = Only(args.network.as_deref());
+    // What was used counts of networks that are gone, too: that view asks its own rows.
+    if let Some(name) = only.0.filter(|_| !matches!(args.what, What::Usage)) {
+        watch::network(&applied, name)?;
+    }
     match args.what {
         What::Networks => networks::show(&applied, only, global)?,
         What::Ports => ports::show(&applied, only, global)?,

@@ -90,7 +90,10 @@ impl Confirmation {
         let Self { revision, until, restores, watched, failure } = self;
         let before = restores.map_or_else(|| "nothing".to_owned(), |number| format!("revision {number}"));
         if let Some(failure) = failure {
-            return format!("revision {revision} was not confirmed, and {before} could not be restored: {failure}");
+            let again = if *watched { ", which is tried again" } else { "" };
+            return format!(
+                "revision {revision} was not confirmed, and {before} could not be restored{again}: {failure}"
+            );
         }
         match until {
             _ if !watched => format!(

@@ -8,8 +8,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::applied::Names;
 
 const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
 
 /// The clock of the data path's timestamps (`bpf_ktime_get_coarse_ns` is CLOCK_MONOTONIC, too), in nanoseconds.
 pub(super) fn now_ns() -> u64 {

@@ -3,7 +3,10 @@
 mod packet;
 mod steps;
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use netpath_common::{
     Address, DropReason, Mac,
@@ -17,7 +20,7 @@ use crate::{
     datapath::{AttachState, Hook, Programs, Ran, Trace, attachments},
     error::Error,
     headers::Headers,
-    pcap,
+    pcap::{self, Mended},
 };
 
 /// Show what would become of a packet: every step, the rule that matched, the packet before and after
@@ -33,8 +36,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// Which frame of the file, from 1
-    #[arg(long = "packet", value_name = "N", default_value_t = 1, requires = "pcap")]
-    number: usize,
+    #[arg(long = "packet", value_name = "N", default_value_t = 1, requires = "pcap",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    number: u64,
 }
 
 /// What would become of the packet.
@@ -44,6 +48,8 @@ struct Report {
     device: String,
     /// The programs of this build are those in force.
     programs_current: bool,
+    /// What the capture lacks of it; `null` where all is there.
+    cut: Option<Cut>,
     /// As it comes.
     before: Headers,
     /// What it meets.
@@ -64,16 +70,27 @@ struct Report {
     after: Option<Headers>,
 }
 
+/// A frame that a capture has not kept all of.
+#[derive(Debug, Serialize)]
+struct Cut {
+    /// Bytes that are there.
+    kept: usize,
+    /// Bytes that there were.
+    length: usize,
+    /// `padded`, `shortened`.
+    how: Mended,
+}
+
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let applied = Applied::open(&global.root)?;
     let ifindex = watch::device(&applied, &args.from)?;
     let (hooks, programs_current) = hooks(&applied, &args.from)?;
-    let frame = match &args.pcap {
-        Some(path) => pcap::frame(path, args.number)?,
+    let (frame, cut) = match &args.pcap {
+        Some(path) => captured(&applied, ifindex, path, args.number)?,
         None => {
             let text = args.packet.join(" ");
             let spec: Spec = text.parse().map_err(|why| Error::Packet { why })?;
-            frame(&applied, ifindex, &spec)?
+            (frame(&applied, ifindex, &spec)?, None)
         }
     };
     let mut trace = Trace::load(&applied.root)?;
@@ -87,7 +104,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         ran.drops.extend(next.drops);
         (ran.action, ran.frame) = (next.action, next.frame);
     }
-    let report = report(&applied, args, programs_current, ifindex, &frame, &ran)?;
+    let report = Report { cut, ..report(&applied, args, programs_current, ifindex, &frame, &ran)? };
     output::print(global.output, &report, || report.text())?;
     Ok(Exit::Done)
 }
@@ -105,6 +122,16 @@ fn hooks(applied: &Applied, device: &str) -> Result<(Vec<Hook>, bool), Error> {
         return Err(Error::NotFound { what: "program to trace on device", name: device.to_owned(), next });
     }
     Ok((hooks, is_current))
+}
+
+/// A frame of a file, and what had to be done where the file has not got all of it.
+fn captured(applied: &Applied, ifindex: u32, path: &Path, number: u64) -> Result<(Vec<u8>, Option<Cut>), Error> {
+    let frame = pcap::frame(path, number)?;
+    let (kept, length) = (frame.bytes.len(), frame.length);
+    let device = applied.devices.iter().find(|device| device.index == ifindex);
+    let whole = pcap::whole(frame, device.map_or(0, |device| device.mtu), &applied.tunnel_ports);
+    let (frame, how) = whole.ok_or_else(|| Error::CutShort { path: path.to_owned(), number, kept, length })?;
+    Ok((frame, (how != Mended::Whole).then_some(Cut { kept, length, how })))
 }
 
 /// The frame of a packet, with the addresses that its sender would have put on it.
@@ -172,8 +199,10 @@ fn report(
 ) -> Result<Report, Error> {
     let copies = ran.events.iter().filter(|event| event.kind == event_kind::STEP && event.action == event_step::COPY);
     let copies: Vec<_> = copies.map(|event| applied.names.device(event.target)).collect();
-    let reason = ran.drops.last().map(|(_, reason)| *reason);
     let (action, target) = last_exit(ran).map_or((event_action::CONSUMED, 0), |event| (event.action, event.target));
+    // A copy that is refused, of several, is a step; the others have gone where they should.
+    let is_flooded = action == event_action::CONSUMED && !copies.is_empty();
+    let reason = ran.drops.last().map(|(_, reason)| *reason).filter(|_| !is_flooded);
     let is_gateways = last_exit(ran).is_some_and(|event| event.hook == event_hook::GATEWAY);
     let leaves = matches!(action, event_action::REDIRECT | event_action::REDIRECT_NEIGHBOUR);
     let verdict = match action {
@@ -185,11 +214,12 @@ fn report(
         _ if target == ifindex => "answered",
         _ => "forwarded",
     };
-    let after = (leaves || verdict == "passed").then(|| Headers::of(&ran.frame));
+    let after = (leaves || verdict == "passed").then(|| Headers::of(&ran.frame, &applied.tunnel_ports));
     Ok(Report {
         device: args.from.clone(),
         programs_current,
-        before: Headers::of(frame),
+        cut: None,
+        before: Headers::of(frame, &applied.tunnel_ports),
         steps: steps::of(applied, &ran.events)?,
         verdict,
         reason: reason.map(DropReason::label),
@@ -233,6 +263,20 @@ impl Report {
             let _ = writeln!(text, "out  {}  {after}{}", self.out.as_deref().unwrap_or("-"), ttl(after));
         }
         let _ = writeln!(text, "{}", self.sentence());
+        if let Some(Cut { kept, length, how }) = &self.cut {
+            let _ = match how {
+                Mended::Shortened if kept == length => {
+                    writeln!(text, "{length} bytes are more than a run takes: it is traced as a shorter packet.")
+                }
+                Mended::Shortened => writeln!(
+                    text,
+                    "The file has {kept} of the frame's {length} bytes: it is traced as a shorter packet, of which all is there."
+                ),
+                _ => {
+                    writeln!(text, "The file has {kept} of the frame's {length} bytes: zeros stand for the rest.")
+                }
+            };
+        }
         if !self.programs_current {
             text.push_str(
                 "The programs in force are another build's; these are this one's. `netpath apply` replaces them.\n",

@@ -132,7 +132,7 @@ pub(super) fn timestamp(ns: u64) -> String {
 }
 
 /// The index of a network by its name.
-fn network(applied: &Applied, name: &str) -> Result<u32, Error> {
+pub(super) fn network(applied: &Applied, name: &str) -> Result<u32, Error> {
     let all = applied.names.all(netpath_common::maps::name_kind::NETWORK);
     let found = all.iter().find(|(_, known)| *known == name).map(|(index, _)| *index);
     found.ok_or_else(|| {

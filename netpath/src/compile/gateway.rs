@@ -32,7 +32,7 @@ struct Place {
 
 /// Whether connections between the networks of a router are judged by ACLs.
 pub(super) fn has_acls(zone: &Zone, network: &Network) -> bool {
-    network.router.is_some() && zone.tiers(network).any(|tier| !tier.acl.is_empty())
+    network.router.is_some() && zone.tiers(network).any(|tier| tier.acl.is_some())
 }
 
 impl<'z> Compiler<'z, '_> {
@@ -74,7 +74,7 @@ impl<'z> Compiler<'z, '_> {
 
     /// Rules, flags, limits and times.
     fn policy(&mut self, network: &Network) -> Gateway {
-        let has_acl = !network.acl.is_empty();
+        let has_acl = network.acl.is_some();
         let offering = network.offering.as_ref();
         let offering =
             offering.and_then(|name| self.zone.offerings.iter().find(|offering| offering.name.value == name.value));

@@ -10,8 +10,8 @@ use std::{
 
 use netpath_common::maps::{FROM_GUEST, NameKey, PortMeters, TO_GUEST, meter_row, name_kind};
 
-use super::{Compiler, presence::LocalAddress};
-use crate::definitions::RateLimit;
+use super::{Compiler, FairQueues, presence::LocalAddress};
+use crate::{definitions::RateLimit, netlink::fq};
 
 impl<'z> Compiler<'z, '_> {
     /// LIMITS, PORT_METERS and PUBLIC_METERS of what is on the host.
@@ -63,10 +63,19 @@ impl<'z> Compiler<'z, '_> {
     fn meter(&mut self, name: std::fmt::Arguments<'_>, limit: Option<RateLimit>) -> u32 {
         let Some(limit) = limit else { return 0 };
         let meter = self.indices.meters.index(&name.to_string(), &mut self.compiled.rows);
-        for direction in [FROM_GUEST, TO_GUEST] {
-            self.compiled.rows.limits.insert(meter_row(meter, direction), limit.row());
+        // Only towards a wire anything waits.
+        for (direction, room) in [(FROM_GUEST, self.room()), (TO_GUEST, 0)] {
+            self.compiled.rows.limits.insert(meter_row(meter, direction), limit.row(room));
         }
         meter
+    }
+
+    /// How many bytes of a limit the uplinks of the host that keep packets until their time of departure all have room for; 0
+    /// where none does.
+    fn room(&self) -> u64 {
+        let FairQueues { present, possible } = self.surroundings.fair_queues;
+        let own = possible.iter().map(|_| fq::wanted().bytes());
+        present.values().copied().chain(own).min().unwrap_or(0)
     }
 
     /// The index of a public address that is counted.

@@ -69,9 +69,9 @@ pub struct Surroundings<'s> {
 /// Uplinks, by ifindex, that keep packets until their time of departure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FairQueues {
-    /// Those that do already, whoever saw to it.
-    pub present: BTreeSet<u32>,
-    /// Those that netpath may make do so, or has made: where there are limits.
+    /// Those that do already, whoever saw to it, and how many bytes one limit may have waiting there.
+    pub present: BTreeMap<u32, u64>,
+    /// Those that netpath makes do so, or has made.
     pub possible: BTreeSet<u32>,
 }
 

@@ -98,7 +98,7 @@ impl<'z> Compiler<'z, '_> {
     fn public_address(&mut self, side: u32, network: u32, local: &LocalAddress<'z>) {
         let zone = self.zone;
         let mut users = users(zone, local).peekable();
-        let has_acl = users.peek().is_some() && users.all(|user| !user.acl.is_empty());
+        let has_acl = users.peek().is_some() && users.all(|user| user.acl.is_some());
         let mut rules = Vec::new();
         for tier in zone.tiers(local.network).filter(|_| !has_acl) {
             let ingress = tier.firewall.iter().flat_map(|firewall| (1..).zip(&firewall.ingress));

@@ -34,7 +34,7 @@ pub(super) fn egress(rules: &[EgressRule], allowed: bool) -> Vec<Rule> {
 /// The rows of one direction of an ACL, by number. Its prefixes are the other side's: where ingress comes from, and where
 /// egress goes to.
 pub(super) fn acl(network: &Network, direction: Direction) -> Vec<Rule> {
-    let mut rules: Vec<&AclRule> = network.acl.iter().filter(|rule| *rule.direction == direction).collect();
+    let mut rules: Vec<&AclRule> = network.acl_rules().iter().filter(|rule| *rule.direction == direction).collect();
     rules.sort_by_key(|rule| *rule.number);
     let rows = rules.into_iter().flat_map(|rule| {
         let asked = asked(*rule.protocol, &rule.ports, [&rule.icmp_type, &rule.icmp_code]);

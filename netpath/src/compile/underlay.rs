@@ -102,12 +102,12 @@ impl<'z> Compiler<'z, '_> {
 
     /// Whether a device keeps packets until their time of departure, or will.
     pub(super) fn is_paced(&self, device: &Device) -> bool {
-        self.surroundings.fair_queues.present.contains(&device.index) || self.gets_fair_queue(device.index)
+        self.surroundings.fair_queues.present.contains_key(&device.index) || self.gets_fair_queue(device.index)
     }
 
-    /// Whether a device is to have fq from netpath: where nothing is limited, nothing is paced.
+    /// Whether a device is to have fq from netpath: also where nothing is limited, for putting it there takes what is queued.
     fn gets_fair_queue(&self, ifindex: u32) -> bool {
-        !self.compiled.rows.limits.is_empty() && self.surroundings.fair_queues.possible.contains(&ifindex)
+        self.surroundings.fair_queues.possible.contains(&ifindex)
     }
 
     /// The network of the host that needs the most of an underlay.

@@ -8,7 +8,7 @@
 //!
 //! A link that is not pinned yet ends with the process, so a kill between the two leaves the device as it was.
 
-use std::{io, path::Path};
+use std::{collections::BTreeMap, io, path::Path};
 
 use aya::programs::{
     LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType, XdpMode,
@@ -56,7 +56,7 @@ pub enum AttachState {
     Broken,
 }
 
-/// Everything pinned under the root, against what the devices really run.
+/// Everything pinned under the root, against what the devices really run; without what an apply or a detach beside this takes off.
 ///
 /// # Errors
 /// When pins or devices cannot be read.
@@ -77,13 +77,44 @@ pub fn attachments(
             Some(program) => (AttachState::Current, program),
             // Only now is it worth asking what the pin is of.
             None => match pinned_program(&pin)? {
-                program if running.contains(&program) => (AttachState::Outdated, program),
-                program => (AttachState::Broken, program),
+                Some(program) if running.contains(&program) => (AttachState::Outdated, program),
+                Some(program) => (AttachState::Broken, program),
+                None => continue,
             },
         };
         found.push(Attachment { device: pin.device, hook: pin.hook, state, program });
     }
     Ok(found)
+}
+
+/// What devices are called now that had another name when a program was attached to them, and have the program still; by the name
+/// that pins have.
+///
+/// # Errors
+/// When pins or devices cannot be read.
+pub fn renamed(root: &Root, devices: &[Device]) -> Result<BTreeMap<String, String>, DatapathError> {
+    let pins = root.link_pins()?;
+    let is_named = |name: &str| devices.iter().any(|device| device.name == name);
+    let has_pin = |name: &str| pins.iter().any(|pin| pin.device == name);
+    let mut renamed = BTreeMap::new();
+    for pin in pins.iter().filter(|pin| !is_named(&pin.device)) {
+        let index = match pin.is_clsact {
+            // A filter's pin does not say where it is.
+            true => None,
+            false => unless_removed(&pin.path, syscall::link_device(&pin.path))?.flatten(),
+        };
+        let Some(program) = pinned_program(pin)? else { continue };
+        let may_be = |device: &&Device| match pin.is_clsact {
+            true => !has_pin(&device.name),
+            false => Some(device.index) == index,
+        };
+        for device in devices.iter().filter(may_be) {
+            if running(device, pin)?.contains(&program) {
+                renamed.insert(pin.device.clone(), device.name.clone());
+            }
+        }
+    }
+    Ok(renamed)
 }
 
 /// The ids of the programs that a device runs where the pin's would be.
@@ -108,7 +139,7 @@ pub fn attach(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
     match (hook.is_xdp(), programs.kernel.has_tcx) {
         (true, _) => attach_xdp(root, programs, device, hook),
         (false, true) => attach_tcx(root, programs, name, hook).map_err(failed_or(failed)),
-        (false, false) => attach_clsact(root, programs, name, hook),
+        (false, false) => attach_clsact(root, programs, device, hook),
     }
 }
 
@@ -119,7 +150,7 @@ pub fn attach(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
 pub fn detach(root: &Root, device: &str, hook: Hook) -> Result<(), DatapathError> {
     let filter = root.filter(device, hook);
     if filter.exists() {
-        remove_own_filter(device, hook, &filter)?;
+        remove_own_filter(root, device, hook, &filter)?;
         remove_pin(&filter)?;
     }
     // A link goes with its last reference, which is the pin.
@@ -210,24 +241,25 @@ fn attach_xdp(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
 
 /// Below 6.6: the filter has no file descriptor to pin, so its program is pinned in its place, which says that the
 /// filter of this priority and handle is netpath's for as long as it runs that program.
-fn attach_clsact(root: &Root, programs: &Programs, device: &str, hook: Hook) -> Result<(), DatapathError> {
-    let failed = |error: ProgramError| DatapathError::failed(format!("attach {hook} to device {device}"), error);
-    let io_failed = |error: io::Error| DatapathError::failed(format!("attach {hook} to device {device}"), error);
-    let path = root.filter(device, hook);
+fn attach_clsact(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> Result<(), DatapathError> {
+    let name = &*device.name;
+    let failed = |error: ProgramError| DatapathError::failed(format!("attach {hook} to device {name}"), error);
+    let io_failed = |error: io::Error| DatapathError::failed(format!("attach {hook} to device {name}"), error);
+    let path = root.filter(name, hook);
     let mut program = programs.classifier(hook)?;
-    match qdisc_add_clsact(device) {
+    match qdisc_add_clsact(name) {
         Err(error) if errno(&error) == Some(Errno::EXIST.raw_os_error()) => {}
-        added => added.map_err(|e| DatapathError::failed(format!("add clsact to device {device}"), e))?,
+        added => added.map_err(|e| DatapathError::failed(format!("add clsact to device {name}"), e))?,
     }
-    let is_there = path.exists();
-    if is_there {
-        let link = SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, HANDLE, None);
+    if let Some(filter) = own_filters(device)?.next() {
+        refuse_others(root, device, &filter)?;
+        let link = SchedClassifierLink::attached(name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
         match program.attach_to_link(link.map_err(io_failed)?) {
             Ok(id) => {
                 std::mem::forget(program.take_link(id).map_err(failed)?);
                 return repin(&mut program, &path);
             }
-            // The device was made anew, or the filter was deleted.
+            // The device was made anew, or the filter was deleted, meanwhile.
             Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => {}
             Err(error) => return Err(failed(error)),
         }
@@ -235,10 +267,46 @@ fn attach_clsact(root: &Root, programs: &Programs, device: &str, hook: Hook) -> 
     // Pinned first: killed between the two, the pin without its filter is found broken and attached again.
     repin(&mut program, &path)?;
     let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
-    let id = program.attach_with_options(device, TcAttachType::Ingress, options).map_err(failed)?;
+    let id = match program.attach_with_options(name, TcAttachType::Ingress, options) {
+        Ok(id) => id,
+        Err(error) => {
+            // The pin would say that whatever filter is there is this root's.
+            remove_pin(&path)?;
+            return Err(failed(error));
+        }
+    };
     // Its drop would delete the filter.
     std::mem::forget(program.take_link(id).map_err(failed)?);
     Ok(())
+}
+
+/// The filter where netpath's is to be must be netpath's, and no other root's. One that no root has pinned has outlived its
+/// pins: it is this root's to replace.
+fn refuse_others(root: &Root, device: &Device, filter: &tc::Filter) -> Result<(), DatapathError> {
+    let other = match is_netpaths(filter) {
+        true => filter.program_id.and_then(|program| root.filter_of_other(program)),
+        false => None,
+    };
+    match (is_netpaths(filter), other) {
+        (true, None) => Ok(()),
+        (_, other) => Err(DatapathError::FilterTaken { device: device.name.clone(), other }),
+    }
+}
+
+/// Whether another root than this one has the filter of a device that no pin of this root speaks of: from Linux 6.6, links tell.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn has_filter_of_other(root: &Root, device: &Device) -> Result<bool, DatapathError> {
+    if super::Kernel::probe()?.has_tcx {
+        return Ok(false);
+    }
+    let mut programs = own_filters(device)?.filter(is_netpaths).filter_map(|filter| filter.program_id);
+    Ok(programs.any(|program| root.filter_of_other(program).is_some()))
+}
+
+fn is_netpaths(filter: &tc::Filter) -> bool {
+    Hook::ALL.iter().any(|hook| filter.program.as_deref() == Some(hook.name()))
 }
 
 fn repin(program: &mut SchedClassifier, path: &Path) -> Result<(), DatapathError> {
@@ -246,7 +314,7 @@ fn repin(program: &mut SchedClassifier, path: &Path) -> Result<(), DatapathError
     program.pin(path).map_err(|e| DatapathError::failed(format!("pin {}", path.display()), e))
 }
 
-fn remove_own_filter(device: &str, hook: Hook, pin: &Path) -> Result<(), DatapathError> {
+fn remove_own_filter(root: &Root, device: &str, hook: Hook, pin: &Path) -> Result<(), DatapathError> {
     let failed = |e: ProgramError| DatapathError::failed(format!("take the filter off device {device}"), e);
     let own = ProgramInfo::from_pin(pin).map_err(failed)?.id();
     // A device that is gone took its filters along.
@@ -254,11 +322,13 @@ fn remove_own_filter(device: &str, hook: Hook, pin: &Path) -> Result<(), Datapat
         return Ok(());
     };
     let devices = crate::netlink::devices().map_err(|e| DatapathError::failed("list devices", e))?;
+    // Killed between replacing the program and pinning it, the filter runs a program that the pin does not name.
+    let is_unpinned = |filter: &tc::Filter| {
+        filter.program.as_deref() == Some(hook.name())
+            && filter.program_id.is_none_or(|program| root.filter_of_other(program).is_none())
+    };
     let is_own = match devices.iter().find(|found| found.name == device) {
-        Some(device) => own_filters(device)?.any(|filter| {
-            // Killed between replacing the program and pinning it, the filter runs a program that the pin does not name.
-            filter.program_id == Some(own) || filter.program.as_deref() == Some(hook.name())
-        }),
+        Some(device) => own_filters(device)?.any(|filter| filter.program_id == Some(own) || is_unpinned(&filter)),
         None => false,
     };
     if is_own {
@@ -285,18 +355,27 @@ fn tcx_programs(device: &Device) -> Result<Vec<u32>, DatapathError> {
     }
 }
 
-fn pinned_program(pin: &LinkPin) -> Result<u32, DatapathError> {
-    let open = || format!("open pin {}", pin.path.display());
+/// The program that a pin is of; `None` where another command has removed the pin meanwhile.
+fn pinned_program(pin: &LinkPin) -> Result<Option<u32>, DatapathError> {
     if pin.is_clsact {
-        return Ok(ProgramInfo::from_pin(&pin.path).map_err(|e| DatapathError::failed(open(), e))?.id());
+        return Ok(unless_removed(&pin.path, ProgramInfo::from_pin(&pin.path))?.map(|program| program.id()));
     }
-    let link = PinnedLink::from_pin(&pin.path).map_err(|e| DatapathError::failed(open(), e))?;
-    Ok(FdLink::from(link).info().map_err(|e| DatapathError::failed(open(), e))?.program_id())
+    let Some(link) = pinned_link(&pin.path)? else { return Ok(None) };
+    let info = link.info().map_err(|e| DatapathError::failed(format!("open link {}", pin.path.display()), e))?;
+    Ok(Some(info.program_id()))
 }
 
 fn pinned_link(path: &Path) -> Result<Option<FdLink>, DatapathError> {
-    match PinnedLink::from_pin(path) {
-        Ok(link) => Ok(Some(link.into())),
+    Ok(unless_removed(path, PinnedLink::from_pin(path))?.map(FdLink::from))
+}
+
+/// What a pin's file gave; `None` where there is no such file.
+fn unless_removed<T, E>(path: &Path, opened: Result<T, E>) -> Result<Option<T>, DatapathError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match opened {
+        Ok(object) => Ok(Some(object)),
         Err(error) if errno(&error) == Some(Errno::NOENT.raw_os_error()) => Ok(None),
         Err(error) => Err(DatapathError::failed(format!("open link {}", path.display()), error)),
     }

@@ -198,6 +198,20 @@ pub enum DatapathError {
         /// Id of the program there.
         program: u32,
     },
+    /// Another filter is where netpath's is to be.
+    #[error(
+        "device {device} has a tc filter of priority 17 and handle 0x4e50, where netpath's is to be, which is {}",
+        match other {
+            Some(pin) => format!("that of netpath under another root ({}): detach there first, `netpath --root OTHER detach`", pin.display()),
+            None => format!("not netpath's: take it off with `tc filter del dev {device} ingress pref 17`"),
+        }
+    )]
+    FilterTaken {
+        /// The device.
+        device: String,
+        /// The other root's pin, where it is netpath's.
+        other: Option<PathBuf>,
+    },
     /// Anything else the kernel refused.
     #[error("cannot {operation}")]
     Failed {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, Mode, OFlags, flock, major, minor, open},
+    fs::{FlockOperation, Mode, OFlags, flock, fstat, major, minor, open},
     io::Errno,
 };
 
@@ -23,7 +23,15 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// A folder that is locked. Ends with the process, however that ends.
 #[derive(Debug)]
 pub struct Lock {
-    _fd: OwnedFd,
+    fd: OwnedFd,
+}
+
+impl Lock {
+    /// Whether it is still this folder's: one that was removed and made anew is another, which anybody may lock.
+    pub(super) fn is_of(&self, folder: &Path) -> bool {
+        let locked = fstat(&self.fd).map(|found| (found.st_dev, found.st_ino));
+        fs::metadata(folder).is_ok_and(|found| locked == Ok((found.st_dev(), found.st_ino())))
+    }
 }
 
 /// Who holds a lock.
@@ -50,14 +58,17 @@ pub(super) fn attempt(folder: &Path) -> Result<Option<Lock>, DatapathError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = open(folder, flags, Mode::empty()).map_err(fail)?;
     match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(Lock { _fd: fd })),
+        Ok(()) => Ok(Some(Lock { fd })),
         Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(fail(error)),
     }
 }
 
 /// Locks a folder once nobody else has, and says whom it waits for.
-pub(super) fn wait_for(folder: &Path) -> Result<Lock, DatapathError> {
+///
+/// # Errors
+/// [`DatapathError::Locked`] when another process holds it for longer than a minute; when the folder cannot be opened.
+pub fn wait_for(folder: &Path) -> Result<Lock, DatapathError> {
     let start = Instant::now();
     let mut said = None;
     loop {
@@ -118,8 +129,12 @@ mod tests {
         assert_eq!(holder(&folder), None);
         let lock = attempt(&folder).unwrap().expect("nobody has it");
         assert!(attempt(&folder).unwrap().is_none());
+        assert!(lock.is_of(&folder));
         assert_eq!(holder(&folder).expect("it is held").pid, std::process::id());
-        drop(lock);
+        fs::remove_dir(&folder).unwrap();
+        assert!(!lock.is_of(&folder));
+        fs::create_dir_all(&folder).unwrap();
+        assert!(!lock.is_of(&folder));
         assert!(attempt(&folder).unwrap().is_some());
         fs::remove_dir(folder).unwrap();
     }

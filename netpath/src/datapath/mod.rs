@@ -25,12 +25,12 @@ mod watch;
 pub use aya::Pod;
 
 pub use self::{
-    attach::{AttachState, Attachment, attach, attachments, detach, foreign_tcx},
+    attach::{AttachState, Attachment, attach, attachments, detach, foreign_tcx, has_filter_of_other, renamed},
     check::{Capacities, FoundShape, capacity, check_layouts, check_maps, cpus, memory, wanted_capacity},
     error::DatapathError,
     hook::Hook,
     load::{Loading, Programs, load},
-    lock::{Holder, Lock},
+    lock::{Holder, Lock, wait_for as lock_folder},
     pins::{DEFAULT_ROOT, LinkPin, Root},
     probe::{Kernel, OLDEST_KERNEL, TCX_SINCE, release},
     reap::Reaper,

@@ -18,10 +18,11 @@
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
+use aya::programs::ProgramInfo;
 use netpath_common::maps::ABI_VERSION;
 use rustix::fs::statfs;
 
@@ -152,6 +153,12 @@ impl Root {
             .ok_or_else(|| DatapathError::AgentRuns { root: path.to_owned(), agent: lock::holder(&folder) })
     }
 
+    /// Whether a claim is still good: the root may have been removed, or its file system mounted anew.
+    #[must_use]
+    pub fn is_claimed_by(path: &Path, claim: &Lock) -> bool {
+        claim.is_of(&agent_folder(path))
+    }
+
     /// The agent of the root at `path`, if one runs.
     #[must_use]
     pub fn agent(path: &Path) -> Option<Holder> {
@@ -232,6 +239,30 @@ impl Root {
     #[must_use]
     pub fn filter(&self, device: &str, hook: Hook) -> PathBuf {
         self.links().join(encode(device)).join(format!("{}{CLSACT_SUFFIX}", hook.name()))
+    }
+
+    /// Another root's pin of the program that a clsact filter runs, wherever a BPF file system is mounted.
+    pub(super) fn filter_of_other(&self, program: u32) -> Option<PathBuf> {
+        let place = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        let own = place(&self.path);
+        let mut folders = bpf_mounts();
+        while let Some(folder) = folders.pop() {
+            if own.is_some() && place(&folder) == own {
+                continue;
+            }
+            // One that cannot be read is no root of netpath's that the caller could have applied.
+            for name in names_in(&folder).unwrap_or_default() {
+                let path = folder.join(&name);
+                if name.ends_with(CLSACT_SUFFIX) {
+                    if ProgramInfo::from_pin(&path).is_ok_and(|pinned| pinned.id() == program) {
+                        return Some(path);
+                    }
+                } else if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+                    folders.push(path);
+                }
+            }
+        }
+        None
     }
 
     /// A folder that says that the device's driver refused XDP, where only trying tells: before 6.3.
@@ -380,6 +411,14 @@ pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, DatapathError> {
         entries => entries.map_err(fail)?,
     };
     entries.map(|entry| Ok(entry.map_err(fail)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Where BPF file systems are mounted.
+fn bpf_mounts() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    let of_bpf = mounts.lines().filter(|line| line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("bpf ")));
+    // Blanks in a path are written as an octal number (proc_pid_mountinfo(5)).
+    of_bpf.filter_map(|line| Some(line.split(' ').nth(4)?.replace("\\040", " ").into())).collect()
 }
 
 fn agent_folder(root: &Path) -> PathBuf {

@@ -1,9 +1,14 @@
 //! The commands of bpf(2) that aya has no call for: reading many rows at once, and what a row of a program array is.
 
 use std::{
-    io,
+    ffi::CString,
+    fs, io,
     mem::MaybeUninit,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use aya::{Pod, maps::MapData};
@@ -16,6 +21,8 @@ const CREATE: libc::c_int = 0;
 const LOOKUP: libc::c_int = 1;
 /// `BPF_MAP_UPDATE_ELEM`.
 const UPDATE: libc::c_int = 2;
+/// `BPF_OBJ_GET`.
+const OBJECT_GET: libc::c_int = 7;
 /// `BPF_MAP_LOOKUP_BATCH` (Linux 5.6).
 const LOOKUP_BATCH: libc::c_int = 24;
 /// `BPF_PROG_QUERY`.
@@ -73,6 +80,30 @@ pub(super) fn tcx_programs(device: u32) -> io::Result<Vec<u32>> {
     // SAFETY: there is room for as many ids as said, and it outlives the call.
     unsafe { bpf(QUERY, &mut attr) }?;
     Ok(ids.into_iter().take(attr.count as usize).collect())
+}
+
+/// The part of `union bpf_attr` that names a pin.
+#[repr(C)]
+struct Pin {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// The device that a pinned link is on, by its index; `None` once the device is gone.
+pub(super) fn link_device(pin: &Path) -> io::Result<Option<u32>> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attr = Pin { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: the path ends with a zero, and outlives the call; it answers a new descriptor.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJECT_GET, &raw mut attr, size_of::<Pin>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    let link = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let said = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))?;
+    let index = said.lines().find_map(|line| line.strip_prefix("ifindex:")?.trim().parse().ok());
+    Ok(index.filter(|index| *index != 0))
 }
 
 /// One row; `None` where there is none.

@@ -200,7 +200,15 @@ impl<K: Pod, V: Pod> HashTable<K, V> {
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&mut self, key: &K) -> Result<(), DatapathError> {
-        found(self.map.remove(key), self.shape).map(drop)
+        self.take(key).map(drop)
+    }
+
+    /// Removes a row; `false` where somebody else has.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take(&mut self, key: &K) -> Result<bool, DatapathError> {
+        Ok(found(self.map.remove(key), self.shape)?.is_some())
     }
 
     /// How many rows there is room for.

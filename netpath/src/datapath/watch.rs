@@ -24,6 +24,8 @@ use super::{DatapathError, Root, Tables};
 const LEASE: Duration = Duration::from_secs(4);
 /// How often the lease is renewed.
 const RENEW: Duration = Duration::from_secs(1);
+/// Most events that are read in one go.
+const PART: usize = 256;
 
 /// Somebody who watches, until it is dropped.
 pub struct Watcher {
@@ -66,12 +68,14 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Calls `visit` with what was told and not read yet: the event and the packet's first bytes.
+    /// Calls `visit` with what was told and not read yet: the event and the packet's first bytes. Of what comes faster than it is
+    /// visited it is no more than a part, so that the caller gets to renew the lease, and to heed signals and the time.
     ///
     /// # Errors
     /// What `visit` fails with.
     pub fn read<E>(&mut self, mut visit: impl FnMut(&Event, &[u8]) -> Result<bool, E>) -> Result<(), E> {
-        while let Some(record) = self.ring.next() {
+        for _ in 0..PART {
+            let Some(record) = self.ring.next() else { break };
             let Some((event, bytes)) = record.split_at_checked(size_of::<Event>()) else { continue };
             let event: Event = bytemuck::pod_read_unaligned(event);
             let kept = (event.kept as usize).min(bytes.len());
@@ -111,7 +115,11 @@ impl Watcher {
         Ok((now.suppressed.saturating_sub(self.before.suppressed), now.lost.saturating_sub(self.before.lost)))
     }
 
-    fn renew(&mut self) -> Result<(), DatapathError> {
+    /// Renews the lease, where that is due.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn renew(&mut self) -> Result<(), DatapathError> {
         let now = now_ns();
         if self.renewed_ns == 0 || now - self.renewed_ns >= RENEW.as_nanos() as u64 / 2 {
             self.watch.until_ns = now + LEASE.as_nanos() as u64;

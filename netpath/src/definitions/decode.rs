@@ -171,6 +171,32 @@ impl<T: Scalar> Field for Several<T> {
     }
 }
 
+/// A list that is another thing when it is empty than when it is left out: a policy without rules is one.
+#[derive(Debug, Clone)]
+pub struct Policy<T>(Vec<T>);
+
+impl<T> Deref for Policy<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Field> Field for Policy<T> {
+    fn decode(node: &Node<'_>, findings: &mut Findings) -> Option<Self> {
+        Vec::decode(node, findings).map(Self)
+    }
+
+    fn stand_in() -> Option<Self> {
+        Vec::stand_in().map(Self)
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        Vec::<T>::schema(defs)
+    }
+}
+
 /// The fields of one map while it is read: each is taken by name, and what is left over is unknown.
 pub(super) struct Fields<'n, 'a, 'k> {
     fields: &'n [(Key<'a>, std::rc::Rc<Node<'a>>)],

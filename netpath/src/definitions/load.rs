@@ -71,6 +71,16 @@ fn files_in(text: &str) -> Option<Vec<(&str, &str)>> {
     })
 }
 
+/// Do two texts, as [`read`] reads them, say the same? By which path a folder was named makes no difference.
+#[must_use]
+pub fn is_same_text(a: &str, b: &str) -> bool {
+    let named = |text| {
+        let files = files_in(text)?.into_iter().map(|(path, text)| (Path::new(path).file_name(), text));
+        Some(files.collect::<Vec<_>>())
+    };
+    a == b || named(a).is_some_and(|files| Some(files) == named(b))
+}
+
 /// The documents of a folder, in the order of their names. What lies in folders within it is not among them.
 ///
 /// # Errors
@@ -78,9 +88,10 @@ fn files_in(text: &str) -> Option<Vec<(&str, &str)>> {
 pub fn documents_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        if is_document(&name) {
-            files.push(folder.join(name));
+        let file = folder.join(entry?.file_name());
+        // A symbolic link counts for what it leads to; one that leads nowhere is a document that is missing.
+        if file.file_name().is_some_and(is_document) && !file.is_dir() {
+            files.push(file);
         }
     }
     files.sort();

@@ -23,10 +23,10 @@ mod values;
 pub use self::{
     capacities::Capacities,
     counts::Counts,
-    decode::{At, Several},
+    decode::{At, Policy, Several},
     findings::{DefinitionsError, Finding, Pos},
     force::not_in_force,
-    load::{LIMIT_MIB, documents_in, is_document, load, parse, read},
+    load::{LIMIT_MIB, documents_in, is_document, is_same_text, load, parse, read},
     model::*,
     per_network::{ByNetwork, PerNetwork},
     placement::wire_mac,

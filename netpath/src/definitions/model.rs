@@ -7,7 +7,7 @@ use netpath_common::Mac;
 
 use super::{
     capacities::Capacities,
-    decode::{At, Several, object},
+    decode::{At, Policy, Several, object},
     per_network::{ByNetwork, PerNetwork},
     values::{
         Action, Burst, DeviceName, Direction, EgressDefault, Filtering, GatewayMode, Ids, Int, Isolation, Name, OnMiss,
@@ -197,8 +197,8 @@ object! {
         pub port_forwarding: Vec<PortForward>,
         /// Rules for public addresses and for outbound flows.
         pub firewall: Option<Firewall>,
-        /// Numbered rules of a VPC tier; the lowest number that matches decides.
-        pub acl: Vec<AclRule>,
+        /// Numbered rules of a VPC tier; the lowest number that matches decides. An empty list lets nobody in.
+        pub acl: Option<Policy<AclRule>>,
         /// Prefixes that are reached through an address of the network.
         pub static_routes: Vec<StaticRoute>,
         /// Whose packets a source-NAT binding lets in: address_and_port_dependent (default) or endpoint_independent.
@@ -277,7 +277,7 @@ object! {
         pub to: At<Name>,
         /// The NIC's port, for a single public port. A range keeps its ports.
         pub to_ports: Option<At<Ports>>,
-        /// Where from. Absent: anywhere.
+        /// Where from. Absent or empty: anywhere.
         pub cidrs: Vec<At<Ipv4Net>>,
     }
 }
@@ -303,7 +303,7 @@ object! {
         pub protocol: At<Protocol>,
         /// The public ports of tcp or udp. Absent: any.
         pub ports: Option<At<Ports>>,
-        /// Where from. Absent: anywhere.
+        /// Where from. Absent or empty: anywhere.
         pub cidrs: Vec<At<Ipv4Net>>,
         /// The ICMP type; -1 or absent is any.
         pub icmp_type: Option<At<IcmpField>>,
@@ -323,9 +323,9 @@ object! {
         pub protocol: At<Protocol>,
         /// The destination ports of tcp or udp. Absent: any.
         pub ports: Option<At<Ports>>,
-        /// The guests' addresses it is about. Absent: all.
+        /// The guests' addresses it is about. Absent or empty: all.
         pub cidrs: Vec<At<IpNet>>,
-        /// Where to. Absent: anywhere.
+        /// Where to. Absent or empty: anywhere.
         pub destination_cidrs: Vec<At<IpNet>>,
         /// The ICMP type; -1 or absent is any.
         pub icmp_type: Option<At<IcmpField>>,
@@ -348,7 +348,7 @@ object! {
         pub protocol: At<Protocol>,
         /// The destination ports of tcp or udp; 0 or absent is any.
         pub ports: Option<At<Ports>>,
-        /// The other side's addresses. Absent: any.
+        /// The other side's addresses. Absent or empty: any.
         pub cidrs: Vec<At<IpNet>>,
         /// The ICMP type; -1 or absent is any.
         pub icmp_type: Option<At<IcmpField>>,
@@ -384,5 +384,13 @@ object! {
         pub tcp_closing: Option<At<Seconds>>,
         /// ICMP queries: 60 by default.
         pub icmp: Option<At<Seconds>>,
+    }
+}
+
+impl Network {
+    /// The rules of its ACL; none, too, where it has no ACL.
+    #[must_use]
+    pub fn acl_rules(&self) -> &[AclRule] {
+        self.acl.as_deref().unwrap_or_default()
     }
 }

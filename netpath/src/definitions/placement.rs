@@ -32,8 +32,9 @@ impl Zone {
     ///
     /// Static NAT is done on the guest's own host where that has an uplink to the address. Everything else of a network,
     /// and of the networks of its router, lives on one host: its `nat_host`, or where none is named, of the hosts that have
-    /// the uplinks the one with the highest weight for the first public address (rendezvous hashing: a host that
-    /// comes or goes moves no more than it has to).
+    /// the uplinks the one with the highest weight for the lowest public address (rendezvous hashing: a host that
+    /// comes or goes moves no more than it has to). Addresses of static NAT, which come and go with their guests' hosts, count
+    /// where there are no others.
     pub fn nat_host(&self, network: &Network, address: Ipv4Addr) -> Option<&Host> {
         let fixed = network.static_nat.iter().find(|nat| *nat.public == address);
         fixed.and_then(|nat| self.own_host(network, nat)).or_else(|| self.shared_nat_host(network))
@@ -43,15 +44,16 @@ impl Zone {
     /// to do, or nobody to do it.
     pub fn shared_nat_host(&self, network: &Network) -> Option<&Host> {
         let tiers: Vec<&Network> = self.tiers(network).filter(|tier| self.at_nat_host(tier).next().is_some()).collect();
-        let first = tiers.iter().find_map(|tier| self.at_nat_host(tier).next())?;
-        let named = tiers.iter().copied().chain([network]).find_map(|tier| tier.nat_host.as_ref());
+        let shared = tiers.iter().flat_map(|tier| Self::shared_addresses(tier)).min();
+        let lowest = shared.or_else(|| tiers.iter().flat_map(|tier| self.at_nat_host(tier)).min())?;
+        let named = self.tiers(network).find_map(|tier| tier.nat_host.as_ref());
         match named {
             Some(host) => self.host(host),
             None => {
                 let needed = self.needed_uplinks(&tiers);
                 let can = |host: &&Host| tiers.iter().all(|tier| self.can_translate(host, tier, &needed));
                 // Weights that are equal, which does not happen, go by name.
-                let rank = |host: &&Host| (weight(&host.name, first), std::cmp::Reverse(host.name.to_string()));
+                let rank = |host: &&Host| (weight(&host.name, lowest), std::cmp::Reverse(host.name.to_string()));
                 self.hosts.iter().filter(can).max_by_key(rank)
             }
         }
@@ -59,10 +61,14 @@ impl Zone {
 
     /// The public addresses of a network that do not live on a guest's own host, those of its source NAT first.
     pub fn at_nat_host<'z>(&'z self, network: &'z Network) -> impl Iterator<Item = Ipv4Addr> + 'z {
-        let shared = network.source_nat.iter().map(|address| address.value);
-        let forwards = network.port_forwarding.iter().map(|forward| *forward.public);
         let fixed = network.static_nat.iter().filter(|nat| self.own_host(network, nat).is_none());
-        shared.chain(forwards).chain(fixed.map(|nat| *nat.public))
+        Self::shared_addresses(network).chain(fixed.map(|nat| *nat.public))
+    }
+
+    /// The public addresses of a network that are no one guest's.
+    fn shared_addresses(network: &Network) -> impl Iterator<Item = Ipv4Addr> {
+        let forwards = network.port_forwarding.iter().map(|forward| *forward.public);
+        network.source_nat.iter().map(|address| address.value).chain(forwards)
     }
 
     /// The guest's own host, where that has an uplink to the guest's public address.

@@ -20,9 +20,10 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// The row of LIMITS that it is.
-    pub fn row(self) -> Limit {
-        meter::limit(self.bits_per_second, self.burst)
+    /// The row of LIMITS that it is, on a way on which so many bytes above it may wait.
+    pub fn row(self, room: u64) -> Limit {
+        let horizon = meter::horizon(self.bits_per_second, room);
+        Limit { horizon, ..meter::limit(self.bits_per_second, self.burst) }
     }
 
     /// The limit that a row is; `None` for none. A row has the time of a byte, in which many rates are one: of those it is the
@@ -121,7 +122,9 @@ mod tests {
         for bits_per_second in [1_000, 64_000, 1_234_000, 10_000_000, 200_000_000, 5_000_000_000, 100_000_000_000] {
             for burst in [1514, 30_000, 65_536, 2_500_000, 1 << 30] {
                 let limit = RateLimit { bits_per_second, burst };
-                assert_eq!(RateLimit::of_row(&limit.row()), Some(limit));
+                for room in [0, 150_000, 6_000_000] {
+                    assert_eq!(RateLimit::of_row(&limit.row(room)), Some(limit));
+                }
             }
         }
         assert_eq!(RateLimit::of_row(&Limit::default()), None);

@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) uplinks: Vec<UplinkUse>,
     /// Devices that are gone, and were attached to as uplinks.
     pub(crate) lost_uplinks: Vec<String>,
+    /// Devices that netpath's programs are on, and that have another name now than when those were attached.
+    pub(crate) renamed: BTreeMap<String, String>,
     /// What listens on the UDP ports in use.
     pub(crate) tunnels: BTreeMap<u16, TunnelDevice>,
     /// Uplinks that do not take XDP though they could be asked to.
@@ -133,6 +135,8 @@ pub(crate) struct OwnSegment {
     pub(crate) id: u32,
     /// Whose it is: `network acme-web`, `public link public/900`.
     pub(crate) owner: String,
+    /// What netpath has no use for goes on to the kernel's devices: a public link, or a network with `on_miss: pass`.
+    pub(crate) is_shared: bool,
 }
 
 /// A VLAN device of the kernel's.

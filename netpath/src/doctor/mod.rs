@@ -83,6 +83,7 @@ const CHECKS: &[Check] = &[
     check("xdp_fallback", uplinks::xdp_fallback).before_apply(),
     check("xdp_generic", uplinks::xdp_generic),
     check("uplink_unpaced", uplinks::uplink_unpaced).before_apply(),
+    check("device_renamed", uplinks::device_renamed),
     check("underlay_mtu", underlay::underlay_mtu).before_apply(),
     check("tunnel_address_missing", underlay::tunnel_address_missing),
     check("peer_silent", underlay::peer_silent),

@@ -7,7 +7,7 @@ use crate::{
     apply::{Fallback, Unpaced},
     compile::UplinkUse,
     definitions::UplinkMode,
-    netlink::Device,
+    netlink::{Device, fq},
 };
 
 pub(super) fn uplink_missing(host: &Host) -> Vec<Fault> {
@@ -30,6 +30,17 @@ pub(super) fn uplink_missing(host: &Host) -> Vec<Fault> {
         Fault::error(format!("uplink {name}"), found).because(WHY).mend(mend)
     };
     lost.chain(named.iter().map(|(name, found)| (*name, found.clone()))).map(fault).collect()
+}
+
+/// Links and rows go by the device's index: its frames go on as if nothing were.
+pub(super) fn device_renamed(host: &Host) -> Vec<Fault> {
+    let fault = |(old, new): (&String, &String)| {
+        let found = format!("it is called {new} now, and netpath's programs are on it as on {old}");
+        Fault::warning(format!("device {new}"), found)
+            .because("its frames go on, but definitions that name it as before do not find it, and the next apply is refused or takes the programs off")
+            .mend(format!("`ip link set {new} name {old}`, or name {new} in the definitions, then `{}`", host.apply))
+    };
+    host.renamed.iter().map(fault).collect()
 }
 
 pub(super) fn uplink_down(host: &Host) -> Vec<Fault> {
@@ -125,18 +136,34 @@ pub(super) fn xdp_generic(host: &Host) -> Vec<Fault> {
 
 pub(super) fn uplink_unpaced(host: &Host) -> Vec<Fault> {
     let fault = |(device, why): &(String, Unpaced)| {
-        let (why, mend) = match why {
-            Unpaced::NoFq => {
-                ("this kernel has no fq".to_owned(), "`modprobe sch_fq`, or a kernel that has it".to_owned())
-            }
+        let (found, mend) = match why {
+            Unpaced::NoFq => (
+                "this kernel has no fq, though `pacing` asks for it".to_owned(),
+                "`modprobe sch_fq`, or a kernel that has it".to_owned(),
+            ),
             Unpaced::Foreign(kind) => (
-                format!("its queueing discipline is its operator's, {kind}, and stays"),
+                format!("its queueing discipline is its operator's, {kind}, and stays, though `pacing` asks for fq"),
                 format!("`tc qdisc del dev {device} root` takes it off; then apply"),
             ),
+            Unpaced::Narrow(room) => (
+                format!("its fq keeps few packets: {room}"),
+                format!(
+                    "`tc qdisc replace dev {device} root fq {}` (below mq: for each queue), or no fq of its operator's and \
+                     `pacing: fq`; then apply",
+                    fq::wanted()
+                ),
+            ),
         };
-        Fault::warning(format!("uplink {device}"), format!("{why}, though `pacing` asks for fq"))
-            .because("packets above a rate are dropped instead of delayed")
-            .mend(mend)
+        let uplink = format!("uplink {device}");
+        let fault = match why {
+            Unpaced::NoFq | Unpaced::Foreign(_) => {
+                Fault::warning(uplink, found).because("packets above a rate are dropped instead of delayed")
+            }
+            Unpaced::Narrow(_) => Fault::note(uplink, found).because(
+                "packets above a rate are dropped sooner, and small ones that it has no room for are lost in it uncounted",
+            ),
+        };
+        fault.mend(mend)
     };
     host.unpaced.iter().map(fault).collect()
 }

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// The file's name.
-const MARKER: &str = "awaiting-confirmation";
+pub(super) const MARKER: &str = "awaiting-confirmation";
 /// What the waiting process says goes here.
 const LOG: &str = "confirmation.log";
 /// The file's size: it is overwritten in place, which takes no room on a full disk and needs no name.

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::revision::Damage;
+use crate::datapath::DatapathError;
 
 /// Why the history cannot do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum HistoryError {
         /// Why.
         source: io::Error,
     },
+    /// Another process has been writing to it for too long.
+    #[error(transparent)]
+    Locked(Box<DatapathError>),
     /// It cannot be read.
     #[error("the history in {folder} cannot be read")]
     Unreadable {

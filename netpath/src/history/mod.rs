@@ -18,14 +18,16 @@ mod error;
 mod record;
 mod revision;
 mod store;
+mod taken;
 mod time;
 
 use std::{
+    ffi::OsStr,
     io,
     path::{Path, PathBuf},
 };
 
-use self::store::{Folder, Slot};
+pub(crate) use self::revision::sha256;
 pub use self::{
     author::Author,
     confirmation::{Awaited, Restores, Watch},
@@ -33,7 +35,13 @@ pub use self::{
     error::HistoryError,
     record::{Draft, Keep, Recorded, Writer},
     revision::{Cause, Damage, Meta, Outcome, Revision},
+    taken::Taken,
     time::{now, rfc3339},
+};
+use self::{
+    confirmation::MARKER,
+    record::UNKEPT,
+    store::{Folder, Slot},
 };
 use crate::definitions;
 
@@ -68,6 +76,17 @@ pub struct Entry {
     pub outcome: Outcome,
     /// What is known about it, or what is wrong with its file.
     pub meta: Result<Meta, Damage>,
+}
+
+/// What is in force, as far as the history knows.
+#[derive(Debug)]
+pub enum Standing {
+    /// Nothing has come into force that is still there.
+    Nothing,
+    /// This revision.
+    Revision(Box<Revision>),
+    /// Something else than any revision that can be read: the newest one's file is damaged, or there was no room for it.
+    Unknown,
 }
 
 /// The folder in `state_dir` of the instance whose pins are under `root`. Nothing is made.
@@ -131,12 +150,73 @@ impl History {
         self.find(|_, _| true)
     }
 
-    /// The newest revision that came into force: what is in force, as far as netpath has done it.
+    /// The newest good revision that came into force. Whether something came after it, [`History::standing`] tells.
     ///
     /// # Errors
     /// When the folder or a file cannot be read.
     pub fn in_force(&self) -> Result<Option<Revision>, HistoryError> {
         self.find(|outcome, _| outcome == Outcome::Applied)
+    }
+
+    /// What is in force, as far as netpath has done it.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be read.
+    pub fn standing(&self) -> Result<Standing, HistoryError> {
+        self.newest_that(|outcome| outcome == Outcome::Applied)
+    }
+
+    /// The newest revision of this document that was taken back, in whose place another one was restored: by a rollback, or
+    /// because it was not confirmed. `None` as soon as somebody has brought something into force after that.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be read.
+    pub fn taken_back(&self, document: &str, host: &str) -> Result<Option<Revision>, HistoryError> {
+        // The one that was restored in the place of those before it.
+        let mut restored: Option<Revision> = None;
+        for slot in self.slots()?.iter().rev() {
+            if matches!(slot.outcome, Outcome::Failed | Outcome::Pending)
+                || slot.outcome == Outcome::Interrupted && restored.is_none()
+            {
+                continue;
+            }
+            let revision = match self.read(slot) {
+                Err(HistoryError::Damaged { .. } | HistoryError::NoRevision { .. }) => continue,
+                read => read?,
+            };
+            let is_restored = restored.as_ref().is_some_and(|by| revision.is(&by.document, &by.meta.host));
+            let is_replaced = slot.outcome == Outcome::Unconfirmed || restored.is_some() && !is_restored;
+            match revision.is(document, host) {
+                true if is_replaced => return Ok(Some(revision)),
+                // It stands.
+                true if slot.outcome == Outcome::Applied && restored.is_none() => return Ok(None),
+                _ => {}
+            }
+            if slot.outcome == Outcome::Applied {
+                match revision.meta.cause {
+                    Cause::Rollback | Cause::Unconfirmed => restored = Some(revision),
+                    // What came before this one was replaced by choice.
+                    Cause::Apply | Cause::Agent => return Ok(None),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Was the last one that came into force taken back, with none in its place?
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn is_last_unconfirmed(&self) -> Result<bool, HistoryError> {
+        let came = |slot: &&Slot| matches!(slot.outcome, Outcome::Applied | Outcome::Unconfirmed);
+        Ok(self.slots()?.iter().rev().find(came).is_some_and(|slot| slot.outcome == Outcome::Unconfirmed))
+    }
+
+    /// Does a file of this name, in the history's folder, tell what is in force or whether that is confirmed?
+    #[must_use]
+    pub fn tells_of_force(name: &OsStr) -> bool {
+        let outcome = Slot::of(&name.to_string_lossy()).map(|slot| slot.outcome);
+        matches!(outcome, Some(Outcome::Applied | Outcome::Unconfirmed)) || name == MARKER
     }
 
     /// The newest revision that came into force before what is there now, and differs from it.
@@ -145,13 +225,33 @@ impl History {
     /// [`HistoryError::NothingBefore`], or when the folder or a file cannot be read.
     pub fn previous(&self) -> Result<Revision, HistoryError> {
         // What failed or was not confirmed left nothing behind; what was interrupted may have.
-        let is_there = |outcome, _: &_| !matches!(outcome, Outcome::Failed | Outcome::Unconfirmed);
-        let current = self.find(is_there)?;
-        let differs = |revision: &Revision| {
-            current.as_ref().is_none_or(|current| !revision.is(&current.document, &current.meta.host))
+        let current = self.newest_that(|outcome| !matches!(outcome, Outcome::Failed | Outcome::Unconfirmed))?;
+        let differs = |revision: &Revision| match &current {
+            Standing::Revision(current) => !revision.is(&current.document, &current.meta.host),
+            Standing::Nothing | Standing::Unknown => true,
         };
         let found = self.find(|outcome, revision| outcome == Outcome::Applied && differs(revision))?;
         found.ok_or_else(|| HistoryError::NothingBefore { folder: self.folder.path().to_owned() })
+    }
+
+    /// The newest revision of such an outcome, good or not, unless something came after it that is not here.
+    fn newest_that(&self, is_there: impl Fn(Outcome) -> bool) -> Result<Standing, HistoryError> {
+        if self.folder.has(UNKEPT).map_err(|source| self.unreadable(source))? {
+            tracing::warn!("what is in force is in no revision: there was no room for it");
+            return Ok(Standing::Unknown);
+        }
+        for slot in self.slots()?.iter().rev().filter(|slot| is_there(slot.outcome)) {
+            match self.read(slot) {
+                Ok(revision) => return Ok(Standing::Revision(Box::new(revision))),
+                Err(HistoryError::NoRevision { .. }) => {}
+                Err(error @ HistoryError::Damaged { .. }) => {
+                    tracing::warn!("{error}");
+                    return Ok(Standing::Unknown);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Standing::Nothing)
     }
 
     /// The newest good revision that is as wanted. Damaged ones are warned of.

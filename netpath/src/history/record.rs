@@ -1,6 +1,6 @@
 //! Keeping a document while it is brought into force.
 
-use std::{io, os::fd::OwnedFd};
+use std::io;
 
 use super::{
     Author, Cause, History, HistoryError, Meta, Outcome, Revision,
@@ -8,7 +8,13 @@ use super::{
     store::Slot,
     time::{now, rfc3339},
 };
-use crate::error::Error;
+use crate::{
+    datapath::{DatapathError, Lock, lock_folder},
+    error::Error,
+};
+
+/// There while what is in force is in no revision, because there was no room for one.
+pub(super) const UNKEPT: &str = "unkept";
 
 /// A document that is about to be brought into force.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +65,7 @@ pub struct Recorded<T> {
 #[derive(Debug)]
 pub struct Writer<'h> {
     pub(super) history: &'h History,
-    _lock: OwnedFd,
+    _lock: Lock,
 }
 
 /// The revision of a document that is being brought into force.
@@ -91,13 +97,40 @@ impl History {
         writer.record(draft, keep, work)
     }
 
-    /// Waits until no other process writes here, and keeps others waiting.
+    /// Waits until no other process writes here, and keeps others waiting. Who is waited for is said.
     ///
     /// # Errors
-    /// [`HistoryError::Unwritable`] when there is no folder and none can be made.
+    /// [`HistoryError::Unwritable`] when there is no folder and none can be made, [`HistoryError::Locked`] when another
+    /// process writes for too long.
     pub fn write(&self) -> Result<Writer<'_>, HistoryError> {
-        let lock = self.folder.make().and_then(|()| self.folder.lock()).map_err(|source| self.unwritable(source))?;
+        self.make().map_err(|source| self.unwritable(source))?;
+        let lock = lock_folder(self.folder()).map_err(|error| match error {
+            DatapathError::Locked { .. } => HistoryError::Locked(Box::new(error)),
+            error => self.unwritable(io::Error::other(error)),
+        })?;
         Ok(Writer { history: self, _lock: lock })
+    }
+
+    /// The same; `None`, with a warning, where nothing can be written at all.
+    ///
+    /// # Errors
+    /// When another process writes for too long.
+    pub fn write_if_possible(&self) -> Result<Option<Writer<'_>>, HistoryError> {
+        match self.write() {
+            Err(error @ HistoryError::Unwritable { .. }) => {
+                tracing::warn!("{error}");
+                Ok(None)
+            }
+            writer => writer.map(Some),
+        }
+    }
+
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(&self) -> io::Result<()> {
+        self.folder.make()
     }
 
     /// The error of a folder that cannot be written.
@@ -133,18 +166,53 @@ impl Writer<'_> {
     ) -> Result<Recorded<T>, Error> {
         let begun = match self.begin(draft) {
             Ok(begun) => begun,
-            Err(source) => return unkept(self.history.unwritable(source), keep, work),
+            Err(source) => {
+                return unkept(self.history.unwritable(source), keep, |none| self.without(draft, || work(none)));
+            }
         };
         let result = work(Some(begun.slot.number));
         if begun.is_new {
             self.finish(&begun.slot, result.as_ref().map(drop));
         }
+        if result.is_ok() {
+            self.tell(self.history.folder.remove(UNKEPT));
+        }
         result.map(|outcome| Recorded { outcome, revision: Some(begun.slot.number), is_new: begun.is_new })
     }
 
+    /// Does work that there is no revision of, and says for as long as it counts that the newest revision is not what is in
+    /// force.
+    fn without<T>(&self, draft: &Draft<'_>, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        // What is restored in the place of an unconfirmed one is in force again.
+        let restored = self
+            .history
+            .find(|outcome, revision| outcome == Outcome::Applied && Some(revision.meta.number) != draft.unconfirmed);
+        if restored.is_ok_and(|found| found.is_some_and(|found| found.is(draft.document, draft.host))) {
+            return work();
+        }
+        let folder = &self.history.folder;
+        let made = folder.make_empty(UNKEPT);
+        let is_new = made.as_ref().is_ok_and(|is_new| *is_new);
+        self.tell(made.map(drop));
+        let result = work();
+        if result.is_err() && is_new {
+            self.tell(folder.remove(UNKEPT));
+        }
+        result
+    }
+
+    /// A history that is not up to date changes nothing about what is in force, and is warned of.
+    pub(super) fn tell(&self, written: io::Result<()>) {
+        if let Err(error) = written {
+            tracing::warn!("the history in {} is not up to date: {error}", self.history.folder().display());
+        }
+    }
+
+    /// Makes sure that nothing awaits confirmation; what nobody waits for any more stays as it is.
+    ///
     /// # Errors
     /// [`HistoryError::Awaiting`] while somebody waits for a confirmation.
-    fn refuse_while_awaiting(&self, keep: Keep) -> Result<(), HistoryError> {
+    pub fn refuse_while_awaiting(&self, keep: Keep) -> Result<(), HistoryError> {
         let awaited = match self.history.awaited() {
             Err(error) if keep == Keep::IfPossible => {
                 tracing::warn!("whether a revision awaits confirmation is not known: {error}");
@@ -160,11 +228,10 @@ impl Writer<'_> {
         tracing::warn!("revision {number} was never confirmed, and nobody waits for it any more: it stays as it is");
         match self.end_waiting() {
             Err(source) if keep == Keep::Must => Err(self.history.unwritable(source)),
-            Err(error) => {
-                tracing::warn!("the history in {} is not up to date: {error}", self.history.folder().display());
+            ended => {
+                self.tell(ended);
                 Ok(())
             }
-            Ok(()) => Ok(()),
         }
     }
 
@@ -203,7 +270,7 @@ impl Writer<'_> {
         Ok(Begun { slot, is_new: true })
     }
 
-    /// Says what became of the work. A failure here changes nothing about what is in force, and is warned of.
+    /// Says what became of the work.
     fn finish(&self, pending: &Slot, result: Result<(), &Error>) {
         let folder = &self.history.folder;
         let outcome = match result {
@@ -215,9 +282,7 @@ impl Writer<'_> {
             Some(outcome) => folder.rename(&pending.name(), &Slot { outcome, ..pending.clone() }.name()),
             None => folder.remove(&pending.name()),
         };
-        if let Err(error) = finished.and_then(|()| self.prune()) {
-            tracing::warn!("the history in {} is not up to date: {error}", folder.path().display());
-        }
+        self.tell(finished.and_then(|()| self.prune()));
     }
 
     /// Removes the oldest while there are too many; what is in force and what was before it stay.

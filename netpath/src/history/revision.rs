@@ -11,6 +11,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::definitions;
+
 /// The form of the file that this build writes and reads.
 const FORMAT: u32 = 1;
 const HEAD: &str = "# netpath-revision ";
@@ -109,7 +111,7 @@ impl Revision {
     /// Is this the same document for the same host?
     #[must_use]
     pub fn is(&self, document: &str, host: &str) -> bool {
-        self.meta.host == host && self.document == document
+        self.meta.host == host && definitions::is_same_text(&self.document, document)
     }
 
     pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -157,7 +159,7 @@ pub enum Damage {
 }
 
 /// SHA-256 as sha256sum prints it.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

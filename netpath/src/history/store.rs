@@ -4,6 +4,8 @@
 //! <state dir>/<root, encoded>/0000000012.applied     a revision and what became of it
 //!                             awaiting-confirmation  only while one is awaited
 //!                             confirmation.log       what the process that waits has said
+//!                             unkept                 only while what is in force is in no revision
+//!                             taken-by-agent         the definitions that an agent has taken up last
 //! ```
 //!
 //! A file is written under another name, synced, renamed, and the folder is synced: power may go at any point.
@@ -12,10 +14,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::{self, Read as _, Write as _},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    },
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -47,7 +46,7 @@ impl Slot {
         format!("{:010}.{}", self.number, self.outcome.name())
     }
 
-    fn of(name: &str) -> Option<Self> {
+    pub(super) fn of(name: &str) -> Option<Self> {
         let (number, ending) = name.split_once('.')?;
         let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.name() == ending)?;
         number.parse().ok().map(|number| Self { number, outcome })
@@ -74,23 +73,9 @@ impl Folder {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
     }
 
-    /// Waits until no other process writes here, and keeps others waiting until the descriptor is closed.
-    pub(super) fn lock(&self) -> io::Result<OwnedFd> {
-        let fd = self.descriptor()?;
-        if flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
-            tracing::info!("waiting for another netpath that writes to {}", self.path.display());
-            flock(&fd, FlockOperation::LockExclusive)?;
-        }
-        Ok(fd)
-    }
-
     /// Does a process hold the lock now?
     pub(super) fn is_locked(&self) -> io::Result<bool> {
-        is_held(&self.descriptor()?)
-    }
-
-    fn descriptor(&self) -> io::Result<OwnedFd> {
-        Ok(open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+        is_held(&open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
     /// The revisions, oldest first, each once. A folder that is not there has none.
@@ -141,6 +126,20 @@ impl Folder {
         }
         self.sync()?;
         Ok(file)
+    }
+
+    /// Is there such a file?
+    pub(super) fn has(&self, name: &str) -> io::Result<bool> {
+        self.file(name).try_exists()
+    }
+
+    /// Makes an empty file, which takes no block of a full disk; `false` where it is there already.
+    pub(super) fn make_empty(&self, name: &str) -> io::Result<bool> {
+        match File::options().write(true).create_new(true).mode(0o600).open(self.file(name)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+            Ok(_) => self.sync().map(|()| true),
+        }
     }
 
     /// Renames a file, in one step.

@@ -23,6 +23,7 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_PROMISCUITY: u16 = 30;
 const IFLA_XDP: u16 = 43;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -34,6 +35,7 @@ const IFLA_VXLAN_COLLECT_METADATA: u16 = 25;
 /// `RTEXT_FILTER_SKIP_STATS`: ten thousand taps answer in half the bytes.
 const SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = 1;
+pub(super) const IFF_PROMISC: u32 = 0x100;
 /// `IF_OPER_UP`; devices without a carrier of their own report `IF_OPER_UNKNOWN` (0) while they work.
 const OPER_UP: u8 = 6;
 
@@ -85,6 +87,10 @@ pub struct Device {
     pub is_up: bool,
     /// Up, and its carrier too where it has one.
     pub is_running: bool,
+    /// How many want it to take frames that are not for its own address: a bridge, who captures, whoever has said so.
+    pub promiscuity: u32,
+    /// Somebody has said so of the device itself (`ip link set DEV promisc on`).
+    pub is_promiscuous: bool,
     /// Id of the XDP program attached, whoever attached it.
     pub xdp_program: Option<u32>,
     /// Attached in generic (skb) mode.
@@ -108,6 +114,8 @@ impl Device {
             parent: None,
             is_up,
             is_running: false,
+            promiscuity: 0,
+            is_promiscuous: false,
             xdp_program: None,
             xdp_is_generic: false,
             vxlan: None,
@@ -138,8 +146,9 @@ pub fn devices() -> Result<Vec<Device>, NetlinkError> {
 /// The device that a message is about; without `features` what its driver can is not known.
 pub(super) fn device(reply: &Reply, features: Option<&HashMap<u32, u64>>) -> Option<Device> {
     let index = u32_at(&reply.payload, 4)?;
-    let is_up = u32_at(&reply.payload, 8)? & IFF_UP != 0;
-    let mut device = Device::unnamed(index, is_up);
+    let flags = u32_at(&reply.payload, 8)?;
+    let is_up = flags & IFF_UP != 0;
+    let mut device = Device { is_promiscuous: flags & IFF_PROMISC != 0, ..Device::unnamed(index, is_up) };
     for (kind, payload) in reply.attributes(IFINFO_LEN) {
         match kind {
             IFLA_IFNAME => device.name = text_of(payload),
@@ -149,6 +158,7 @@ pub(super) fn device(reply: &Reply, features: Option<&HashMap<u32, u64>>) -> Opt
             IFLA_LINK => device.parent = u32_at(payload, 0),
             IFLA_OPERSTATE => device.is_running = is_up && matches!(payload.first(), Some(&(0 | OPER_UP))),
             IFLA_LINKINFO => read_kind(&mut device, Attributes(payload)),
+            IFLA_PROMISCUITY => device.promiscuity = u32_at(payload, 0).unwrap_or(0),
             IFLA_XDP => read_xdp(&mut device, Attributes(payload)),
             _ => {}
         }

@@ -3,11 +3,13 @@
 //! netpath's own is known by its number, which the kernel gives to none by itself: that it is netpath's is known from the moment
 //! it is there.
 
+use std::fmt;
+
 use rustix::io::Errno;
 
 use super::{
     NetlinkError,
-    codec::{ACK, CREATE, Message, REPLACE},
+    codec::{ACK, Attributes, CREATE, Message, REPLACE, u32_at},
     socket::Socket,
     tc::{PARENT_ROOT, Qdisc, TCA_KIND, TCA_OPTIONS, TCMSG_LEN},
 };
@@ -20,12 +22,54 @@ const TCA_FQ_FLOW_PLIMIT: u16 = 2;
 const OWN: u32 = 0x6e70_0000;
 /// The bits of a handle that are the discipline's, and not its class's.
 const MAJOR: u32 = 0xffff_0000;
-/// Packets that one may keep: at 10 Gbit/s in frames of 1500 bytes 120 ms, more than packets wait for.
-const LIMIT: u32 = 100_000;
-/// Packets of one connection.
-const FLOW_LIMIT: u32 = 10_000;
+/// Packets that one may keep, all of them of one connection if need be: as many as a limit ever has waiting, in the smallest
+/// frames. What has been charged and has no room is lost, and the rate with it.
+const ROOM: Room = Room { packets: 100_000, of_a_flow: 100_000 };
+/// Bytes of a packet of full size, with its Ethernet header.
+const FULL_SIZE: u64 = 1514;
 /// The index of the loopback device.
 const LOOPBACK: u32 = 1;
+
+/// How many packets an fq keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// In all.
+    pub packets: u32,
+    /// Of one connection.
+    pub of_a_flow: u32,
+}
+
+impl Room {
+    pub(super) fn read(options: &Attributes<'_>) -> Option<Self> {
+        let number = |attribute| options.find(attribute).and_then(|value| u32_at(value, 0));
+        Some(Self { packets: number(TCA_FQ_PLIMIT)?, of_a_flow: number(TCA_FQ_FLOW_PLIMIT)? })
+    }
+
+    /// The bytes that a limit may have waiting without any being lost, in packets of full size: half of what it keeps, for the
+    /// timer that lets them go may be late, and they wait for longer than they were told to.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        u64::from(self.packets.min(self.of_a_flow)) * FULL_SIZE / 2
+    }
+
+    /// Is it enough for all that a limit has waiting?
+    fn is_enough(self) -> bool {
+        self.packets >= ROOM.packets && self.of_a_flow >= ROOM.of_a_flow
+    }
+}
+
+impl fmt::Display for Room {
+    /// As `tc` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "limit {} flow_limit {}", self.packets, self.of_a_flow)
+    }
+}
+
+/// What an operator's fq has to have room for.
+#[must_use]
+pub fn wanted() -> Room {
+    ROOM
+}
 
 /// What a device does with packets that have a time of departure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +78,19 @@ pub enum Discipline {
     Fq,
     /// The same, and netpath has put it there, for so many queues.
     Own(u32),
+    /// It has one of netpath's that is not complete, or another build's with less room, for so many queues.
+    Stale(u32),
     /// It sends them at once, and has what the kernel gave it: so many queues.
     Default(u32),
     /// It has something of its operator's, of this kind.
     Foreign(String),
+    /// It has fq, of its operator's or the kernel's default for as many queues, with less room than netpath's own.
+    Narrow {
+        /// The least that one has room for.
+        room: Room,
+        /// Of the kernel's default: so many queues.
+        queues: Option<u32>,
+    },
 }
 
 /// What a device has, of those that are listed.
@@ -47,17 +100,20 @@ pub fn discipline(device: u32, qdiscs: &[Qdisc]) -> Discipline {
     // One that is down may have none.
     let Some(root) = here().find(|qdisc| qdisc.parent.is_none()) else { return Discipline::Default(1) };
     let queues = || here().filter(|qdisc| qdisc.parent.is_some_and(|parent| parent & MAJOR == root.handle & MAJOR));
-    let is_fq = match root.kind.as_str() {
-        "fq" => true,
-        "mq" => queues().next().is_some() && queues().all(|queue| queue.kind == "fq"),
-        _ => false,
+    let fqs: Vec<&Qdisc> = match root.kind.as_str() {
+        "fq" => vec![root],
+        "mq" if queues().all(|queue| queue.kind == "fq") => queues().collect(),
+        _ => vec![],
     };
+    let narrow = fqs.iter().filter_map(|queue| queue.room).find(|room| !room.is_enough());
     let count = if root.kind == "mq" { queues().count() as u32 } else { 1 };
-    match root.handle {
-        OWN if is_fq => Discipline::Own(count),
-        _ if is_fq => Discipline::Fq,
-        // An own one that is not complete is put there again.
-        0 | OWN => Discipline::Default(count),
+    match (root.handle, narrow) {
+        (OWN, None) if !fqs.is_empty() => Discipline::Own(count),
+        (_, None) if !fqs.is_empty() => Discipline::Fq,
+        (OWN, _) => Discipline::Stale(count),
+        (0, None) => Discipline::Default(count),
+        (0, Some(room)) => Discipline::Narrow { room, queues: Some(count) },
+        (_, Some(room)) => Discipline::Narrow { room, queues: None },
         _ => Discipline::Foreign(root.kind.clone()),
     }
 }
@@ -116,7 +172,8 @@ fn remove(device: u32, name: &str, handle: u32) -> Result<(), NetlinkError> {
 
 fn fq(device: u32, place: (u32, u32)) -> Message {
     header(RTM_NEWQDISC, CREATE | REPLACE, device, place).text(TCA_KIND, "fq").nest(TCA_OPTIONS, |options| {
-        options.attribute(TCA_FQ_PLIMIT, &LIMIT.to_ne_bytes()).attribute(TCA_FQ_FLOW_PLIMIT, &FLOW_LIMIT.to_ne_bytes())
+        let Room { packets, of_a_flow } = ROOM;
+        options.attribute(TCA_FQ_PLIMIT, &packets.to_ne_bytes()).attribute(TCA_FQ_FLOW_PLIMIT, &of_a_flow.to_ne_bytes())
     })
 }
 
@@ -134,7 +191,8 @@ mod tests {
     use super::*;
 
     fn qdisc(device: u32, kind: &str, handle: u32, parent: Option<u32>) -> Qdisc {
-        Qdisc { device, kind: kind.into(), is_ingress: false, handle, parent }
+        let room = (kind == "fq").then_some(ROOM);
+        Qdisc { device, kind: kind.into(), is_ingress: false, handle, parent, room }
     }
 
     /// A device whose root has two queues.
@@ -162,7 +220,24 @@ mod tests {
         assert_eq!(discipline(2, &multiqueue(0x1_0000, ["fq", "fq"])), Discipline::Fq);
         assert_eq!(discipline(2, &multiqueue(OWN, ["fq", "fq"])), Discipline::Own(2));
         assert_eq!(discipline(2, &multiqueue(0, ["pfifo_fast", "pfifo_fast"])), Discipline::Default(2));
-        assert_eq!(discipline(2, &multiqueue(OWN, ["fq", "pfifo_fast"])), Discipline::Default(2), "half made");
+        assert_eq!(discipline(2, &multiqueue(OWN, ["fq", "pfifo_fast"])), Discipline::Stale(2), "half made");
         assert_eq!(discipline(2, &multiqueue(0x1_0000, ["fq", "pfifo"])), Discipline::Foreign("mq".into()));
+    }
+
+    #[test]
+    fn an_fq_without_room_for_what_may_wait_is_narrow() {
+        let room = Room { packets: 10_000, of_a_flow: 100 };
+        let narrow = |mut all: Vec<Qdisc>| {
+            all.last_mut().unwrap().room = Some(room);
+            discipline(2, &all)
+        };
+        let one = |handle| narrow(vec![qdisc(2, "fq", handle, None)]);
+        assert_eq!(one(0), Discipline::Narrow { room, queues: Some(1) });
+        assert_eq!(one(0x8001_0000), Discipline::Narrow { room, queues: None });
+        assert_eq!(one(OWN), Discipline::Stale(1), "of another build");
+        assert_eq!(narrow(multiqueue(0, ["fq", "fq"])), Discipline::Narrow { room, queues: Some(2) });
+        assert_eq!(narrow(multiqueue(0x1_0000, ["fq", "fq"])), Discipline::Narrow { room, queues: None });
+        assert_eq!(narrow(multiqueue(OWN, ["fq", "fq"])), Discipline::Stale(2));
+        assert_eq!(room.to_string(), "limit 10000 flow_limit 100");
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     NetlinkError,
     codec::{ACK, Attributes, Message, u16_at, u64_at},
-    device::IFINFO_LEN,
+    device::{IFF_PROMISC, IFINFO_LEN},
     socket::Socket,
 };
 
@@ -59,6 +59,20 @@ pub fn details(index: u32) -> Result<Details, NetlinkError> {
         }
     }
     Ok(details)
+}
+
+/// Has the device with this index take frames that are not for its own address, or not any more.
+///
+/// # Errors
+/// When it is gone, or the kernel refuses.
+pub fn set_promiscuity(index: u32, name: &str, on: bool) -> Result<(), NetlinkError> {
+    let mut header = [0; IFINFO_LEN];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&if on { IFF_PROMISC } else { 0 }.to_ne_bytes());
+    header[12..16].copy_from_slice(&IFF_PROMISC.to_ne_bytes());
+    let word = if on { "on" } else { "off" };
+    let operation = format!("turn promiscuous mode {word} on device {name}");
+    Socket::route()?.ask(&operation, Message::new(RTM_NEWLINK, ACK, &header)).map(drop)
 }
 
 fn vlan(info: Attributes<'_>) -> Option<u16> {

@@ -3,6 +3,7 @@
 use super::{
     NetlinkError,
     codec::{Attributes, DUMP, Message, Reply, text_of, u32_at},
+    fq,
     socket::Socket,
 };
 
@@ -37,6 +38,8 @@ pub struct Qdisc {
     pub handle: u32,
     /// The class of another one that it is in; `None` at the root and the ingress hook.
     pub parent: Option<u32>,
+    /// What an fq has room for; `None` of any other.
+    pub room: Option<fq::Room>,
 }
 
 impl Qdisc {
@@ -97,8 +100,11 @@ pub fn ingress_filters(device: u32) -> Result<Vec<Filter>, NetlinkError> {
 
 fn qdisc(reply: &Reply) -> Option<Qdisc> {
     let parent = u32_at(&reply.payload, 12)?;
-    let kind = text_of(reply.attributes(TCMSG_LEN).find(TCA_KIND)?);
+    let attributes = reply.attributes(TCMSG_LEN);
+    let kind = text_of(attributes.find(TCA_KIND)?);
+    let options = Attributes(attributes.find(TCA_OPTIONS).unwrap_or_default());
     Some(Qdisc {
+        room: if kind == "fq" { fq::Room::read(&options) } else { None },
         device: u32_at(&reply.payload, 4)?,
         kind,
         is_ingress: parent == PARENT_INGRESS,

@@ -2,9 +2,10 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use super::{ETHERNET, LONGEST_FRAME};
+use super::{ETHERNET, Frame, LONGEST_FRAME};
 
-/// Most bytes of a pcapng block that is looked at; longer ones that hold no frame are passed over.
+/// Most bytes of a pcapng block that is looked at; one that neither holds a frame nor describes an interface is passed over,
+/// however long it is.
 const LONGEST_BLOCK: usize = LONGEST_FRAME + 65_536;
 
 /// Why a file is no capture.
@@ -19,6 +20,9 @@ pub enum ReadError {
     /// It was captured elsewhere than on Ethernet.
     #[error("its frames are of link type {0}, not Ethernet's")]
     LinkType(u32),
+    /// A frame is of an interface that it does not describe, or it describes too many.
+    #[error("it has a frame of an interface that it does not describe, or more interfaces than 65536")]
+    Interface,
     /// A length in it cannot be.
     #[error("it says that something in it is {0} bytes long")]
     Length(u64),
@@ -26,9 +30,9 @@ pub enum ReadError {
     #[error("frame {wanted} is asked for, and it has {found}")]
     TooFew {
         /// The number of the frame that is asked for.
-        wanted: usize,
+        wanted: u64,
         /// How many there are.
-        found: usize,
+        found: u64,
     },
 }
 
@@ -50,11 +54,11 @@ impl Order {
     }
 }
 
-/// Calls `visit` with each frame until it says to stop.
+/// Calls `visit` with each frame's link type and the frame until it says to stop.
 ///
 /// # Errors
 /// [`ReadError`] at the first thing that cannot be.
-pub fn frames(mut from: impl Read, mut visit: impl FnMut(&[u8]) -> bool) -> Result<(), ReadError> {
+pub fn frames(mut from: impl Read, mut visit: impl FnMut(u32, Frame) -> bool) -> Result<(), ReadError> {
     let mut magic = [0; 4];
     from.read_exact(&mut magic)?;
     match u32::from_le_bytes(magic) {
@@ -80,7 +84,7 @@ fn fill(from: &mut impl Read, bytes: &mut [u8]) -> Result<bool, ReadError> {
     Ok(true)
 }
 
-fn pcap(mut from: impl Read, order: Order, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<(), ReadError> {
+fn pcap(mut from: impl Read, order: Order, visit: &mut impl FnMut(u32, Frame) -> bool) -> Result<(), ReadError> {
     let mut header = [0; 20];
     from.read_exact(&mut header)?;
     // The bits above say how long a frame check sequence is.
@@ -91,9 +95,9 @@ fn pcap(mut from: impl Read, order: Order, visit: &mut impl FnMut(&[u8]) -> bool
         if len > LONGEST_FRAME {
             return Err(ReadError::Length(len as u64));
         }
-        let mut frame = vec![0; len];
-        from.read_exact(&mut frame)?;
-        if !visit(&frame) {
+        let mut bytes = vec![0; len];
+        from.read_exact(&mut bytes)?;
+        if !visit(ETHERNET, Frame { bytes, length: order.u32(&record, 12).unwrap_or(0) as usize }) {
             break;
         }
     }
@@ -104,10 +108,25 @@ fn is_ethernet(link_type: u32) -> Result<(), ReadError> {
     if link_type == ETHERNET { Ok(()) } else { Err(ReadError::LinkType(link_type)) }
 }
 
+const SECTION: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const SIMPLE: u32 = 3;
+const ENHANCED: u32 = 6;
+
+/// Most interfaces of a section.
+const INTERFACES_MAX: usize = 65_536;
+
+/// What is known of a section while its blocks are read.
+#[derive(Default)]
+struct Section {
+    /// The link types of its interfaces, in their order.
+    link_types: Vec<u32>,
+}
+
 /// The first four bytes, a section header's, have been read.
-fn pcapng(mut from: impl Read, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<(), ReadError> {
-    const SECTION: u32 = 0x0a0d_0d0a;
+fn pcapng(mut from: impl Read, visit: &mut impl FnMut(u32, Frame) -> bool) -> Result<(), ReadError> {
     let mut order = Order { is_big: false };
+    let mut section = Section::default();
     let mut kind = SECTION;
     loop {
         let mut head = [0; 8];
@@ -121,17 +140,25 @@ fn pcapng(mut from: impl Read, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<
                 _ => return Err(ReadError::Unknown),
             };
             rest += 4;
+            section = Section::default();
         }
         let len = order.u32(&head, 0).unwrap_or(0) as usize;
-        if len < rest + 4 || !len.is_multiple_of(4) || len > LONGEST_BLOCK {
+        if len < rest + 4 || !len.is_multiple_of(4) {
             return Err(ReadError::Length(len as u64));
         }
-        let mut body = vec![0; len - rest];
-        from.read_exact(&mut body)?;
-        // The length stands at the end again.
-        body.truncate(body.len() - 4);
-        if kind != SECTION && !block(kind, &body, order, visit)? {
-            return Ok(());
+        let is_wanted = matches!(kind, INTERFACE | SIMPLE | ENHANCED);
+        if !is_wanted {
+            skip(&mut from, len - rest)?;
+        } else if len > LONGEST_BLOCK {
+            return Err(ReadError::Length(len as u64));
+        } else {
+            let mut body = vec![0; len - rest];
+            from.read_exact(&mut body)?;
+            // The length stands at the end again.
+            body.truncate(body.len() - 4);
+            if !section.block(kind, &body, order, visit)? {
+                return Ok(());
+            }
         }
         let mut next = [0; 4];
         if !fill(&mut from, &mut next)? {
@@ -141,20 +168,46 @@ fn pcapng(mut from: impl Read, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<
     }
 }
 
-/// Looks at a block; `false` to stop.
-fn block(kind: u32, body: &[u8], order: Order, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, ReadError> {
-    const INTERFACE: u32 = 1;
-    const SIMPLE: u32 = 3;
-    const ENHANCED: u32 = 6;
-    let (offset, len): (usize, _) = match kind {
-        INTERFACE => return is_ethernet(order.u16(body, 0).unwrap_or(0).into()).map(|()| true),
-        ENHANCED => (20, order.u32(body, 12)),
-        SIMPLE => (4, order.u32(body, 0).map(|len| len.min(body.len().saturating_sub(4) as u32))),
-        _ => return Ok(true),
-    };
-    let len = len.unwrap_or(u32::MAX) as usize;
-    let frame = offset.checked_add(len).filter(|_| len <= LONGEST_FRAME).and_then(|end| body.get(offset..end));
-    Ok(visit(frame.ok_or(ReadError::Length(len as u64))?))
+/// Passes over so many bytes.
+fn skip(from: &mut impl Read, bytes: usize) -> Result<(), ReadError> {
+    let passed = io::copy(&mut from.take(bytes as u64), &mut io::sink())?;
+    if passed == bytes as u64 { Ok(()) } else { Err(io::Error::from(ErrorKind::UnexpectedEof).into()) }
+}
+
+impl Section {
+    /// Looks at a block; `false` to stop.
+    fn block(
+        &mut self,
+        kind: u32,
+        body: &[u8],
+        order: Order,
+        visit: &mut impl FnMut(u32, Frame) -> bool,
+    ) -> Result<bool, ReadError> {
+        let (interface, offset, len, length): (_, usize, _, _) = match kind {
+            INTERFACE => return self.interface(order.u16(body, 0).unwrap_or(0).into()).map(|()| true),
+            ENHANCED => (order.u32(body, 0), 20, order.u32(body, 12), order.u32(body, 16)),
+            _ => {
+                let length = order.u32(body, 0);
+                (Some(0), 4, length.map(|len| len.min(body.len().saturating_sub(4) as u32)), length)
+            }
+        };
+        let len = len.unwrap_or(u32::MAX) as usize;
+        let length = length.unwrap_or(0) as usize;
+        let frame = offset.checked_add(len).filter(|_| len <= LONGEST_FRAME).and_then(|end| body.get(offset..end));
+        let frame = frame.ok_or(ReadError::Length(len as u64))?;
+        match interface.and_then(|interface| self.link_types.get(interface as usize)) {
+            Some(link_type) => Ok(visit(*link_type, Frame { bytes: frame.to_vec(), length })),
+            None => Err(ReadError::Interface),
+        }
+    }
+
+    fn interface(&mut self, link_type: u32) -> Result<(), ReadError> {
+        if self.link_types.len() == INTERFACES_MAX {
+            return Err(ReadError::Interface);
+        }
+        self.link_types.push(link_type);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -165,8 +218,8 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
         let mut found = Vec::new();
-        frames(bytes, |frame| {
-            found.push(frame.to_vec());
+        frames(bytes, |_, frame| {
+            found.push(frame.bytes);
             true
         })?;
         Ok(found)
@@ -200,6 +253,32 @@ mod tests {
         assert_eq!(said(&long), "it says that something in it is 4294967295 bytes long");
         let whole = file(false, 1, &[&[0; 60]]);
         assert!(read(&whole[..whole.len() - 1]).is_err());
+    }
+
+    fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+        let len = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes(), &len[..], body, &len].concat()
+    }
+
+    #[test]
+    fn blocks_without_a_frame_are_passed_over_and_frames_know_the_link_type_of_their_interface() {
+        let section = block(SECTION, &[&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
+        let interface = |link_type: u8| block(INTERFACE, &[link_type, 0, 0, 0, 0, 0, 0, 0]);
+        let frame = |interface: u8, bytes: [u8; 4]| {
+            block(ENHANCED, &[&[interface, 0, 0, 0][..], &[0; 8], &[4, 0, 0, 0], &[9, 0, 0, 0], &bytes].concat())
+        };
+        let names = block(4, &vec![0; 2 * LONGEST_BLOCK]);
+        let whole = [section, interface(113), names, interface(1), frame(1, [1; 4]), frame(0, [2; 4])].concat();
+        let mut found = Vec::new();
+        let mut note = |link_type, frame: Frame| {
+            found.push((link_type, frame.bytes, frame.length));
+            true
+        };
+        frames(&whole[..], &mut note).unwrap();
+        let stray = [whole.clone(), frame(2, [3; 4])].concat();
+        assert!(matches!(frames(&stray[..], |_, _| true), Err(ReadError::Interface)));
+        assert!(frames(&whole[..whole.len() - 60], |_, _| true).is_err(), "an end within a block is none");
+        assert_eq!(found, [(1, vec![1; 4], 9), (113, vec![2; 4], 9)]);
     }
 
     proptest! {

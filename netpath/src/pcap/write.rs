@@ -46,6 +46,11 @@ const END: u16 = 0;
 const COMMENT: u16 = 1;
 
 impl<W: Write> Writer<W> {
+    /// What it writes to.
+    pub fn to(&mut self) -> &mut W {
+        &mut self.to
+    }
+
     /// Begins a file; frames are cut to `snaplen` bytes.
     ///
     /// # Errors
@@ -151,8 +156,8 @@ pub(super) mod tests {
     fn what_is_written_is_read_again_cut_to_what_was_asked_for() {
         let mut found = Vec::new();
         let file = file();
-        frames(&file[..], |frame| {
-            found.push(frame.to_vec());
+        frames(&file[..], |_, frame| {
+            found.push(frame.bytes);
             true
         })
         .unwrap();

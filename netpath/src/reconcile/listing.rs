@@ -83,7 +83,7 @@ fn summary(edit: &Edit) -> Option<String> {
         _ => None,
     };
     match (text(&edit.before), text(&edit.after)) {
-        (Some(before), Some(after)) => Some(format!("{before} → {after}")),
+        (Some(before), Some(after)) if before != after => Some(format!("{before} → {after}")),
         (before, after) => after.or(before),
     }
 }

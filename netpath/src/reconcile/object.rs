@@ -262,7 +262,8 @@ impl<'r> Reader<'r> {
             Row::Names(key, name) => format!("{name} has index {}", key.index),
             Row::Limits(row, limit) => {
                 let direction = if row % 2 == FROM_GUEST { "from" } else { "to" };
-                format!("{direction} the guest: {}", rate(limit))
+                let paced = if limit.horizon == 0 { "" } else { ", paced" };
+                format!("{direction} the guest: {}{paced}", rate(limit))
             }
             Row::PortMeters(_, row) => self.limits(row),
             Row::PublicMeters(index, meter) => {

@@ -41,6 +41,9 @@ pub(crate) fn sample(state_dir: &Path, root: &Path) {
 pub(crate) struct Usage {
     /// When it was read.
     pub(crate) at: String,
+    /// The host that counted; `None` in readings of builds that did not say.
+    #[serde(default)]
+    pub(crate) host: Option<String>,
     /// When counting began on this host: when its maps were made.
     pub(crate) counted_since: String,
     /// Since when the numbers count, where that was asked for.
@@ -83,13 +86,14 @@ impl Count {
     }
 }
 
-/// Declares a kind of thing that is counted: what it is called by, and its count.
+/// Declares a kind of thing that is counted: what it is called by, what may change about it, and its count.
 macro_rules! counted {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),+ })+) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),+ $(; $more:ident: $other:ty)? })+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         pub(crate) struct $name {
             $(pub(crate) $field: $type,)+
+            $(pub(crate) $more: $other,)?
             #[serde(flatten)]
             pub(crate) count: Count,
         }
@@ -121,7 +125,7 @@ counted! {
     /// A guest port.
     Nic { network: String, instance: String, mac: String }
     /// A network on this host: its NICs, and those that it had.
-    Network { network: String, account: Option<String> }
+    Network { network: String; account: Option<String> }
     /// An account on this host: its networks, and those that it had.
     Account { account: String }
     /// A public address, on the host where it lives.
@@ -177,6 +181,7 @@ impl Usage {
         nics.sort_by(|a, b| (&a.network, &a.instance).cmp(&(&b.network, &b.instance)));
         Ok(Self {
             at: when::text(SystemTime::now()),
+            host: names.host().map(str::to_owned),
             counted_since: when::text(counted_since(applied)?),
             since: None,
             nics,
@@ -186,9 +191,12 @@ impl Usage {
         })
     }
 
-    /// The same since another reading.
+    /// The same since another reading of this host; all of it, where the maps were made anew in between.
     pub(crate) fn since(mut self, before: Self) -> Self {
         self.since = Some(before.at);
+        if before.counted_since != self.counted_since {
+            return self;
+        }
         subtract(&mut self.nics, before.nics);
         subtract(&mut self.networks, before.networks);
         subtract(&mut self.accounts, before.accounts);
@@ -256,6 +264,30 @@ mod tests {
         let since = Usage { at: "now".into(), accounts: now, ..Usage::default() }.since(before);
         assert_eq!((since.at.as_str(), since.since.as_deref()), ("now", Some("then")));
         assert_eq!(since.accounts, [account("a", 30), account("b", 3), account("c", 5)]);
+    }
+
+    #[test]
+    fn nothing_is_subtracted_where_all_counting_began_anew_in_between() {
+        let of = |since: &str, bytes| Usage {
+            counted_since: since.into(),
+            accounts: vec![account("a", bytes)],
+            ..Usage::default()
+        };
+        assert_eq!(of("noon", 100).since(of("morning", 70)).accounts, [account("a", 100)]);
+        assert_eq!(of("noon", 100).since(of("noon", 70)).accounts, [account("a", 30)]);
+    }
+
+    #[test]
+    fn a_network_that_comes_to_another_account_does_not_bring_its_history() {
+        let of = |owner: &str, bytes| Usage {
+            networks: vec![Network {
+                network: "web".into(),
+                account: Some(owner.into()),
+                count: Count { from_guest_bytes: bytes, ..Count::default() },
+            }],
+            ..Usage::default()
+        };
+        assert_eq!(of("globex", 100).since(of("acme", 70)).networks, of("globex", 30).networks);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub fn device(index: u32, name: &str, kind: Option<&str>) -> Device {
         parent: None,
         is_up: true,
         is_running: true,
+        promiscuity: 0,
+        is_promiscuous: false,
         xdp_program: None,
         xdp_is_generic: false,
         vxlan: None,

@@ -202,8 +202,8 @@ fn more_meters_than_there_is_room_for_are_refused() {
 
 /// kvm1's rows where its uplinks can keep packets until their time of departure.
 fn paced(text: &str, present: &[u32], possible: &[u32]) -> netpath::compile::Compiled {
-    let set = |indices: &[u32]| indices.iter().copied().collect();
-    let fair_queues = FairQueues { present: set(present), possible: set(possible) };
+    let present = present.iter().map(|index| (*index, 6_000_000)).collect();
+    let fair_queues = FairQueues { present, possible: possible.iter().copied().collect() };
     compile_with(&zone(text), "kvm1", &devices(), &Rows::default(), &fair_queues).unwrap()
 }
 
@@ -228,6 +228,13 @@ fn rows_say_where_packets_are_paced() {
     let compiled = paced(LIMITS, &[1], &[2]);
     assert_eq!(flags(&compiled), (vec![tunnel], vec![upstream], vec![2]));
     assert_eq!(compiled.fair_queues, [2].into());
+    // What may wait does so towards a wire.
+    let horizons = |compiled: &netpath::compile::Compiled, direction: u32| {
+        let limits = compiled.rows.limits.iter().filter(|(row, _)| *row % 2 == direction);
+        limits.map(|(_, limit)| limit.horizon != 0).collect::<std::collections::BTreeSet<bool>>()
+    };
+    assert_eq!([FROM_GUEST, TO_GUEST].map(|direction| horizons(&compiled, direction)), [[true].into(), [false].into()]);
+    assert_eq!(horizons(&paced(LIMITS, &[], &[]), FROM_GUEST), [false].into());
     // A network on VLAN says it itself.
     let vlan = crate::host::GATEWAY;
     let networks = paced(vlan, &[1, 2, 3], &[]).rows.networks;
@@ -239,7 +246,7 @@ fn rows_say_where_packets_are_paced() {
 }
 
 #[test]
-fn where_nothing_is_limited_no_fq_is_wanted() {
+fn fq_is_wanted_also_where_nothing_is_limited() {
     let head =
         LIMITS.replace("default_rate: 1Gbps", "").replace("network_rate: 200Mbps, aggregate_rate: 300Mbps, ", "");
     let text = head
@@ -248,5 +255,5 @@ fn where_nothing_is_limited_no_fq_is_wanted() {
         .replace("rate: 100Mbps", "rate: 0");
     let compiled = paced(&text, &[], &[1, 2]);
     assert_eq!(compiled.rows.limits, [].into());
-    assert_eq!(compiled.fair_queues, [].into());
+    assert_eq!(compiled.fair_queues, [1, 2].into());
 }

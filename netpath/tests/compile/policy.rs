@@ -4,7 +4,7 @@ use netpath::{
     compile::Rows,
     reconcile::{Edit, group, reconcile, render},
 };
-use netpath_common::maps::{PublicKey, Rule, RuleList, name_kind};
+use netpath_common::maps::{PublicKey, Rule, RuleList, gateway_flags, name_kind};
 
 use crate::host::{GATEWAY, compiled, devices, index, with, zone};
 
@@ -24,24 +24,10 @@ fn gateway(rows: &Rows, name: &str) -> netpath_common::maps::Gateway {
     *rows.gateways[&index(rows, name_kind::NETWORK, name)]
 }
 
-const ANY: Rule = Rule {
-    source: [0; 4],
-    source_mask: [0; 4],
-    destination: [0; 4],
-    destination_mask: [0; 4],
-    first_port: 0,
-    last_port: 0,
-    protocol: Rule::ANY,
-    icmp_type: Rule::ANY,
-    icmp_code: Rule::ANY,
-    allow: 1,
-    number: 1,
-};
-
 #[test]
 fn egress_rules_are_what_the_default_is_not() {
     let rows = first();
-    let tcp = Rule { protocol: 6, first_port: 443, last_port: 443, ..ANY };
+    let tcp = Rule { protocol: 6, first_port: 443, last_port: 443, ..Rule::EVERYTHING };
     let dns = |destination| Rule {
         protocol: 17,
         first_port: 53,
@@ -51,12 +37,12 @@ fn egress_rules_are_what_the_default_is_not() {
         destination,
         destination_mask: [255; 4],
         number: 2,
-        ..ANY
+        ..Rule::EVERYTHING
     };
     let egress = list(&rows, gateway(&rows, "acme-web").egress);
     assert_eq!(egress, [tcp, dns([192, 0, 2, 53]), dns([198, 51, 100, 53])]);
     let open = list(&rows, gateway(&rows, "globex-web").egress);
-    assert_eq!(open, [Rule { protocol: 6, first_port: 25, last_port: 25, allow: 0, ..ANY }]);
+    assert_eq!(open, [Rule { protocol: 6, first_port: 25, last_port: 25, allow: 0, ..Rule::EVERYTHING }]);
 }
 
 #[test]
@@ -81,15 +67,15 @@ fn ingress_rules_are_those_of_the_address_with_their_place_in_the_list() {
         side: netpath_common::maps::PUBLIC_SIDE | index(&rows, name_kind::PUBLIC_LINK, "public/900"),
         address: [203, 0, 113, 10],
     };
-    let from = |source, number| Rule { source, source_mask: [255, 255, 255, 0], number, ..ANY };
+    let from = |source, number| Rule { source, source_mask: [255, 255, 255, 0], number, ..Rule::EVERYTHING };
     let ssh = |source| Rule { protocol: 6, first_port: 2222, last_port: 2222, ..from(source, 1) };
-    let udp = Rule { protocol: 17, first_port: 8000, last_port: 8099, number: 2, ..ANY };
+    let udp = Rule { protocol: 17, first_port: 8000, last_port: 8099, number: 2, ..Rule::EVERYTHING };
     let rules = list(&rows, rows.public_address[&public].ingress);
     assert_eq!(rules, [ssh([198, 51, 100, 0]), ssh([192, 0, 2, 0]), udp]);
 
     let rows = compiled(&zone(GATEWAY), "kvm2", &devices(), &Rows::default()).rows;
     let fixed = rows.public_address.iter().find(|(key, _)| key.address == [203, 0, 113, 11]).unwrap().1.ingress;
-    assert_eq!(list(&rows, fixed), [Rule { protocol: 1, icmp_type: 8, number: 3, ..ANY }]);
+    assert_eq!(list(&rows, fixed), [Rule { protocol: 1, icmp_type: 8, number: 3, ..Rule::EVERYTHING }]);
 }
 
 #[test]
@@ -100,7 +86,7 @@ fn an_acl_goes_by_number_and_names_the_other_side() {
     assert_eq!(ingress.iter().map(|rule| (rule.number, rule.allow)).collect::<Vec<_>>(), [(10, 1), (20, 0)]);
     assert_eq!(front.acl_egress, RuleList::default());
     let back = gateway(&rows, "initech-back");
-    let from_front = Rule { source: [10, 2, 1, 0], source_mask: [255, 255, 255, 0], number: 10, ..ANY };
+    let from_front = Rule { source: [10, 2, 1, 0], source_mask: [255, 255, 255, 0], number: 10, ..Rule::EVERYTHING };
     assert_eq!(list(&rows, back.acl_ingress), [Rule { protocol: 6, first_port: 5432, last_port: 5432, ..from_front }]);
     let text = GATEWAY.replacen(
         "action: deny, protocol: tcp, ports: 25}",
@@ -114,9 +100,23 @@ fn an_acl_goes_by_number_and_names_the_other_side() {
         protocol: 47,
         allow: 0,
         number: 10,
-        ..ANY
+        ..Rule::EVERYTHING
     };
     assert_eq!(list(&rows, gateway(&rows, "initech-back").acl_egress), [gre]);
+}
+
+/// Without its last rule an ACL lets nobody in; only without the field there is none.
+#[test]
+fn an_acl_without_rules_is_one() {
+    let rules = "    acl:\n      - {number: 10, direction: ingress, action: allow, protocol: tcp, ports: 5432, cidrs: [10.2.1.0/24]}\n      \
+                 - {number: 10, direction: egress, action: deny, protocol: tcp, ports: 25}\n";
+    assert!(GATEWAY.contains(rules));
+    let has_acl = |acl: &str| {
+        let rows = rows(&GATEWAY.replacen(rules, acl, 1), &Rows::default());
+        gateway(&rows, "initech-back").flags & gateway_flags::ACL != 0
+    };
+    assert!(has_acl("    acl: []\n"));
+    assert!(!has_acl(""));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn zero_ports_and_minus_one_are_any() {
     );
     let rows = rows(&text, &Rows::default());
     let egress = list(&rows, gateway(&rows, "acme-web").egress);
-    assert_eq!(egress[0], Rule { protocol: 6, ..ANY });
+    assert_eq!(egress[0], Rule { protocol: 6, ..Rule::EVERYTHING });
     assert_eq!((egress[1].icmp_type, egress[1].icmp_code), (Rule::ANY, 3));
 }
 

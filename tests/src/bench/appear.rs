@@ -15,7 +15,7 @@ use netpath::datapath::{Hook, Root};
 
 use super::{
     apply::{self, ADDED, NETWORKS},
-    experiment::{Bound, Comparison, Experiment, Variant},
+    experiment::{Comparison, Experiment, Variant},
     lab::UPLINK,
     stations::HERE,
     subject,
@@ -43,9 +43,11 @@ pub struct Appear {
 }
 
 /// A host with an agent that follows a zone of which all NICs are here.
-struct Host {
-    agent: Agent,
-    root: Root,
+pub struct Host {
+    /// The agent.
+    pub agent: Agent,
+    /// What it keeps.
+    pub root: Root,
     hypervisor: NetNs,
     _far: NetNs,
     _scratch: Scratch,
@@ -57,13 +59,13 @@ impl Appear {
     /// # Errors
     /// When a device or the document is refused.
     pub fn new() -> Result<Self> {
-        Ok(Self { wait: Host::new(0)?, there: Host::new(1)? })
+        let zone = apply::zone(true, |_| 1);
+        Ok(Self { wait: Host::with(0, &zone)?, there: Host::with(1, &zone)? })
     }
 
     /// The experiment.
     pub fn experiment(&mut self) -> Experiment<'_> {
-        let most =
-            |name, numerator| Comparison { name, metric: 1, numerator, denominator: None, bound: Bound::AtMost(100.0) };
+        let most = |name, variant| Comparison::at_most(name, 1, variant, 100.0);
         let Self { wait, there } = self;
         Experiment {
             name: NAME,
@@ -81,8 +83,11 @@ impl Appear {
 }
 
 impl Host {
-    /// With the devices of so many NICs of each network.
-    fn new(there: usize) -> Result<Self> {
+    /// With the devices of so many NICs of each network of [`apply::zone`].
+    ///
+    /// # Errors
+    /// When a device or the document is refused.
+    pub fn with(there: usize, zone: &str) -> Result<Self> {
         let (hypervisor, far) = (NetNs::new("appear")?, NetNs::new("far")?);
         hypervisor.run(|| -> Result<()> {
             let uplink = Link::veth(UPLINK, UPLINK, &far)?;
@@ -97,7 +102,7 @@ impl Host {
         })?;
         let scratch = Scratch::new()?;
         let netpath = subject::instance(&scratch, &hypervisor)?;
-        let definitions = scratch.write("zone.yaml", &apply::zone(true, |_| 1))?;
+        let definitions = scratch.write("zone.yaml", zone)?;
         let agent = Agent::in_force(&netpath, &definitions);
         let root = Root::open(netpath.root())?;
         Ok(Self { agent, root, hypervisor, _far: far, _scratch: scratch })

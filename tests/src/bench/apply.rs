@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    experiment::{Bound, Comparison, Experiment, Variant},
+    experiment::{Comparison, Experiment, Variant},
     lab::UPLINK,
     stations::HERE,
     subject,
@@ -66,13 +66,7 @@ impl Apply {
 
     /// The experiment; its one variant is the whole sequence.
     pub fn experiment(&self) -> Experiment<'_> {
-        let most = |name, metric, bound| Comparison {
-            name,
-            metric,
-            numerator: "netpath",
-            denominator: None,
-            bound: Bound::AtMost(bound),
-        };
+        let most = |name, metric, bound| Comparison::at_most(name, metric, "netpath", bound);
         Experiment {
             name: NAME,
             metrics: METRICS,

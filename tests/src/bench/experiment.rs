@@ -49,6 +49,13 @@ pub struct Comparison {
     pub bound: Bound,
 }
 
+impl Comparison {
+    /// That the value of a variant is no more than this.
+    pub const fn at_most(name: &'static str, metric: usize, variant: &'static str, bound: f64) -> Self {
+        Self { name, metric, numerator: variant, denominator: None, bound: Bound::AtMost(bound) }
+    }
+}
+
 /// A comparison with its result.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding {

@@ -19,6 +19,7 @@ pub mod packets;
 pub mod pair;
 pub mod picture;
 pub mod report;
+pub mod rest;
 pub mod show;
 pub mod stations;
 pub mod statistics;
@@ -47,6 +48,7 @@ use self::{
     machine::Machine,
     options::Options,
     packets::Labs,
+    rest::Rest,
     show::Show,
     statistics::Random,
     tables::FlowTables,
@@ -112,7 +114,10 @@ pub fn run(options: &Options) -> Result<bool> {
     if gateway::is_wanted(|name| options.wants(name)) {
         bench.gateway()?;
     }
-    // Half an hour of it is not for whoever has not asked.
+    // Minutes of it are not for whoever has not asked.
+    if options.names(rest::ASKED) && options.wants(rest::NAME) {
+        bench.add(Rest::new()?.experiment())?;
+    }
     if options.names(accuracy::NAME) {
         bench.accuracy = accuracy::run(|name| options.wants(name))?;
     }

@@ -133,7 +133,7 @@ impl Show {
 }
 
 /// Rows of established connections between stations of a network, as the data path would write and count them.
-fn fill(tables: &mut Tables, network: &str, count: u32) -> Result<()> {
+pub fn fill(tables: &mut Tables, network: &str, count: u32) -> Result<()> {
     let names = tables.names.rows()?;
     let found = names.iter().find(|(key, name)| key.kind == name_kind::NETWORK && name_text(name) == network);
     let index = found.with_context(|| format!("no network {network}"))?.0.index;

@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -39,6 +42,7 @@ pub(super) struct Lab {
     pub(super) fewer: PathBuf,
     /// What agents follow.
     pub(super) followed: PathBuf,
+    changes: AtomicU32,
     /// How long an apply takes that has programs to load and everything to attach.
     pub(super) usual: Duration,
     /// The gateway's MAC address in green's network.
@@ -84,6 +88,7 @@ impl Lab {
             whole,
             fewer,
             followed,
+            changes: AtomicU32::default(),
             usual,
             gateway,
             comer,
@@ -103,11 +108,14 @@ impl Lab {
         if random.below(2) == 0 { &self.whole } else { &self.fewer }
     }
 
-    /// Puts a document into the place of what agents follow, as an editor does: by a new file, which is renamed over it.
+    /// Puts a document into the place of what agents follow, as an editor does: by a new file, which is renamed over it. It is a
+    /// change for every agent, also after another document was applied beside it: it differs from the last one by a comment.
     pub(super) fn follow(&self, document: &PathBuf) {
+        let change = self.changes.fetch_add(1, Ordering::Relaxed);
         let fresh = self.followed.with_extension("new");
-        fs::copy(document, &fresh)
-            .and_then(|_| fs::rename(&fresh, &self.followed))
+        fs::read_to_string(document)
+            .and_then(|text| fs::write(&fresh, format!("# Change {change}.\n{text}")))
+            .and_then(|()| fs::rename(&fresh, &self.followed))
             .expect("the scratch folder is writable");
     }
 

@@ -18,8 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a test waits for what must happen; emulated machines are slow.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for what must happen; emulated machines are slow, and so are those with much else to do.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Binds a socket to an address that another one may have had until now: while a test beside this one starts a program, the
 /// new process holds a copy of every descriptor, closed here or not.

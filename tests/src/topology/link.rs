@@ -118,6 +118,11 @@ impl Link {
         self.change(0, libc::IFF_UP as u32, "taking down", |request| request)
     }
 
+    /// Gives it another name.
+    pub fn rename(&self, name: &str) -> Result<()> {
+        self.change(0, 0, "renaming", |request| request.attr_name(libc::IFLA_IFNAME, name))
+    }
+
     /// Sets its MTU.
     pub fn mtu(&self, mtu: u32) -> Result<()> {
         self.change(0, 0, "setting the MTU", |request| request.attr_u32(libc::IFLA_MTU, mtu))

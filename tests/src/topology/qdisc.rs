@@ -13,12 +13,22 @@ use super::{
 const ROOT: u32 = 0xffff_ffff;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_FQ_PLIMIT: u16 = 1;
+const TCA_FQ_FLOW_PLIMIT: u16 = 2;
 const TCA_NETEM_LATENCY64: u16 = 10;
 
 impl Link {
     /// Keeps packets until their time of departure.
     pub fn fq(&self) -> Result<()> {
         self.qdisc("fq")?.send(&format!("putting fq on {}", self.name()))
+    }
+
+    /// The same with room for so many packets, and for so many of one connection.
+    pub fn fq_with_room(&self, packets: u32, of_a_flow: u32) -> Result<()> {
+        let request = self.qdisc("fq")?.nest(TCA_OPTIONS, &[], |options| {
+            options.attr_u32(TCA_FQ_PLIMIT, packets).attr_u32(TCA_FQ_FLOW_PLIMIT, of_a_flow)
+        });
+        request.send(&format!("putting fq on {}", self.name()))
     }
 
     /// Delays whatever it sends.

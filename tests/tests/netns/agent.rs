@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use crate::scene::{A, B, C, delivers, raw_guests};
 
 /// Writes a document as an editor does: to a new file, which is renamed over the old one.
-fn replace(topology: &TwoHypervisors, file: &Path, text: &str) {
+pub(crate) fn replace(topology: &TwoHypervisors, file: &Path, text: &str) {
     let fresh = topology.scratch().write("fresh.tmp", text).unwrap();
     fs::rename(fresh, file).unwrap();
 }
@@ -50,7 +50,7 @@ fn reaches(from: &RawGuest, to: &RawGuest, source: Endpoint, destination: Endpoi
     to.until(Instant::now() + Duration::from_millis(2), |frame| contains(frame, &payload)).is_some()
 }
 
-fn last_error(agent: &Value) -> &str {
+pub(crate) fn last_error(agent: &Value) -> &str {
     agent["last_error"]["message"].as_str().unwrap_or_default()
 }
 
@@ -66,8 +66,9 @@ fn definitions_that_are_replaced_are_in_force() {
     delivers(a, b, &guest(A).to(B));
     replace(&topology, &file, &whole.to_string());
     until("the new NIC is reached", || reaches(a, c, A, C));
-    delivers(c, b, &guest(C).to(B));
+    // Its own program comes last.
     until("nothing is left to do", || netpath.is_converged(&file));
+    delivers(c, b, &guest(C).to(B));
     fs::write(&file, fewer.to_string()).unwrap();
     until("a file that is written over is followed too", || netpath.is_converged(&file));
 }
@@ -165,7 +166,7 @@ fn a_folder_of_documents_is_one_document() {
 }
 
 /// A document with one NIC more, whose device is not there yet.
-fn with_late(topology: &TwoHypervisors) -> Value {
+pub(crate) fn with_late(topology: &TwoHypervisors) -> Value {
     let mut definitions = topology.vxlan_definitions();
     definitions["networks"][0]["nics"].as_array_mut().unwrap().push(json!({
         "instance": "late", "mac": "02:00:0a:01:01:0e", "ip": "10.1.1.14", "host": "hv1", "device": "vnet14",
@@ -236,6 +237,24 @@ fn of_two_agents_for_one_root_the_second_is_refused_and_the_first_is_named() {
 }
 
 #[test]
+fn what_is_lost_behind_an_agents_back_it_puts_there_again_and_its_root_is_its_own() {
+    let topology = raw_guests();
+    let file = topology.write("followed.yaml", &topology.vxlan_definitions());
+    let netpath = &topology.hosts[0].netpath;
+    let (a, c) = (topology.raw("blue", 11), topology.raw("blue", 13));
+    let agent = Agent::in_force(netpath, &file);
+    let plan = ["plan", "-f", &file.display().to_string(), "--host", "hv1", "--detailed-exitcode"].map(str::to_owned);
+    for lost in [netpath.root().join("links"), netpath.root().to_owned()] {
+        fs::remove_dir_all(&lost).unwrap();
+        until("all is in force again", || netpath.run(&plan).code == 0);
+        delivers(a, c, &guest(A).to(C));
+    }
+    let second = netpath.run(["agent", "-f", &file.display().to_string(), "--host", "hv1"]);
+    assert!(second.stderr.contains(&format!("process {}", agent.pid())), "{}", second.stderr);
+    assert!(agent.end().success());
+}
+
+#[test]
 fn a_stopped_agent_leaves_traffic_and_apply_alone_and_goes_on_where_it_was() {
     let topology = raw_guests();
     let (whole, fewer) = whole_and_fewer(&topology);
@@ -244,14 +263,14 @@ fn a_stopped_agent_leaves_traffic_and_apply_alone_and_goes_on_where_it_was() {
     let netpath = &topology.hosts[0].netpath;
     let (a, c) = (topology.raw("blue", 11), topology.raw("blue", 13));
     let agent = Agent::in_force(netpath, &file);
-    agent.signal(Signal::STOP);
+    agent.stop_at_rest();
     delivers(a, c, &guest(A).to(C));
     let applied = netpath.apply(&other);
     assert!(applied.stderr.contains(&format!("process {}", agent.pid())), "{}", applied.stderr);
     assert!(netpath.is_converged(&other));
     agent.signal(Signal::CONT);
     // What it follows is in force again with its next change.
-    agent.signal(Signal::HUP);
+    replace(&topology, &file, &format!("{whole}\n"));
     until("its own definitions are in force", || netpath.is_converged(&file));
     delivers(a, c, &guest(A).to(C));
 }
@@ -261,15 +280,20 @@ fn an_apply_that_waits_says_for_whom() {
     let topology = raw_guests();
     let file = topology.write("zone.yaml", &topology.vxlan_definitions());
     let netpath = &topology.hosts[0].netpath;
-    let root = fs::File::open(netpath.root()).unwrap();
-    flock(&root, FlockOperation::LockExclusive).unwrap();
-    let mut apply =
-        netpath.command(netpath.apply_args(&file)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(apply.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains(&format!("waiting for process {}", std::process::id())), "{line}");
-    drop(root);
-    assert!(apply.wait().unwrap().success());
+    let history = netpath.history();
+    fs::create_dir_all(history.folder()).unwrap();
+    for folder in [history.folder(), netpath.root()] {
+        let lock = fs::File::open(folder).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let mut apply =
+            netpath.command(netpath.apply_args(&file)).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(apply.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let (whom, folder) = (format!("waiting for process {}", std::process::id()), folder.display().to_string());
+        assert!(line.contains(&whom) && line.contains(&folder), "{line}");
+        drop(lock);
+        assert!(apply.wait().unwrap().success());
+    }
 }
 
 /// Frames from A to B and back until told to stop; a lost one fails the test.

@@ -1,11 +1,15 @@
 //! What `netpath capture` keeps of frames on their way.
 
 use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
     process::{Child, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use netpath_tests::{
+    agent::until,
     guest::PATIENCE,
     monitor::watcher,
     packet::guest,
@@ -28,6 +32,16 @@ fn begin(netpath: &Netpath, args: &[&str]) -> Child {
         std::thread::sleep(Duration::from_millis(5));
     }
     child
+}
+
+/// A process that ends with this at the latest.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A block of a file.
@@ -113,7 +127,8 @@ fn a_capture_is_pcapng_with_verdicts_and_reasons_as_comments() {
     a.send(&bad);
     assert!(capture.wait().unwrap().success());
     delivers(a, c, &guest(A).to(C));
-    let frames = frames(&std::fs::read(&file).unwrap());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "others may read it");
+    let frames = frames(&fs::read(&file).unwrap());
     let seen: Vec<_> = frames.iter().map(|frame| (&*frame.device, &frame.bytes[..], &*frame.comment)).collect();
     let sentence = "The guest sent from an IPv4 address that its definition does not give it.";
     let dropped = format!("network blue-web, out by from_guest: dropped, spoofed_ipv4: {sentence}");
@@ -145,9 +160,21 @@ fn a_capture_shows_a_packet_before_and_after_it_is_translated() {
     assert_eq!(went.comment, "network blue-web, out by gateway: sent");
     // What was captured can be traced.
     let file = topology.scratch().write("ping.pcapng", "").unwrap();
-    std::fs::write(&file, &output.stdout).unwrap();
+    fs::write(&file, &output.stdout).unwrap();
     let traced = netpath.json(["trace", "--from", "vnet11", "--pcap", &file.display().to_string(), "--packet", "1"]);
     assert_eq!((&traced["verdict"], &traced["out"]), (&"forwarded".into(), &PUBLIC_UPLINK.into()));
+}
+
+#[test]
+fn a_capture_is_not_written_where_a_symbolic_link_leads() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let (target, link) = (topology.scratch().path().join("target"), topology.scratch().path().join("link"));
+    fs::write(&target, "of somebody else").unwrap();
+    symlink(&target, &link).unwrap();
+    let refused = netpath.run(["capture", "-w", &link.display().to_string()]);
+    assert!(refused.code == 1 && refused.stderr.contains("symbolic link"), "{refused:?}");
+    assert_eq!(fs::read_to_string(target).unwrap(), "of somebody else");
 }
 
 #[test]
@@ -158,4 +185,50 @@ fn a_wrong_filter_is_explained_before_anything_is_turned_on() {
     assert_eq!(output.code, 1);
     assert!(output.stderr.contains("`greater` is no condition of a filter"), "{}", output.stderr);
     assert_eq!(watcher(netpath), None);
+}
+
+#[test]
+fn a_capture_ends_in_time_though_frames_come_faster_than_it_prints_them() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let (a, frame) = (topology.raw("blue", 11), guest(A).to(C).udp(1, 2).build());
+    let (stop, began) = (AtomicBool::new(false), Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) && began.elapsed() < PATIENCE {
+                a.send(&frame);
+            }
+        });
+        let mut command = netpath.command(["capture", "-o", "json", "--rate", "1000000", "--for", "1s"]);
+        assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+}
+
+#[test]
+fn a_capture_that_waits_for_its_reader_keeps_nobody_from_watching() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let pipe = topology.scratch().path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let mut command = netpath.command(["capture", "-w", &pipe.display().to_string()]);
+    let mut capture = Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let waits = || fs::read_to_string(format!("/proc/{}/wchan", capture.0.id())).is_ok_and(|at| at.contains("partner"));
+    until("it waits for a reader", waits);
+    netpath.succeed(["monitor", "--for", "10ms"]);
+    // Not by INT, which is ignored by what a shell has begun in the background, tests among it.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&capture.0), rustix::process::Signal::TERM).unwrap();
+    until("it has ended", || capture.0.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn a_capture_as_yaml_is_a_list_that_grows() {
+    let topology = raw_guests();
+    let capture = begin(&topology.hosts[0].netpath, &["capture", "-o", "yaml", "--count", "2"]);
+    topology.raw("blue", 11).send(guest(A).to(C).udp(1, 2).build());
+    let output = capture.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 2);
+    assert!(text.lines().all(|line| line.starts_with("- {\"time\":")), "{text}");
 }

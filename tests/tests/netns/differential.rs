@@ -43,7 +43,8 @@ enum Deviation {
     /// identifier can be two guests', and an answer of the other kind is nobody's.
     OtherQuery,
     /// A remote end that talks to a guest's port by two public names, from one port of its own, is given another port for the second
-    /// by Linux. netpath changes no remote end's port; what the guest answers belongs to the later name.
+    /// by Linux. netpath changes no remote end's port: it refuses the second while the first lives, and lets it take the first one's
+    /// place once that is closing.
     SecondName,
     /// Conntrack does not begin a connection with a segment that none begins with, and calls some segments invalid in a state;
     /// netpath takes on what is in its middle, since it outlives migrations and restarts.
@@ -54,10 +55,15 @@ impl Deviation {
     /// The deviation that a difference is, by what must hold of it.
     fn of(scene: &mut Scene, case: &Case, arrived: &[Vec<Arrival>; 2]) -> Option<Self> {
         let [netpath, linux] = arrived;
-        if let ([ours], [theirs], Place::Wire) = (&netpath[..], &linux[..], case.from)
-            && is_renamed(case, &Seen::read(&ours.packet), &Seen::read(&theirs.packet))
-        {
-            return (ours.at == theirs.at).then_some(Self::SecondName);
+        if let ([theirs], Place::Wire) = (&linux[..], case.from) {
+            let seen = Seen::read(&theirs.packet);
+            match &netpath[..] {
+                [ours] if is_renamed(case, &Seen::read(&ours.packet), &seen) => {
+                    return (ours.at == theirs.at).then_some(Self::SecondName);
+                }
+                [] if has_another_port(case, &seen) => return Some(Self::SecondName),
+                _ => {}
+            }
         }
         let public = case.tuples.map(|tuple| tuple.dst);
         if netpath.is_empty() && case.ttl < 64 && is_expiry(linux) {
@@ -109,6 +115,12 @@ fn is_renamed(case: &Case, ours: &Seen, theirs: &Seen) -> bool {
     let mut same = theirs.clone();
     same.tuple.src.1 = ours.tuple.src.1;
     same == *ours && ours.tuple.src == case.tuples[0].src && theirs.tuple.src.1 != ours.tuple.src.1
+}
+
+/// Whether Linux has given the remote end another port.
+fn has_another_port(case: &Case, theirs: &Seen) -> bool {
+    let (sent, arrived) = (case.tuples[1].src, theirs.tuple.src);
+    arrived.0 == sent.0 && arrived.1 != sent.1
 }
 
 /// Whether one packet came, which says that another has expired.
@@ -163,8 +175,8 @@ fn compare(seeds: impl Iterator<Item = u64>) {
             traffic.forget(&case);
             match Deviation::of(&mut scene, &case, &arrived) {
                 Some(deviation) => {
-                    if deviation == Deviation::SecondName {
-                        traffic.supersede(&Seen::read(&arrived[0][0].packet));
+                    if let (Deviation::SecondName, [later]) = (deviation, &arrived[0][..]) {
+                        traffic.supersede(&Seen::read(&later.packet));
                     }
                     *totals.entry(deviation).or_default() += 1;
                 }

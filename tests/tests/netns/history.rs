@@ -14,7 +14,7 @@ use netpath_tests::{
     guest::raw::{contains, marker},
     packet::{dissect, guest},
     runner::Netpath,
-    topology::TwoHypervisors,
+    topology::{Link, TwoHypervisors},
 };
 use rustix::{
     mount::{MountFlags, UnmountFlags, mount, unmount},
@@ -164,6 +164,28 @@ fn what_nobody_confirms_is_taken_back_by_itself() {
 }
 
 #[test]
+fn what_cannot_be_restored_is_tried_again_until_it_can() {
+    let scene = Scene::new();
+    let (netpath, host) = (scene.netpath(), &scene.topology.hosts[0].ns);
+    let set_mtu = |mtu| host.run(|| Link::named("eth1").mtu(mtu)).unwrap();
+    let mut definitions = scene.topology.vxlan_definitions();
+    definitions["networks"][0]["mtu"] = 1700.into();
+    let large = scene.topology.write("large.yaml", &definitions);
+    set_mtu(2000);
+    netpath.apply(&large);
+    set_mtu(1550);
+    assert_eq!(scene.apply_second(&["--confirm-within", "1s"]).code, 0);
+    wait_until("it has failed", || scene.awaited().is_some_and(|awaited| awaited.failure.is_some()));
+    let status = netpath.succeed(["status"]).stdout;
+    assert!(status.contains("revision 1 could not be restored, which is tried again: "), "{status}");
+    assert!(scene.awaited().unwrap().is_watched);
+    set_mtu(2000);
+    wait_until("it is restored", || scene.awaited().is_none());
+    assert!(netpath.is_converged(&large));
+    assert_eq!(revisions(netpath), [applied(1, None), (2, "unconfirmed".into(), None), applied(3, Some(1))]);
+}
+
+#[test]
 fn what_is_confirmed_stays_and_nobody_waits_any_more() {
     let scene = Scene::applied();
     let netpath = scene.netpath();
@@ -304,8 +326,8 @@ fn a_full_disk_keeps_nothing_from_coming_into_force_unless_it_must() {
     disk.fill();
     netpath.apply(&scene.second);
     assert_eq!((scene.vni(), revisions(netpath)), (6001, vec![applied(1, None)]));
-    // What is there can be brought back without room for a revision of its own.
-    netpath.succeed(["rollback", "1"]);
+    // The newest that was kept is the one before, and can be brought back without room for a revision of its own.
+    netpath.succeed(["rollback"]);
     assert_eq!((scene.vni(), revisions(netpath)), (5001, vec![applied(1, None)]));
 }
 

@@ -1,6 +1,6 @@
 //! Apply, apply again, change, detach: the kernel is left as the definitions say, and as it was before.
 
-use std::{net::IpAddr, path::Path};
+use std::{fs, net::IpAddr, os::unix::fs::symlink, path::Path};
 
 use netpath_tests::{
     guest::{
@@ -87,6 +87,30 @@ fn detach_restores_the_host_as_it_was() {
 }
 
 #[test]
+fn a_vlan_uplink_takes_frames_for_its_guests_stations_until_it_has_none() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let host = &topology.hosts[0];
+    let promiscuity = || {
+        let devices = host.ns.run(|| netpath::netlink::devices().unwrap());
+        devices.iter().find(|device| device.name == UPLINK).unwrap().promiscuity
+    };
+    let file = topology.write("zone.yaml", &topology.vlan_definitions());
+    let plan = host.netpath.succeed(["plan", "-f", &file.display().to_string(), "--host", "hv1"]).stdout;
+    assert!(plan.contains(&format!("promiscuous mode of device {UPLINK}: on")), "{plan}");
+    let before = promiscuity();
+    for undo in [&["detach"][..], &["detach", "--purge"]] {
+        host.netpath.apply(&file);
+        assert_eq!(promiscuity(), before + 1);
+        assert!(host.netpath.is_converged(&file));
+        host.netpath.succeed(undo);
+        assert_eq!(promiscuity(), before);
+    }
+    host.netpath.apply(&file);
+    host.netpath.apply(&topology.write("vxlan.yaml", &topology.vxlan_definitions()));
+    assert_eq!(promiscuity(), before);
+}
+
+#[test]
 fn after_detach_the_same_definitions_apply_again() {
     let topology = raw_guests();
     let definitions = topology.vxlan_definitions();
@@ -126,6 +150,21 @@ fn a_device_that_does_not_exist_yet_is_waited_for() {
     let late_guest = netpath_tests::guest::RawGuest::on_tap("late", tap);
     delivers(topology.raw("blue", 11), &late_guest, &guest(A).to(late));
     delivers(&late_guest, topology.raw("blue", 11), &guest(late).to(A));
+}
+
+/// An apply beside this one may remove a pin that was listed; a name that leads nowhere is the same to whoever opens it.
+#[test]
+fn a_pin_that_goes_while_it_is_looked_at_is_no_error() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let definitions = topology.vxlan_definitions();
+    topology.apply(&definitions);
+    let file = topology.write("zone.yaml", &definitions);
+    let netpath = &topology.hosts[0].netpath;
+    let pins = netpath.root().join("links").join("vnet119");
+    fs::create_dir(&pins).unwrap();
+    symlink(pins.join("gone"), pins.join("from_guest")).unwrap();
+    assert!(netpath.is_converged(&file));
+    netpath.succeed(["status"]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn discipline(host: &Hypervisor) -> Discipline {
 }
 
 #[test]
-fn fq_is_put_on_uplinks_for_limits_where_the_kernel_has_it_and_taken_off_again() {
+fn fq_is_put_on_uplinks_where_it_is_asked_for_and_the_kernel_has_it_and_taken_off_again() {
     let topology = TwoHypervisors::builder().build().unwrap();
     let mut definitions = limited(&topology);
     for host in definitions["hosts"].as_array_mut().unwrap() {
@@ -134,17 +134,24 @@ fn fq_is_put_on_uplinks_for_limits_where_the_kernel_has_it_and_taken_off_again()
     assert_eq!(flags("TUNNELS").contains("\"paced\""), !lacks_fq);
     assert_eq!(flags("UPLINKS").contains("\"restore_qdisc\""), !lacks_fq);
     delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
-    // Without a limit there is nothing to pace.
+    // The last limit goes, and nothing is taken off under the packets of others.
     definitions["offerings"][0]["network_rate"] = 0.into();
     definitions["networks"][0]["aggregate_rate"] = 0.into();
     definitions["accounts"] = json!([]);
     topology.apply(&definitions);
+    assert_eq!(matches!(discipline(host), Discipline::Own(_)), !lacks_fq);
+    let pacing = |definitions: &mut Value, pacing: &str| {
+        for host in definitions["hosts"].as_array_mut().unwrap() {
+            host["pacing"] = pacing.into();
+        }
+    };
+    pacing(&mut definitions, "off");
+    topology.apply(&definitions);
     assert!(matches!(discipline(host), Discipline::Default(_)));
     assert!(!flags("TUNNELS").contains("\"paced\"") && !flags("UPLINKS").contains("\"restore_qdisc\""));
-    topology.apply(&{
-        definitions["offerings"][0]["network_rate"] = 100.into();
-        definitions
-    });
+    pacing(&mut definitions, "fq");
+    topology.apply(&definitions);
+    assert_eq!(matches!(discipline(host), Discipline::Own(_)), !lacks_fq);
     host.netpath.succeed(["detach"]);
     assert!(matches!(discipline(host), Discipline::Default(_)));
 }
@@ -310,7 +317,24 @@ fn usage_since_a_time_is_told_where_it_is_known() {
     // The sample that apply took is as old as now.
     let none = netpath.json(["show", "usage", "--since", "0s"]);
     assert!(none["since"].as_str() >= none["counted_since"].as_str(), "{none}");
-    let wrong = netpath.run(["show", "usage", "--since", "yesterday"]);
-    assert_eq!(wrong.code, 1);
-    assert!(wrong.stderr.contains("give a time like"), "{}", wrong.stderr);
+    let elsewhere = topology.hosts[1].netpath.json(["show", "usage"]);
+    let elsewhere = topology.write("elsewhere.json", &elsewhere).display().to_string();
+    for (args, words) in [
+        (["--since", "yesterday"], "give a time like"),
+        (["--since", &elsewhere], "is host hv2's, and this is hv1"),
+        (["--network", "blue-wbe"], "no network `blue-wbe`"),
+        (["--account", "bleu"], "no account `bleu`"),
+    ] {
+        let wrong = netpath.run(["show", "usage"].iter().chain(&args));
+        assert!(wrong.code == 1 && wrong.stderr.contains(words), "{wrong:?}");
+    }
+    // Counted anew, and more than before: all of it has come since.
+    let saved = topology.write("saved.json", &netpath.json(["show", "usage"])).display().to_string();
+    netpath.succeed(["detach", "--purge"]);
+    topology.apply(&topology.vxlan_definitions());
+    for _ in 0..3 {
+        delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+    }
+    let (all, since) = (netpath.json(["show", "usage"]), netpath.json(["show", "usage", "--since", &saved]));
+    assert_eq!(since["networks"], all["networks"]);
 }

@@ -6,6 +6,8 @@
 mod agent;
 mod antispoof;
 mod arp;
+mod attachments;
+mod beside;
 mod capture;
 mod coexistence;
 mod differential;

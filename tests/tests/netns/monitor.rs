@@ -1,6 +1,7 @@
 //! What `netpath monitor` shows while packets are refused and connections begin.
 
 use netpath_tests::{
+    agent::until,
     monitor::{Monitor, watcher},
     packet::{Packet, guest},
     topology::internet::INTERNET,
@@ -32,6 +33,22 @@ fn a_monitor_shows_a_spoofed_frame_with_its_sentence() {
     }
     assert!(monitor.ends().success());
     assert_eq!(watcher(netpath), None);
+}
+
+#[test]
+fn a_monitor_knows_the_names_of_what_is_applied_after_it_began() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let whole = topology.vxlan_definitions();
+    let mut fewer = whole.clone();
+    fewer["networks"].as_array_mut().unwrap().pop();
+    topology.apply(&fewer);
+    let mut monitor = Monitor::begin(netpath, &["monitor", "--count", "1", "-o", "json"]);
+    topology.apply(&whole);
+    topology.raw("green", 11).send(spoofed().build());
+    let shown = monitor.json();
+    assert_eq!((&shown["network"], &shown["reason"]), (&"green-web".into(), &"spoofed_ipv4".into()));
+    assert!(monitor.ends().success());
 }
 
 #[test]
@@ -94,4 +111,20 @@ fn a_monitor_ends_when_its_time_is_over_and_says_what_it_did_not_show() {
     let (status, said) = monitor.ends_saying();
     assert!(status.success());
     assert!(said.contains("7 more events were above the rate"), "{said}");
+}
+
+#[test]
+fn a_monitor_whose_output_nobody_reads_ends_when_it_is_told_to() {
+    const PIPE: usize = 4096;
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let mut monitor = Monitor::begin(netpath, &["monitor", "-o", "json"]);
+    rustix::pipe::fcntl_setpipe_size(monitor.output(), PIPE).unwrap();
+    topology.raw("blue", 11).send(spoofed().build());
+    until("it prints", || rustix::io::ioctl_fionread(monitor.output()).unwrap() > 0);
+    // More than there is room for.
+    (0..50).for_each(|_| topology.raw("blue", 11).send(spoofed().build()));
+    monitor.signal(Signal::TERM);
+    until("it has ended", || monitor.has_ended());
+    assert_eq!(watcher(netpath), None);
 }

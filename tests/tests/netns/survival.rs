@@ -1,12 +1,14 @@
 //! Kill -9 of `apply` at any point: the next one converges, and guests that were not touched lost nothing.
 
 use std::{
+    fs,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Instant,
 };
 
 use netpath_tests::{
+    agent::until,
     pace::is_emulated,
     packet::guest,
     topology::{Builder, TwoHypervisors, two_hypervisors::Attachment},
@@ -93,5 +95,22 @@ fn an_apply_that_is_killed_while_nothing_was_there_is_finished_by_the_next() {
             assert!(netpath.is_converged(&file), "step {step} in {mode}");
             delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
         }
+    }
+}
+
+#[test]
+fn expedited_grace_periods_that_a_killed_apply_left_on_are_turned_off_by_the_next() {
+    const SWITCH: &str = "/sys/kernel/rcu_expedited";
+    let found = fs::read_to_string(SWITCH).unwrap();
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let file = topology.write("zone.yaml", &topology.vxlan_definitions());
+    for what in ["attaches", "has nothing to do"] {
+        fs::write(SWITCH, "4789").unwrap();
+        topology.hosts[0].netpath.apply(&file);
+        until(&format!("an apply that {what} has turned it off"), || fs::read_to_string(SWITCH).unwrap().trim() == "0");
+    }
+    // Machines that start with it on want it on.
+    if found.trim() == "1" {
+        fs::write(SWITCH, "1").unwrap();
     }
 }

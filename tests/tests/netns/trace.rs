@@ -10,7 +10,10 @@ use netpath_tests::{
     guest::{PATIENCE, bind_when_free, raw::contains, raw::marker},
     packet::{BROADCAST, guest},
     runner::Netpath,
-    topology::internet::{INTERNET, PUBLIC_UPLINK},
+    topology::{
+        TwoHypervisors,
+        internet::{INTERNET, PUBLIC_UPLINK},
+    },
 };
 use serde_json::Value;
 
@@ -176,6 +179,48 @@ fn a_traced_flood_reaches_nobody() {
     let last = marker();
     topology.raw("blue", 11).send(guest(A).to(C).payload(&last).build());
     topology.raw("blue", 13).expect_none_before(|frame| contains(frame, &payload), |frame| contains(frame, &last));
+}
+
+#[test]
+fn a_frame_that_its_capture_has_cut_is_traced_as_what_is_forwarded() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let file = topology.scratch().write("cut.pcap", "").unwrap();
+    let traced = |frame: &[u8], kept: usize| {
+        let mut bytes = pcap(frame);
+        bytes.truncate(40 + kept);
+        bytes[32..36].copy_from_slice(&(kept as u32).to_le_bytes());
+        std::fs::write(&file, bytes).unwrap();
+        ["trace", "--from", DEVICE_A, "--pcap", &file.display().to_string()].map(str::to_owned)
+    };
+    for (data, kept, how) in [(1000, 96, "padded"), (40_000, 2048, "shortened"), (40_000, 96, "shortened")] {
+        let frame = guest(A).to(C).tcp(40_000, 443, 0x10).payload(vec![7; data]).build();
+        let report = netpath.json(traced(&frame, kept));
+        assert_eq!((&report["verdict"], &report["out"]), (&"forwarded".into(), &DEVICE_C.into()), "{report:#}");
+        assert_eq!(report["cut"], serde_json::json!({"kept": kept, "length": frame.len(), "how": how}));
+        let said = netpath.succeed(traced(&frame, kept)).stdout;
+        assert!(said.contains(&format!("The file has {kept} of the frame's {} bytes", frame.len())), "{said}");
+    }
+    let frame = guest(A).to(C).udp(1, 2).payload(vec![7; 1000]).build();
+    let refused = netpath.run(traced(&frame, 30));
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("was cut to 30 of 1042 bytes"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_tunnel_on_a_port_of_the_definitions_own_is_looked_into() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let mut definitions = topology.vxlan_definitions();
+    definitions["vxlan_port"] = 4790.into();
+    topology.apply(&definitions);
+    delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B));
+    let traced = trace(&topology.hosts[0].netpath, DEVICE_A, "udp 10.1.1.11:1 -> 10.1.1.12:2");
+    assert_eq!(
+        (&traced["after"]["destination_port"], &traced["after"]["vni"]),
+        (&4790.into(), &5001.into()),
+        "{traced:#}"
+    );
+    assert!(traced["to"].as_str().unwrap().ends_with("/hv2"), "{traced:#}");
 }
 
 /// A capture file of one frame.

@@ -113,3 +113,15 @@ fn on_miss_pass_leaves_what_is_not_defined_to_the_bridge() {
     a.send(guest(A).to(Endpoint::numbered(77)).payload(&end).build());
     c.expect_none_before(|f| contains(f, &spoofed), |f| contains(f, &end));
 }
+
+#[test]
+fn a_network_that_is_not_there_is_an_error_of_every_view() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let views = ["networks", "ports", "fdb", "counters", "drops", "nat", "flows", "rules", "limits", "usage"];
+    let shown = views.map(|view| vec!["show", view]);
+    for args in shown.iter().chain(&[vec!["top", "--once"], vec!["top", "flows", "--once"]]) {
+        let wrong = netpath.run(args.iter().chain(&["--network", "blue-wbe"]));
+        assert!(wrong.code == 1 && wrong.stderr.contains("no network `blue-wbe`"), "{args:?}: {wrong:?}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::rig::{
 };
 
 /// Each with what brings it about in a rig with gateways.
-pub const ROUTED: [(R, fn(&mut Rig) -> Outcome); 23] = [
+pub const ROUTED: [(R, fn(&mut Rig) -> Outcome); 24] = [
     (R::BadIpv4Checksum, |rig| rig.from(BLUE, A, &outward(A).udp(1, 2).ip_checksum(Checksum::Wrong))),
     (R::MartianSource, |rig| rig.from_wire(&inward([127, 0, 0, 1].into(), BLUE_PUBLIC).udp(1, 2))),
     (R::MartianDestination, |rig| rig.from(BLUE, A, &outward(A).to_ip([240, 0, 0, 1]).udp(1, 2))),
@@ -84,6 +84,14 @@ pub const ROUTED: [(R, fn(&mut Rig) -> Outcome); 23] = [
         rig.from(BLUE, A, &outward(A).over_ipv6(A, STRANGER).to_mac(crate::rig::GATEWAY.0).udp(1, 2))
     }),
     (R::MalformedTransport, |rig| rig.from(BLUE, A, &outward(A).body(Body::Ip { protocol: 6, payload: vec![0; 9] }))),
+    (R::ConnectionClash, |rig| {
+        rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+        for port in [2222, 2223] {
+            rig.forward_tcp(BLUE, BLUE_PUBLIC, port, B, 22);
+        }
+        rig.tcp_in(WEB, (BLUE_PUBLIC, 2222), SYN).seen();
+        rig.tcp_in(WEB, (BLUE_PUBLIC, 2223), SYN)
+    }),
     (R::ForwardDenied, |rig| {
         rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
         let sources = rig.rules(&[only_from(OTHER_SERVER, any(true))]);

@@ -90,6 +90,18 @@ fn a_watcher_of_a_network_a_reason_or_a_device_is_told_of_nothing_else() {
 }
 
 #[test]
+fn a_guests_frame_that_comes_in_is_told_to_a_watcher_of_its_network_and_costs_no_other_one_anything() {
+    for (network, wanted) in [(BLUE, 1), (GREEN, 0)] {
+        let mut rig = Rig::new();
+        rig.watch(Watch { network, rate: 1, ..only(&[event_kind::ENTRY]) });
+        rig.from_a(BLUE, &guest(A).to(C).udp(1, 2).build());
+        assert_eq!(rig.told().len(), wanted);
+        rig.from_a(GREEN, &guest(A).to(C).udp(1, 2).build());
+        assert_eq!(rig.told().len(), 1 - wanted);
+    }
+}
+
+#[test]
 fn above_the_rate_events_are_counted_and_not_told() {
     let mut rig = Rig::new();
     rig.watch(Watch { rate: 3, ..only(&[event_kind::DROP]) });

@@ -45,9 +45,12 @@ fn tunnelled(rig: &Rig, inner: &Packet) -> Vec<u8> {
 
 /// Lets TC take blue's tunnel headers off, as where another device holds the port.
 fn strips(rig: &mut Rig) {
+    with_segment_flags(rig, segment_flags::STRIP);
+}
+
+fn with_segment_flags(rig: &mut Rig, flags: u32) {
     let key = SegmentKey { ifindex: rig.uplink, udp_port: 4789, id: 5001 };
-    let row = Segment { ifindex: rig.uplink, network: BLUE, physical_network: 1, flags: segment_flags::STRIP };
-    rig.put("SEGMENTS", key, row);
+    rig.put("SEGMENTS", key, Segment { ifindex: rig.uplink, network: BLUE, physical_network: 1, flags });
 }
 
 /// The frame with a tag behind its addresses: a device has it put there.

@@ -206,6 +206,21 @@ fn a_trusted_port_may_send_from_any_address_and_its_stations_are_learned() {
     assert_eq!(out.counters, [(slot(BLUE, A), received(back.len())), (slot(BLUE, B), sent(back.len()))]);
 }
 
+/// Where it was learned is another network's device by now: it is nowhere until it is heard of again.
+#[test]
+fn what_was_learned_of_a_device_that_is_another_networks_now_leads_to_it_no_more() {
+    let mut rig = Rig::new();
+    let ifindex = rig.ports[&(BLUE, 11)];
+    let port: Port = rig.get("PORTS", ifindex).unwrap();
+    rig.put("PORTS", ifindex, Port { flags: port_flags::TRUSTED, ..port });
+    rig.from_a(BLUE, &guest(STRANGER).to(B).udp(67, 68).build()).assert_sent(REDIRECT);
+    rig.put("PORTS", ifindex, Port { network: RED, ..port });
+    let back = guest(B).to(STRANGER).udp(1, 2).build();
+    assert_ne!(rig.tc("from_guest", rig.ports[&(BLUE, 13)], &back).action, REDIRECT, "it is flooded");
+    rig.put("PORTS", ifindex, port);
+    assert_eq!(rig.tc("from_guest", rig.ports[&(BLUE, 13)], &back).action, REDIRECT);
+}
+
 #[test]
 fn a_partial_checksum_stays_partial_through_the_tunnel() {
     let mut rig = Rig::new();

@@ -9,7 +9,7 @@ use netpath_common::{
 use netpath_tests::packet::{Body, Checksum, Endpoint, Packet, dissect, guest, verify_checksums};
 
 use crate::rig::{
-    A, B, BLUE, BLUE_PUBLIC, GATEWAY, GREEN, GREEN_PUBLIC, OTHER_SERVER, Outcome, REDIRECT, ROUTER, Rig, Routed,
+    A, B, BLUE, BLUE_PUBLIC, C, GATEWAY, GREEN, GREEN_PUBLIC, OTHER_SERVER, Outcome, REDIRECT, ROUTER, Rig, Routed,
     SERVER, TUNNEL, any, outward, slot,
 };
 
@@ -296,6 +296,15 @@ fn i7_a_hairpinned_packet_whose_time_is_up_at_the_public_address_is_answered_fro
     let parts = dissect(&result.bytes).unwrap();
     assert_eq!((parts.icmp(), parts.dst_mac), (Some((11, 0)), A.mac));
     assert_eq!(parts.ip.unwrap().message[8..], packet.ttl(1).build()[14..]);
+}
+
+#[test]
+fn i5_an_error_for_a_station_of_its_own_network_takes_no_static_route_that_covers_it() {
+    let mut rig = Rig::routed();
+    rig.route(BLUE, [10, 0, 0, 0].into(), 8, BLUE, C.ip);
+    let packet = guest(A).to_ip(B.ip).udp(40000, 53).dont_fragment().build();
+    let error = guest(B).to_mac(GATEWAY.0).to_ip(A.ip).body(error(3, 3, &packet[14..]));
+    assert_eq!(rig.from(BLUE, B, &error).seen().macs.1, A.mac);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Rates of NICs, networks, accounts and public addresses, packet by packet.
 
+mod routed;
+
 use netpath_common::{
     DropReason as R,
     maps::{
@@ -85,6 +87,19 @@ fn a_nic_may_send_its_burst_and_then_as_much_as_time_pays_for() {
     assert_eq!(rig.read::<Meter>("METERS", meter_row(1, FROM_GUEST)).time, paid + cost);
     assert_eq!(rig.passed(1, FROM_GUEST), 29 * frame.len() as u64);
     assert_eq!(rig.passed(1, TO_GUEST), 0);
+}
+
+#[test]
+fn the_debt_of_a_lower_rate_does_not_outlive_a_raised_limit() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, NIC);
+    rig.array("LIMITS", meter_row(1, FROM_GUEST), meter::limit(200 * RATE, BURST));
+    // A super-packet at 64 kbit/s.
+    rig.paid_in(1, FROM_GUEST, 8.2);
+    rig.from_a(BLUE, &to_b().build()).assert_dropped(BLUE, R::NicRate);
+    let Meter { time, refused, .. } = rig.read("METERS", meter_row(1, FROM_GUEST));
+    assert!(time < ticks() + meter::SECOND / 5);
+    assert!(refused > time - meter::SECOND && refused < ticks());
 }
 
 #[test]
@@ -183,10 +198,43 @@ fn where_the_uplink_keeps_packets_until_their_departure_they_wait_instead_of_bei
         rig.paid_in(*meter, FROM_GUEST, 60.0);
         rig.from_a(*network, frame).assert_dropped(*network, R::NicRate);
     }
-    // A neighbour's tap keeps nothing.
-    rig.paid_in(1, FROM_GUEST, 5.0);
-    rig.from_a(BLUE, &to_b().build()).assert_dropped(BLUE, R::NicRate);
     rig.change("TUNNELS", TUNNEL, |row: &mut Tunnel| row.flags &= !tunnel_flags::PACED);
+}
+
+#[test]
+fn what_cannot_wait_passes_beside_packets_that_do_and_is_policed_where_none_does() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, ALL);
+    let frame = to_b().build();
+    let row = meter_row(1, FROM_GUEST);
+    for meter in [1, 2, 3] {
+        let passed = rig.passed(meter, FROM_GUEST);
+        // A sender with more than its rate keeps the meter ahead, by as much as its packets may wait.
+        let ahead = rig.paid_in(meter, FROM_GUEST, 5.0);
+        rig.from_a(BLUE, &frame).assert_sent(REDIRECT);
+        assert!(rig.passed(meter, FROM_GUEST) > passed);
+        // It is owed.
+        assert!(rig.read::<Meter>("METERS", meter_row(meter, FROM_GUEST)).time > ahead);
+        assert_eq!(rig.events(meter, FROM_GUEST).delayed_packets, 0);
+        rig.paid_in(meter, FROM_GUEST, 60.0);
+        rig.from_a(BLUE, &frame).assert_dropped(BLUE, [R::NicRate, R::NetworkRate, R::AccountRate][meter as usize - 1]);
+        rig.paid_in(meter, FROM_GUEST, -9.0);
+    }
+    // Where no uplink paces, a debt is paid before anything passes.
+    rig.change("LIMITS", row, |limit: &mut Limit| limit.horizon = 0);
+    rig.paid_in(1, FROM_GUEST, 5.0);
+    rig.from_a(BLUE, &frame).assert_dropped(BLUE, R::NicRate);
+}
+
+#[test]
+fn a_refusal_earns_the_reserve_also_where_packets_are_paced() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, NIC);
+    rig.change("TUNNELS", TUNNEL, |row: &mut Tunnel| row.flags |= tunnel_flags::PACED);
+    rig.paid_in(1, FROM_GUEST, 60.0);
+    let before = ticks();
+    rig.from_a(BLUE, &guest(A).to(C).udp(1, 2).build()).assert_dropped(BLUE, R::NicRate);
+    assert!(rig.read::<Meter>("METERS", meter_row(1, FROM_GUEST)).refused >= before);
 }
 
 #[test]
@@ -217,23 +265,27 @@ fn whoever_has_had_its_share_of_an_aggregate_leaves_the_rest_to_the_others() {
     let shared = PortMeters { network: 2, ..PortMeters::default() };
     rig.limited(BLUE, A, shared);
     rig.limited(BLUE, B, shared);
-    // The aggregate has less than half of its credit, and its two senders have come; A has had more than a half.
-    let refused = loop {
-        rig.paid_in(2, FROM_GUEST, -1.0);
-        let interval = meter::interval(ticks());
-        let greedy = Share(Share::begun(interval, 0).0 + Share::units(INTERVAL) / 2 + 1);
-        rig.change("SHARES", slot(BLUE, A), |row: &mut Shares| row.network[0] = greedy.0);
-        rig.change("METERS", meter_row(2, FROM_GUEST), |row: &mut Meter| {
-            row.members = Members(0).joined(interval).joined(interval).0;
-        });
-        let (a, b) = (rig.from_a(BLUE, &to_b().build()), rig.from(BLUE, B, &guest(B).to(A).udp(1, 2)));
-        // Both were judged in the interval that the words are about.
-        if meter::interval(ticks()) == interval {
-            b.assert_sent(REDIRECT);
-            break a;
-        }
-    };
-    refused.assert_dropped(BLUE, R::NetworkRate);
+    // The aggregate has less than half of its credit, or half of what may wait does, and its two senders have come; A has had more
+    // than a half.
+    for (ahead, horizon) in [(7.0, 10 * meter::SECOND), (-1.0, 0)] {
+        rig.change("LIMITS", meter_row(2, FROM_GUEST), |limit: &mut Limit| limit.horizon = horizon);
+        let refused = loop {
+            rig.paid_in(2, FROM_GUEST, ahead);
+            let interval = meter::interval(ticks());
+            let greedy = Share(Share::begun(interval, 0).0 + Share::units(INTERVAL) / 2 + 1);
+            rig.change("SHARES", slot(BLUE, A), |row: &mut Shares| row.network[0] = greedy.0);
+            rig.change("METERS", meter_row(2, FROM_GUEST), |row: &mut Meter| {
+                row.members = Members(0).joined(interval).joined(interval).0;
+            });
+            let (a, b) = (rig.from_a(BLUE, &to_b().build()), rig.from(BLUE, B, &guest(B).to(A).udp(1, 2)));
+            // Both were judged in the interval that the words are about.
+            if meter::interval(ticks()) == interval {
+                b.assert_sent(REDIRECT);
+                break a;
+            }
+        };
+        refused.assert_dropped(BLUE, R::NetworkRate);
+    }
     // With credit there is enough for both.
     rig.paid_in(2, FROM_GUEST, -9.0);
     rig.from_a(BLUE, &to_b().build()).assert_sent(REDIRECT);
@@ -286,7 +338,7 @@ fn the_short_way_and_the_long_one_charge_the_same() {
     rig.array("LIMITS", meter_row(6, FROM_GUEST), Limit::default());
     rig.array("LIMITS", meter_row(6, TO_GUEST), Limit::default());
     // Of forty seconds of credit so many are left: more than half of them, less, and none.
-    let limit = meter::limit(RATE, RATE / 8 * 40);
+    let limit = Limit { horizon: 55 * meter::SECOND, ..meter::limit(RATE, RATE / 8 * 40) };
     for (credit, dropped) in [(30.0, 0), (10.0, 0), (-60.0, 7)] {
         let charged = [(A, SHORT), (B, LONG)].map(|(station, meter)| {
             let rows = [FROM_GUEST, TO_GUEST].map(|direction| meter_row(meter, direction));

@@ -9,8 +9,8 @@ use netpath_common::{
 use netpath_tests::packet::{BROADCAST, Body, Checksum, Packet, dissect};
 
 use crate::rig::{
-    A, BLUE, BLUE_PUBLIC, DNS, GATEWAY, GATEWAY_IP, GREEN, LINK, OTHER_SERVER, Outcome, REDIRECT, Rig, SERVER, SHOT,
-    any, echo, inward, ip_bytes, now, outward,
+    A, BLUE, BLUE_PUBLIC, C, DNS, GATEWAY, GATEWAY_IP, GREEN, LINK, OTHER_SERVER, Outcome, RED, REDIRECT, Rig, SERVER,
+    SHOT, any, echo, inward, ip_bytes, now, outward,
 };
 
 /// Asserts an ICMP error from a network's gateway to A about `packet`, with precedence 6 and a quote of what A sent.
@@ -219,4 +219,14 @@ fn r6_too_big_from_outside_is_answered_from_the_public_address() {
     assert_eq!(ip.message[4..8], [0, 0, 0x05, 0x78]);
     assert_eq!(ip.message[8 + 16..8 + 24], ip_bytes(&sized(1401))[16..24]);
     rig.from_wire(&sized(1400)).seen();
+}
+
+/// A tag of the guest's own would leave with the packet, in a segment of the guest's choice.
+#[test]
+fn q8_what_is_in_a_tag_of_the_guests_own_is_not_routed() {
+    let mut rig = Rig::routed();
+    rig.from(RED, A, &outward(A).vlan(7).udp(5000, 53)).assert_dropped(RED, R::TaggedFrame);
+    let from_c = outward(C).tag(0x8100, 100).vlan(7).udp(5000, 53);
+    rig.from_wire(&from_c).assert_dropped(RED, R::TaggedFrame);
+    assert_eq!(rig.flows().len(), 0);
 }

@@ -105,7 +105,10 @@ fn x7_a_revoked_acl_rule_stops_its_established_connections() {
     }
     rig.acl(TIER, &[ports(6, 81, 81)], &[]);
     rig.change_gateway(BLUE, |_| {});
-    rig.from(BLUE, A, &outward(A).to_ip(D.ip).tcp(5000, 80, ACK)).assert_refused(BLUE, R::AclDenied);
+    for _ in 0..2 {
+        rig.from(BLUE, A, &outward(A).to_ip(D.ip).tcp(5000, 80, ACK)).assert_refused(BLUE, R::AclDenied);
+        rig.from(TIER, D, &tier_outward(D).to_ip(A.ip).tcp(80, 5000, ACK)).assert_refused(BLUE, R::AclDenied);
+    }
     rig.from(BLUE, A, &outward(A).to_ip(D.ip).tcp(5000, 81, ACK)).seen();
     rig.from(TIER, D, &tier_outward(D).to_ip(A.ip).tcp(81, 5000, ACK)).seen();
 }
@@ -138,4 +141,29 @@ fn a_static_route_leads_by_its_next_hop() {
     rig.change_gateway(BLUE, |_| {});
     let got = rig.from(BLUE, A, &outward(A).to_ip([172, 16, 5, 5]).udp(5000, 53)).seen();
     assert_eq!((got.destination.0.octets(), got.macs), ([172, 16, 5, 5], (TIER_GATEWAY.0, D.mac)));
+}
+
+/// 10.0.0.0/8 and 0.0.0.0/0 cover the prefix of the network that they are routes of: its stations are nearer.
+#[test]
+fn a_static_route_that_covers_its_networks_prefix_leads_no_guest_of_it_away() {
+    for (prefix, bits) in [([10, 0, 0, 0], 8), ([0; 4], 0)] {
+        let mut rig = tiers();
+        rig.route(TIER, prefix.into(), bits, TIER, E.ip);
+        rig.change_gateway(TIER, |_| {});
+        rig.from(TIER, D, &tier_outward(D).to_ip(A.ip).udp(53, 5000)).seen();
+        let back = rig.from(BLUE, A, &outward(A).to_ip(D.ip).udp(5000, 53)).seen();
+        assert_eq!((back.destination, back.macs), ((D.ip, 53), (TIER_GATEWAY.0, D.mac)), "{prefix:?}/{bits}");
+    }
+}
+
+#[test]
+fn a_static_route_that_covers_its_networks_prefix_takes_no_answer_from_outside() {
+    let mut rig = tiers();
+    rig.route(BLUE, [10, 0, 0, 0].into(), 8, BLUE, crate::rig::B.ip);
+    rig.change_gateway(BLUE, |_| {});
+    let public = rig.udp_out(BLUE, A, 5000, crate::rig::DNS).seen().source;
+    let back = rig.udp_in(crate::rig::DNS, public).seen();
+    assert_eq!((back.destination, back.macs), ((A.ip, 5000), (GATEWAY.0, A.mac)));
+    let elsewhere = rig.from(BLUE, A, &outward(A).to_ip([10, 9, 9, 9]).udp(5000, 53)).seen();
+    assert_eq!(elsewhere.macs.1, crate::rig::B.mac, "what is not the network's own takes the route");
 }

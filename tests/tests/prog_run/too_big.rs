@@ -1,7 +1,7 @@
 //! Oversized packets: refused, and their senders told.
 
 use netpath_common::{Address, DropReason, maps::Network};
-use netpath_tests::packet::{Checksum, dissect, guest, verify_checksums};
+use netpath_tests::packet::{Body, Checksum, dissect, guest, verify_checksums};
 
 use crate::rig::{A, B, BLUE, C, GATEWAY, GATEWAY_IP, REDIRECT, Rig, SHOT};
 
@@ -44,6 +44,26 @@ fn an_oversized_ipv6_packet_is_answered_with_packet_too_big() {
     assert_eq!(out.bytes[22..38], gateway.0);
     assert_eq!(out.bytes[58..62], 1500u32.to_be_bytes());
     assert_eq!(out.bytes[62..], frame[14..14 + QUOTE]);
+}
+
+#[test]
+fn r2_nothing_is_told_about_errors_and_what_is_for_many() {
+    let mut rig = Rig::new();
+    with_gateway6(&mut rig);
+    let icmp = |kind| Body::Icmp { kind, code: 1, rest: [0; 4], payload: vec![7; 1500] };
+    let group = std::net::Ipv4Addr::new(224, 0, 0, 5);
+    for packet in [
+        guest(A).to(C).body(icmp(3)),
+        guest(A).to(C).body(icmp(11)),
+        guest(A).to(C).to_ip(group).udp(1, 2).payload(vec![7; 1500]),
+        guest(A).to(C).over_ipv6(A, C).body(icmp(1)),
+    ] {
+        let out = rig.from_a(BLUE, &packet.build());
+        assert_eq!((out.action, &out.drops[..]), (SHOT, &[((BLUE, DropReason::PacketTooBig), 1)][..]));
+    }
+    for packet in [guest(A).to(C).body(icmp(8)), guest(A).to(C).over_ipv6(A, C).body(icmp(128))] {
+        assert_eq!(rig.from_a(BLUE, &packet.build()).action, REDIRECT, "a query is no error");
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl KernelTests {
     fn build() -> Result<Self> {
         // First, because it lies where the other one will.
         let mut next = workspace::cargo();
-        next.args(["build", "--package", "netpath", "--features", "abi-next"]);
+        next.args(["build", "--package", "netpath", "--features", "abi-next,log"]);
         let made = found(&executables(&mut next)?, "netpath")?;
         let next = made.with_file_name("netpath-next");
         fs::copy(&made, &next).with_context(|| format!("cannot copy {}", made.display()))?;

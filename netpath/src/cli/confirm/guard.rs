@@ -16,7 +16,7 @@ use super::{
 use crate::{
     datapath::{DatapathError, Root},
     error::Error,
-    history::{Draft, History, HistoryError, Restores},
+    history::{Draft, History, HistoryError, Restores, Standing},
 };
 
 /// This very program, also when its file has been replaced.
@@ -41,7 +41,9 @@ impl Guard {
         global: &Global,
     ) -> Result<Option<Self>, Error> {
         let Some(restores) = restores(history, draft, &global.root)? else {
-            tracing::warn!("this document is in force already: there is nothing to confirm");
+            tracing::warn!(
+                "this document is in force already, and nothing takes it back by itself; `netpath rollback` does"
+            );
             return Ok(None);
         };
         let failed = |said: String| HistoryError::NoWatch { said };
@@ -116,9 +118,11 @@ fn restores(history: &History, draft: &Draft<'_>, root: &Path) -> Result<Option<
         Ok(root) if root.link_pins()?.is_empty() => return Ok(Some(Restores::Detached)),
         Ok(_) => {}
     }
-    match history.in_force()? {
-        None => Err(HistoryError::UnknownBefore { folder: history.folder().to_owned() }.into()),
-        Some(before) if before.is(draft.document, draft.host) => Ok(None),
-        Some(before) => Ok(Some(Restores::Revision(before.meta.number))),
+    match history.standing()? {
+        Standing::Revision(before) if before.is(draft.document, draft.host) => Ok(None),
+        Standing::Revision(before) => Ok(Some(Restores::Revision(before.meta.number))),
+        Standing::Nothing | Standing::Unknown => {
+            Err(HistoryError::UnknownBefore { folder: history.folder().to_owned() }.into())
+        }
     }
 }

@@ -17,7 +17,7 @@ mod wait;
 use serde::Serialize;
 
 pub(super) use self::{guard::Guard, restore::Before, wait::WaitArgs, wait::run as wait};
-use super::{Exit, Global, output};
+use super::{Exit, Global, agent_state::Agent, output};
 use crate::{error::Error, history::History};
 
 /// Keep what was applied with --confirm-within
@@ -39,6 +39,8 @@ pub(super) fn run(_: &Args, global: &Global) -> Result<Exit, Error> {
     // Before the lock was free the time may have been over.
     let awaited = history.awaited()?.ok_or_else(nothing)?;
     writer.end_waiting().map_err(|source| history.unwritable(source))?;
+    let document = history.revision(awaited.revision).map(|revision| revision.document);
+    Agent::tell(&document.unwrap_or_default(), global);
     let report = Report { revision: awaited.revision };
     output::print(global.output, &report, || format!("revision {} is kept\n", report.revision))?;
     Ok(Exit::Done)

@@ -48,6 +48,14 @@ impl Before {
         })
     }
 
+    /// The document that is restored; empty where everything is taken off.
+    pub(in crate::cli) fn document(&self) -> &str {
+        match self {
+            Self::Revision(before) => &before.0.document,
+            Self::Detached | Self::Nothing => "",
+        }
+    }
+
     /// What restoring it would do, for people.
     pub(in crate::cli) fn plan(&self, unconfirmed: u64, global: &Global) -> Result<String, Error> {
         let Self::Revision(before) = self else {

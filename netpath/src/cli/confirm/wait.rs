@@ -23,6 +23,11 @@ use crate::{
     history::{self, Awaited, Cause, History, HistoryError, Restores, Watch},
 };
 
+/// A restoration that failed is tried again after this, and after twice as long each time.
+const RETRY: Duration = Duration::from_secs(5);
+/// The longest time between two tries.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
 /// The apply may begin.
 pub(super) const READY: &str = "ready";
 /// It is done.
@@ -67,7 +72,7 @@ pub(in crate::cli) fn run(args: &WaitArgs, global: &Global) -> Result<Exit, Erro
     if !hears_of_the_end(&mut watch, &changes, args.within)? {
         return Ok(Exit::Done);
     }
-    restore(&history, watch, &before, global)
+    restore(&history, watch, &changes, &before, global)
 }
 
 /// Into a session of its own, and out of a folder that somebody may want to unmount.
@@ -105,14 +110,19 @@ fn hears_of_the_end(watch: &mut Watch, changes: &OwnedFd, within: Duration) -> R
         tracing::warn!("`netpath status` does not know until when: {error}");
     }
     say(&until.to_string());
+    wait_until(deadline, watch, changes);
+    Ok(watch.is_awaited())
+}
+
+/// Until the time is over, or nothing is awaited any more.
+fn wait_until(deadline: Instant, watch: &Watch, changes: &OwnedFd) {
     while watch.is_awaited() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(true);
+            return;
         }
         wait_for(changes, left);
     }
-    Ok(false)
 }
 
 /// Until something changes, or the time is over.
@@ -124,30 +134,39 @@ fn wait_for(changes: &OwnedFd, left: Duration) {
     while rustix::io::read(changes, &mut events).is_ok_and(|read| read > 0) {}
 }
 
-fn restore(history: &History, mut watch: Watch, before: &Before, global: &Global) -> Result<Exit, Error> {
-    let writer = match history.write() {
-        Ok(writer) => Some(writer),
-        Err(error) => {
-            tracing::warn!("{error}");
-            None
+/// Restores it; what fails is tried again, until it is done, or somebody confirms or takes it back by hand.
+fn restore(
+    history: &History,
+    mut watch: Watch,
+    changes: &OwnedFd,
+    before: &Before,
+    global: &Global,
+) -> Result<Exit, Error> {
+    let mut pause = RETRY;
+    while watch.is_awaited() {
+        let Err(error) = try_to_restore(history, &watch, before, global) else { return Ok(Exit::Done) };
+        tracing::warn!("what was before is not restored yet, and is tried again in {} s: {error}", pause.as_secs());
+        if let Err(unsaid) = watch.set_failure(&error.to_string()) {
+            tracing::warn!("`netpath status` does not know: {unsaid}");
         }
-    };
-    if !watch.is_awaited() {
-        return Ok(Exit::Done);
+        wait_until(Instant::now() + pause, &watch, changes);
+        pause = (pause * 2).min(RETRY_MAX);
     }
-    match before.restore(writer.as_ref(), watch.awaited().revision, Cause::Unconfirmed, global) {
-        Ok(_) => {
-            tracing::info!("revision {} was not confirmed: what was before it is restored", watch.awaited().revision);
-            watch.end().map_err(|error| HistoryError::NoWatch { said: error.to_string() })?;
-            Ok(Exit::Done)
-        }
-        Err(error) => {
-            if let Err(unsaid) = watch.set_failure(&error.to_string()) {
-                tracing::warn!("`netpath status` does not know: {unsaid}");
-            }
-            Err(error)
+    Ok(Exit::Done)
+}
+
+fn try_to_restore(history: &History, watch: &Watch, before: &Before, global: &Global) -> Result<(), Error> {
+    let writer = history.write_if_possible()?;
+    // Before the lock was free somebody may have confirmed.
+    if watch.is_awaited() {
+        before.restore(writer.as_ref(), watch.awaited().revision, Cause::Unconfirmed, global)?;
+        tracing::info!("revision {} was not confirmed: what was before it is restored", watch.awaited().revision);
+        // It is restored all the same, and nobody waits once this process is gone, which ends its lock.
+        if let Err(error) = watch.end() {
+            tracing::warn!("the history still says that it awaits confirmation: {error}");
         }
     }
+    Ok(())
 }
 
 /// Tells the apply; when that is gone, nobody listens.

@@ -114,6 +114,7 @@ decode! {
             (uplink_flags::RESTORE_RXVLAN, "restore_rxvlan"),
             (uplink_flags::TUNNEL_DEVICE, "tunnel_device"),
             (uplink_flags::RESTORE_QDISC, "restore_qdisc"),
+            (uplink_flags::RESTORE_PROMISCUITY, "restore_promiscuity"),
         ]),
     ];
     SegmentKey: |this, names| ["device": names.device(this.ifindex), "udp_port": this.udp_port, "id": this.id];

@@ -53,6 +53,7 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, which: &Which, global: &Gl
     public.sort_by_key(|(key, _)| (key.address, key.side));
     let mut networks = applied.names.all(name_kind::NETWORK);
     networks.sort_by(|a, b| a.1.cmp(b.1));
+    let has_own_list = public.iter().any(|(key, _)| which.address.is_some() && which.address == ipv4(key.address));
     for (index, network) in networks.into_iter().filter(|(_, name)| only.wants(name)) {
         let Some(gateway) = gateways.get(index as usize).filter(|row| row.flags & gateway_flags::ROUTES != 0) else {
             continue;
@@ -69,10 +70,12 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, which: &Which, global: &Gl
                 _ => None,
             };
             let of = Of { network, list: name, address, exception };
+            if has_own_list && address.is_some() && address != which.address {
+                continue;
+            }
             let asked = rules.iter().skip(range.start as usize).take(range.count as usize);
-            let rows = asked.map(|rule| of.rule(rule)).chain([of.end(tail)]);
-            let is_wanted = which.address.is_none() || which.address == address;
-            for row in rows.filter(|_| is_wanted) {
+            let wanted = asked.filter(|rule| which.has_rule(address, rule));
+            for row in wanted.map(|rule| of.rule(rule)).chain([of.end(tail)]) {
                 if list.item(&row, RuleRow::text)?.is_break() {
                     return list.end();
                 }
@@ -92,6 +95,23 @@ fn lists(gateway: &Gateway) -> Vec<(&'static str, Option<Ipv4Addr>, RuleList, &'
     }
     let egress = if gateway.flags & gateway_flags::EGRESS_ALLOW != 0 { "allow" } else { "deny" };
     vec![("egress", None, gateway.egress, egress)]
+}
+
+impl Which {
+    /// Whether a rule of the list of `public`, if it is one's, may be about a packet with the address on either side and to
+    /// the port.
+    fn has_rule(&self, public: Option<Ipv4Addr>, rule: &Rule) -> bool {
+        let within = |prefix: [u8; 4], mask: [u8; 4], wanted: Ipv4Addr| {
+            wanted.to_bits() & u32::from_be_bytes(mask) == u32::from_be_bytes(prefix)
+        };
+        // An ingress rule's destination is its public address.
+        let is_to =
+            |wanted| public.map_or(within(rule.destination, rule.destination_mask, wanted), |own| own == wanted);
+        let has_ports = [Rule::ANY, terms::TCP.into(), terms::UDP.into()].contains(&rule.protocol);
+        let ports = if rule.last_port == 0 { 0..=u16::MAX } else { rule.first_port..=rule.last_port };
+        self.address.is_none_or(|wanted| within(rule.source, rule.source_mask, wanted) || is_to(wanted))
+            && self.port.is_none_or(|wanted| has_ports && ports.contains(&wanted))
+    }
 }
 
 /// Whose a rule is.
@@ -150,5 +170,71 @@ impl RuleRow {
             "{network:<16} {:<11} {number:>6} {:<8} {:<5} {:<18} {destination:<18} {}\n",
             self.list, self.action, self.protocol, self.source, self.ports
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLIC: Option<Ipv4Addr> = Some(Ipv4Addr::new(203, 0, 113, 10));
+
+    fn asked(address: Option<[u8; 4]>, port: Option<u16>) -> Which {
+        Which { address: address.map(Ipv4Addr::from), port, bindings: false, all: false }
+    }
+
+    #[test]
+    fn a_rule_is_shown_for_an_address_in_its_source_or_its_destination() {
+        let rule = Rule {
+            source: [198, 51, 100, 0],
+            source_mask: [255, 255, 255, 0],
+            destination: [10, 1, 1, 0],
+            destination_mask: [255, 255, 255, 128],
+            ..Rule::EVERYTHING
+        };
+        for (address, is_shown) in [
+            ([198, 51, 100, 7], true),
+            ([198, 51, 101, 7], false),
+            ([10, 1, 1, 11], true),
+            ([10, 1, 1, 128], false),
+            ([203, 0, 113, 10], false),
+        ] {
+            assert_eq!(asked(Some(address), None).has_rule(None, &rule), is_shown, "{address:?}");
+        }
+        assert!(asked(None, None).has_rule(None, &rule));
+        assert!(asked(Some([1, 2, 3, 4]), None).has_rule(None, &Rule::EVERYTHING), "any is everybody");
+    }
+
+    #[test]
+    fn an_ingress_rules_destination_is_the_public_address_of_its_list() {
+        let rule = Rule { source: [198, 51, 100, 0], source_mask: [255, 255, 255, 0], ..Rule::EVERYTHING };
+        for (address, is_shown) in [([203, 0, 113, 10], true), ([203, 0, 113, 11], false), ([198, 51, 100, 7], true)] {
+            assert_eq!(asked(Some(address), None).has_rule(PUBLIC, &rule), is_shown, "{address:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_shown_for_a_port_that_it_covers() {
+        let range = |protocol, first_port, last_port| Rule { protocol, first_port, last_port, ..Rule::EVERYTHING };
+        for (rule, shown) in [
+            (range(6, 80, 90), [false, true, true, false]),
+            (range(17, 80, 80), [false, true, false, false]),
+            (range(6, 0, 0), [true; 4]),
+            (range(17, 0, u16::MAX), [true; 4]),
+            (Rule::EVERYTHING, [true; 4]),
+            (range(1, 0, 0), [false; 4]),
+            (range(47, 0, 0), [false; 4]),
+        ] {
+            let found = [79, 80, 90, 91].map(|port| asked(None, Some(port)).has_rule(PUBLIC, &rule));
+            assert_eq!(found, shown, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_shown_for_an_address_and_a_port_if_it_has_both() {
+        let rule = Rule { protocol: 6, first_port: 80, last_port: 80, ..Rule::EVERYTHING };
+        let both = |address, port| asked(Some(address), Some(port)).has_rule(PUBLIC, &rule);
+        assert!(both([203, 0, 113, 10], 80) && both([198, 51, 100, 7], 80));
+        assert!(!both([203, 0, 113, 10], 81));
     }
 }

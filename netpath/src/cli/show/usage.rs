@@ -32,6 +32,16 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, since: &Since, global: &Gl
             now.since(before)
         }
     };
+    let not_found = |what, name: &str| {
+        let next = "`netpath show usage` has all that is counted here".to_owned();
+        Error::NotFound { what, name: name.to_owned(), next }
+    };
+    if let Some(name) = only.0.filter(|name| usage.networks.iter().all(|row| row.network != *name)) {
+        return Err(not_found("network", name));
+    }
+    if let Some(name) = since.account.as_deref().filter(|name| usage.accounts.iter().all(|row| row.account != *name)) {
+        return Err(not_found("account", name));
+    }
     usage.only(only.0, since.account.as_deref());
     output::print(global.output, &usage, || render(&usage))
 }
@@ -48,8 +58,13 @@ fn before(when: &str, now: &Usage, samples: &Samples) -> Result<Usage, Error> {
         }
         let path = Path::new(when).to_owned();
         let text = std::fs::read_to_string(&path).map_err(|source| Error::State { path, source })?;
-        return serde_json::from_str(&text)
-            .map_err(|error| missing(format!("the file is no `show usage -o json`: {error}")));
+        let before: Usage = serde_json::from_str(&text)
+            .map_err(|error| missing(format!("the file is no `show usage -o json`: {error}")))?;
+        let hosts = before.host.as_deref().zip(now.host.as_deref());
+        return match hosts.filter(|(its, this)| its != this) {
+            Some((its, this)) => Err(missing(format!("the file is host {its}'s, and this is {this}"))),
+            None => Ok(before),
+        };
     };
     let wanted = when::seconds(time);
     let of = |text: &str| when::parse(text, SystemTime::UNIX_EPOCH).map_or(u64::MAX, when::seconds);

@@ -16,7 +16,7 @@ use self::{
     rows::{Lines, Sort},
     state::{State, View},
 };
-use super::{Exit, Global, output, output::Format, table::Table, watch};
+use super::{Exit, Global, applied::Applied, output, output::Format, table::Table, watch};
 use crate::error::Error;
 
 /// Readings are no nearer than this.
@@ -61,6 +61,9 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     let mut state = State::new(args.view, args.network.as_deref(), &args.filter);
     state.set_sort(args.sort()?);
+    if let Some(name) = &args.network {
+        watch::network(&Applied::open(&global.root)?, name)?;
+    }
     if args.once {
         once(args, &state, global)?;
     } else if global.output == Format::Table {

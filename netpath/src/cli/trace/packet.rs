@@ -157,7 +157,7 @@ mod tests {
     fn read(text: &str) -> String {
         let frame = text.parse::<Spec>().unwrap().frame(Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]), 0);
         assert!(frame.len() >= 60);
-        Headers::of(&frame).to_string()
+        Headers::of(&frame, &[]).to_string()
     }
 
     #[test]

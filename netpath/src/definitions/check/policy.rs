@@ -23,7 +23,7 @@ pub(super) fn check(zone: &Zone, findings: &mut Findings) {
             }
         }
         let mut numbers = Seen::default();
-        for rule in &network.acl {
+        for rule in network.acl_rules() {
             protocol(&rule.protocol, &rule.ports, [&rule.icmp_type, &rule.icmp_code], findings);
             let what = format_args!("a second {} rule of this number", *rule.direction);
             let fix = "give each rule of a direction its own number";

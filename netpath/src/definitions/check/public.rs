@@ -201,9 +201,21 @@ impl<'z> Public<'z> {
     }
 
     fn needs_gateway(&self, network: &Network, public: &At<Ipv4Addr>, field: &str, findings: &mut Findings) {
+        if !public.is_written() {
+            return;
+        }
         if *network.gateway_mode == GatewayMode::External {
             let problem = format_args!("`{field}` in a network whose gateway is external");
             findings.add(public.at, public.value, problem, "use gateway_mode netpath, or leave the field out");
+        } else if network.gateway.is_none() {
+            let name = &network.name.value;
+            let problem =
+                format_args!("`{field}` of network {name}, which has no `gateway`: nothing would be translated");
+            let expected = match network.cidr.as_ref().filter(|cidr| cidr.is_written()) {
+                Some(cidr) => format!("add `gateway:` with an address of {}, or leave the field out", cidr.value),
+                None => "add `cidr:` and `gateway:`, or leave the field out".into(),
+            };
+            findings.add(public.at, public.value, problem, expected);
         }
     }
 

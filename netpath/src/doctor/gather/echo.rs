@@ -17,7 +17,9 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, ipproto, recv, sendto, socket_with},
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, ipproto, recv, sendto, socket_with, sockopt,
+    },
 };
 
 use crate::{
@@ -34,6 +36,11 @@ const SIZES: [u32; 12] = [9000, 8950, 4050, 1600, 1554, 1550, 1504, 1500, 1492, 
 /// Requests are sent again this often, after so long.
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_millis(350);
+/// So many are sent before answers are taken, and for so long they are waited for.
+const GROUP: usize = 32;
+const BREATH: Duration = Duration::from_millis(2);
+/// Room for answers that come while others are still asked.
+const ROOM: usize = 4 << 20;
 /// `IP_PMTUDISC_PROBE`: packets may not be fragmented, and what the kernel believes of the path does not count.
 const PROBE: libc::c_int = 3;
 const REQUEST: u8 = 8;
@@ -112,34 +119,47 @@ impl<'t> Asker<'t> {
                 return;
             }
             self.send(first);
-            self.receive(first, Instant::now() + ROUND);
+            self.wait_for_answers(first, Instant::now() + ROUND);
         }
     }
 
-    fn send(&self, first: usize) {
-        for (sequence, (place, size, is_answered)) in self.requests.iter().enumerate().skip(first) {
-            let target = self.targets[*place];
-            let Some(socket) = self.sockets.get(&target.local).filter(|_| !is_answered) else { continue };
-            let to = SocketAddr::V4(SocketAddrV4::new(target.remote, 0));
-            // What does not fit the device itself, or has no route, is not answered, which is what is asked for.
-            let _ = sendto(socket, &request(self.identifier, sequence as u16, *size), SendFlags::DONTWAIT, &to);
+    /// Sends what is not answered. Answers are taken in between: a socket has room for some dozens.
+    fn send(&mut self, first: usize) {
+        let unanswered = (first..self.requests.len()).filter(|sequence| !self.requests[*sequence].2);
+        let unanswered: Vec<usize> = unanswered.collect();
+        for group in unanswered.chunks(GROUP) {
+            for sequence in group {
+                let (place, size, _) = self.requests[*sequence];
+                let target = self.targets[place];
+                let Some(socket) = self.sockets.get(&target.local) else { continue };
+                let to = SocketAddr::V4(SocketAddrV4::new(target.remote, 0));
+                // What does not fit the device itself, or has no route, is not answered, which is what is asked for.
+                let _ = sendto(socket, &request(self.identifier, *sequence as u16, size), SendFlags::DONTWAIT, &to);
+            }
+            if group.len() == GROUP && self.wait(Instant::now() + BREATH) {
+                self.receive();
+            }
         }
     }
 
-    fn receive(&mut self, first: usize, until: Instant) {
-        let mut buffer = [MaybeUninit::uninit(); 256];
+    fn wait_for_answers(&mut self, first: usize, until: Instant) {
         while !self.requests[first..].iter().all(|(.., is_answered)| *is_answered) && self.wait(until) {
-            for socket in self.sockets.values() {
-                while let Ok(((packet, _), length)) =
-                    recv(socket, &mut buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC)
+            self.receive();
+        }
+    }
+
+    /// Takes the answers that have come.
+    fn receive(&mut self) {
+        let mut buffer = [MaybeUninit::uninit(); 256];
+        for socket in self.sockets.values() {
+            while let Ok(((packet, _), length)) = recv(socket, &mut buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC)
+            {
+                let Some((from, sequence)) = reply(packet, self.identifier) else { continue };
+                if let Some((place, size, is_answered)) = self.requests.get_mut(usize::from(sequence))
+                    && self.targets[*place].remote == from
+                    && length >= *size as usize
                 {
-                    let Some((from, sequence)) = reply(packet, self.identifier) else { continue };
-                    if let Some((place, size, is_answered)) = self.requests.get_mut(usize::from(sequence))
-                        && self.targets[*place].remote == from
-                        && length >= *size as usize
-                    {
-                        *is_answered = true;
-                    }
+                    *is_answered = true;
                 }
             }
         }
@@ -167,6 +187,8 @@ fn socket(local: Ipv4Addr) -> io::Result<OwnedFd> {
     if set != 0 {
         return Err(io::Error::last_os_error());
     }
+    // Without the right to it, the usual room has to do.
+    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, ROOM);
     bind(&socket, &SocketAddr::new(IpAddr::V4(local), 0))?;
     Ok(socket)
 }
@@ -210,6 +232,20 @@ mod tests {
             assert_eq!(message.len() + 20, size as usize);
             assert_eq!(checksum(&message), 0);
         }
+    }
+
+    #[test]
+    fn hundreds_that_answer_at_once_are_all_heard() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let target = |number: u32| Target {
+            local: Ipv4Addr::LOCALHOST,
+            remote: Ipv4Addr::from(0x7f01_0001 + number),
+            needed: 1500,
+        };
+        let targets: Vec<Target> = (0..500).map(target).collect();
+        assert_eq!(ask(&targets).unwrap(), vec![Echo::Answered(1500); 500]);
     }
 
     #[test]

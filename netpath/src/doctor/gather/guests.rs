@@ -2,14 +2,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    process::Command,
+    io::Read as _,
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use netpath_common::maps::network_flags;
 
 use crate::{
     compile::Rows,
-    datapath::{self, Attachment, Hook},
+    datapath::{self, Attachment, Hook, Root},
     doctor::Guest,
     error::Error,
     netlink::{Device, tc},
@@ -32,12 +36,18 @@ pub(crate) fn guests(rows: &Rows, devices: &[Device]) -> Vec<Guest> {
     rows.ports.iter().filter_map(guest).collect()
 }
 
+/// Where the tools that list others' rules are looked for, whatever PATH says.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+/// For so long each of them may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What is on a device, in words.
 type Bypasses = Vec<(String, Vec<String>)>;
 
 /// What others have put on guests' devices, by device, as far as it is looked at; and devices that netpath has under another
 /// root.
 pub(crate) fn bypassed(
+    root: &Path,
     guests: &[Guest],
     actual: &[Attachment],
     devices: &[Device],
@@ -56,12 +66,21 @@ pub(crate) fn bypassed(
         traffic_control(&guests, &own, &mut found)?;
         named_in_rules(&guests, &mut found);
     }
-    let mut rivals = Vec::new();
-    for device in guests.values().filter(|device| !attached.contains(device.name.as_str())) {
+    let (root, mut rivals) = (Root::at(root), Vec::new());
+    for device in guests.values() {
+        let is_attached = attached.contains(device.name.as_str());
+        if is_attached && look != Look::All {
+            continue;
+        }
+        if !is_attached && datapath::has_filter_of_other(&root, device)? {
+            rivals.push(device.name.clone());
+        }
         for program in datapath::foreign_tcx(device, &own)? {
-            match program == Hook::FromGuest.name() {
-                true => rivals.push(device.name.clone()),
-                false => found.entry(&device.name).or_default().push(format!("tcx program {program}")),
+            match (program == Hook::FromGuest.name(), is_attached) {
+                (false, _) => found.entry(&device.name).or_default().push(format!("tcx program {program}")),
+                (true, false) => rivals.push(device.name.clone()),
+                // One of netpath's own that the pins do not name yet.
+                (true, true) => {}
             }
         }
     }
@@ -117,12 +136,44 @@ fn bridge_rules() -> Vec<(&'static str, HashSet<String>)> {
         ("ebtables", "ebtables-legacy", &[&["-t", "nat", "-L"], &["-t", "filter", "-L"], &["-t", "broute", "-L"]]),
     ];
     let listed = tools.into_iter().map(|(name, tool, listings)| {
-        let texts = listings.iter().filter_map(|arguments| Command::new(tool).args(*arguments).output().ok());
-        let words =
-            texts.filter(|out| out.status.success()).flat_map(|out| words(&String::from_utf8_lossy(&out.stdout)));
-        (name, words.collect())
+        let program = FOLDERS.iter().map(|folder| Path::new(folder).join(tool)).find(|program| program.exists());
+        let texts =
+            program.iter().flat_map(|program| listings.iter().filter_map(move |listing| output(program, listing)));
+        (name, texts.flat_map(|text| words(&text)).collect())
     });
     listed.filter(|(_, words): &(_, HashSet<String>)| !words.is_empty()).collect()
+}
+
+/// What a program prints, where it succeeds and does so in time: an apply, which holds the root's lock, waits for it.
+fn output(program: &Path, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    let command = command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let mut stdout = child.stdout.take()?;
+    let read = thread::spawn(move || {
+        let mut text = Vec::new();
+        stdout.read_to_end(&mut text).map(|_| text)
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait().ok()? {
+            Some(status) => break Some(status),
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+            None => break None,
+        }
+    };
+    if status.is_none() {
+        tracing::warn!(
+            "{} did not end within {PATIENCE:?}: what rules say of guests' devices is not known",
+            program.display()
+        );
+        let _ = child.kill();
+        let _ = child.wait();
+        // What it has begun may hold its output open for longer.
+        return None;
+    }
+    let text = read.join().ok()?.ok()?;
+    status.filter(ExitStatus::success).map(|_| String::from_utf8_lossy(&text).into_owned())
 }
 
 /// What stands between blanks and quotes.
@@ -134,6 +185,14 @@ fn words(text: &str) -> HashSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tool_that_hangs_is_given_up_and_one_that_fails_says_nothing() {
+        let shell = Path::new("/bin/sh");
+        assert_eq!(output(shell, &["-c", "echo vnet0; echo $PATH$HOME >&2"]).as_deref(), Some("vnet0\n"));
+        assert_eq!(output(shell, &["-c", "echo vnet0; exit 1"]), None);
+        assert_eq!(output(shell, &["-c", "echo vnet0; exec sleep 60"]), None);
+    }
 
     #[test]
     fn device_names_are_found_in_bridge_rules() {

@@ -18,7 +18,7 @@ use std::{
 use super::host::{Document, Host, Orphan, Pins};
 use crate::{
     apply::{self, Fallback, Orphans},
-    compile::{CompileError, Rows},
+    compile::{CompileError, Rows, TunnelDevice},
     datapath::{self, DEFAULT_ROOT, DatapathError, Hook, Programs, Root, Tables},
     definitions::Zone,
     error::Error,
@@ -128,7 +128,8 @@ fn open(root: &Path, host: &mut Host) -> Result<Option<Applied>, Error> {
 fn attached(applied: &Applied, host: &mut Host) -> Result<(), Error> {
     let programs = Programs::pinned(&applied.root).ok().flatten();
     host.attachments = datapath::attachments(&applied.root, programs.as_ref(), &host.devices)?;
-    let is_lost = |name: &str| host.named(name).is_none();
+    host.renamed = datapath::renamed(&applied.root, &host.devices)?;
+    let is_lost = |name: &str| host.named(name).is_none() && !host.renamed.contains_key(name);
     let uplinks = host.attachments.iter().filter(|attachment| attachment.hook == Hook::FromUplink);
     host.lost_uplinks = uplinks.map(|a| a.device.clone()).filter(|name| is_lost(name)).collect();
     Ok(())
@@ -153,11 +154,13 @@ fn compare(root: &Path, definitions: &Definitions, host: &mut Host) -> Result<Op
         plan => plan?,
     };
     host.document = Some(Document::Compared { edits: plan.edits.len(), steps: plan.steps().count() });
-    host.orphans = described(&Orphans::of_plan(&plan), "in no definition");
+    host.orphans = described(&Orphans::of_plan(&Root::at(root), &plan)?, "in no definition");
     host.uplinks = plan.uplinks().to_vec();
     host.fallbacks = plan.fallbacks().to_vec();
     host.unpaced = plan.unpaced().to_vec();
     host.tunnels = plan.tunnels().clone();
+    // One that the document is the first to want is missing in what is applied, and not gone.
+    host.tunnels.retain(|port, device| *device != TunnelDevice::Planned || plan.had_tunnel(*port));
     Ok(Some(plan.into_desired()))
 }
 
@@ -191,7 +194,7 @@ fn described(orphans: &Orphans, why: &str) -> Vec<Orphan> {
 /// Guests, segments, peers and public links, as rows tell.
 fn describe(rows: &Rows, host: &mut Host, applied: Option<&Applied>) -> Result<(), Error> {
     host.guests = guests(rows, &host.devices);
-    (host.bypasses, host.rivals) = bypassed(&host.guests, &host.attachments, &host.devices, Look::All)?;
+    (host.bypasses, host.rivals) = bypassed(&host.root, &host.guests, &host.attachments, &host.devices, Look::All)?;
     host.segments = rows::segments(rows);
     host.gateways = rows::gateways(rows);
     host.peers = rows::peers(rows, &host.uplinks);

@@ -63,6 +63,7 @@ pub(super) fn tunnels(rows: &Rows, devices: &[Device]) -> BTreeMap<u16, TunnelDe
 
 /// Segments by the devices that they arrive on, tunnel devices aside.
 pub(super) fn segments(rows: &Rows) -> Vec<OwnSegment> {
+    const SHARED: u32 = segment_flags::PUBLIC | segment_flags::ON_MISS_PASS;
     let own = rows.segments.iter().filter(|(key, _)| !is_tunnel_device(rows, key.ifindex));
     let segment = own.map(|(key, row)| OwnSegment {
         device: key.ifindex,
@@ -72,6 +73,7 @@ pub(super) fn segments(rows: &Rows) -> Vec<OwnSegment> {
             0 => format!("network {}", name(rows, name_kind::NETWORK, row.network)),
             _ => format!("public link {}", name(rows, name_kind::PUBLIC_LINK, row.network)),
         },
+        is_shared: row.flags & SHARED != 0,
     });
     segment.collect()
 }

@@ -6,6 +6,9 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::doctor::host::{Interrupt, System};
 
+/// Words of interrupts that bring no packets.
+const NO_RECEIVE_QUEUES: [&str; 6] = ["async", "config", "output", "mgmnt", "admin", "cmd"];
+
 /// Reads below `root`; `devices` are those whose settings are wanted.
 pub(in crate::doctor) fn read(root: &Path, devices: &[&str]) -> System {
     let settings = |name: &str| {
@@ -24,7 +27,7 @@ pub(in crate::doctor) fn read(root: &Path, devices: &[&str]) -> System {
         bridge_calls_iptables: sysctl("net/bridge/bridge-nf-call-iptables"),
         processors: processors(&text(&root.join("sys/devices/system/cpu/online"))),
         governors: governors(&root.join("sys/devices/system/cpu")),
-        has_vhost_net: root.join("dev/vhost-net").exists() || root.join("sys/module/vhost_net").exists(),
+        has_vhost_net: root.join("dev/vhost-net").exists(),
         rp_filter: settings("rp_filter"),
         forwarding: settings("forwarding"),
         interrupts: interrupts(root, devices),
@@ -66,21 +69,38 @@ fn governors(cpu: &Path) -> BTreeMap<String, usize> {
     governors
 }
 
-/// The interrupts whose name speaks of a device.
+/// The interrupts whose name speaks of a device, and those that its hardware has, whatever they are called
+/// (`mlx5_comp0@pci:0000:3b:00.0`; a virtio device's are of the PCI device above it, `virtio0-input.0`). Named by the device, they are
+/// counted with its others.
 fn interrupts(root: &Path, devices: &[&str]) -> Vec<Interrupt> {
+    let of_hardware = devices.iter().flat_map(|device| {
+        let hardware = root.join("sys/class/net").join(device).join("device");
+        let folders = [hardware.join("msi_irqs"), hardware.join("../msi_irqs")];
+        // `..` of a link is that of what it leads to.
+        let entries = folders.into_iter().find_map(|folder| fs::read_dir(folder).ok());
+        let numbers =
+            entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        numbers.map(|number: u32| (number, *device)).collect::<Vec<_>>()
+    });
+    let of_hardware: BTreeMap<u32, &str> = of_hardware.collect();
     let listed = text(&root.join("proc/interrupts"));
     let interrupt = |line: &str| {
         let (number, rest) = line.trim_start().split_once(':')?;
         let name = rest.split_whitespace().last()?.to_owned();
-        let number = number.parse().ok()?;
+        let number: u32 = number.parse().ok()?;
         let folder = root.join("proc/irq").join(format!("{number}"));
         let effective = text(&folder.join("effective_affinity_list"));
         let processors = match effective.trim() {
             "" => text(&folder.join("smp_affinity_list")),
             _ => effective,
         };
-        let is_wanted = devices.iter().any(|device| name.contains(device));
-        is_wanted.then(|| Interrupt { number, name, processors: processors.trim().to_owned() })
+        let name = match of_hardware.get(&number) {
+            _ if devices.iter().any(|device| name.contains(device)) => name,
+            Some(device) if !NO_RECEIVE_QUEUES.iter().any(|word| name.contains(word)) => format!("{device}-{name}"),
+            Some(_) => return None,
+            None => return None,
+        };
+        Some(Interrupt { number, name, processors: processors.trim().to_owned() })
     };
     listed.lines().filter_map(interrupt).collect()
 }
@@ -127,16 +147,20 @@ mod tests {
                 ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n"),
                 ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave\n"),
                 ("sys/devices/system/cpu/cpu2/cpufreq/scaling_governor", "performance\n"),
-                ("sys/module/vhost_net/refcnt", "3\n"),
+                ("dev/vhost-net", ""),
                 (
                     "proc/interrupts",
-                    "      CPU0  CPU1\n  24:  9  0  PCI-MSI 1-edge  eth1-TxRx-0\n  25: 1 0 PCI-MSI 2-edge ahci\n NMI: 0 0 Non-maskable\n",
+                    "      CPU0  CPU1\n  24:  9  0  PCI-MSI 1-edge  eth1-TxRx-0\n  25: 1 0 PCI-MSI 2-edge ahci\n  26: 5 0 PCI-MSI 3-edge mlx5_async0@pci:0000:3b:00.0\n  27: 5 0 PCI-MSI 4-edge mlx5_comp0@pci:0000:3b:00.0\n  28: 5 0 PCI-MSI 5-edge virtio0-input.0\n NMI: 0 0 Non-maskable\n",
                 ),
+                ("sys/class/net/eth2/device/msi_irqs/26", "msix\n"),
+                ("sys/class/net/eth2/device/msi_irqs/27", "msix\n"),
+                ("sys/class/net/eth3/device/vendor", "0x1af4\n"),
+                ("sys/class/net/eth3/msi_irqs/28", "msix\n"),
                 ("proc/irq/24/smp_affinity_list", "0-2\n"),
                 ("proc/irq/24/effective_affinity_list", "1\n"),
             ],
         );
-        let system = read(&folder.0, &["eth1", "eth1.5", "np4789"]);
+        let system = read(&folder.0, &["eth1", "eth1.5", "eth2", "eth3", "np4789"]);
         assert_eq!((system.kernel, system.processors), ((6, 1), 4));
         assert_eq!((system.jit, system.jit_harden, system.unprivileged_bpf_disabled), (Some(0), Some(2), Some(0)));
         assert_eq!(system.bridge_calls_iptables, Some(1));
@@ -144,8 +168,14 @@ mod tests {
         assert_eq!(system.forwarding, [("np4789".into(), 0)].into());
         assert_eq!(system.governors, [("performance".into(), 1), ("powersave".into(), 2)].into());
         assert!(system.has_vhost_net);
-        let interrupt = Interrupt { number: 24, name: "eth1-TxRx-0".into(), processors: "1".into() };
-        assert_eq!(system.interrupts, [interrupt]);
+        let interrupts =
+            [(24, "eth1-TxRx-0", "1"), (27, "eth2-mlx5_comp0@pci:0000:3b:00.0", ""), (28, "eth3-virtio0-input.0", "")];
+        let found = |(number, name, processors): (u32, &str, &str)| Interrupt {
+            number,
+            name: name.into(),
+            processors: processors.into(),
+        };
+        assert_eq!(system.interrupts, interrupts.map(found));
     }
 
     #[test]

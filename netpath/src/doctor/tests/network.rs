@@ -63,24 +63,32 @@ fn generic_xdp_is_found() {
     assert_found(&Host { links: vec![link], ..healthy() }, "xdp_generic", Severity::Warning, &["uplink_mode: tc"]);
 }
 
+/// A segment of an uplink.
+fn own(udp_port: u16, id: u32) -> OwnSegment {
+    OwnSegment { device: 2, udp_port, id, owner: "network web".into(), is_shared: false }
+}
+
 #[test]
 fn a_vlan_device_with_a_networks_vlan_is_a_conflict_on_its_uplink_only() {
     let with = |parent, id| {
         let mut host = healthy();
-        host.segments = vec![OwnSegment { device: 2, udp_port: 0, id: 101, owner: "network web".into() }];
+        host.segments = vec![own(0, 101)];
         host.vlan_devices = vec![VlanDevice { name: "eth1.101".into(), parent, id }];
         host
     };
     assert_found(&with(2, 101), "vlan_conflict", Severity::Error, &["eth1.101", "VLAN 101 on eth1", "network web"]);
     assert_eq!(examine(&with(2, 102)), []);
     assert_eq!(examine(&with(3, 101)), []);
+    let mut shared = with(2, 101);
+    shared.segments[0].is_shared = true;
+    assert_eq!(examine(&shared), [], "the device has what netpath has no use for");
 }
 
 #[test]
 fn a_vxlan_device_with_a_networks_vni_is_a_conflict_on_its_port_only() {
     let with = |port, vni| {
         let mut host = healthy();
-        host.segments = vec![OwnSegment { device: 2, udp_port: 4789, id: 5001, owner: "network web".into() }];
+        host.segments = vec![own(4789, 5001)];
         let vxlan = Some(VxlanSettings { port, vni, external: false });
         host.devices.push(Device { vxlan, ..device(7, "vxlan5001") });
         host
@@ -88,6 +96,9 @@ fn a_vxlan_device_with_a_networks_vni_is_a_conflict_on_its_port_only() {
     assert_found(&with(4789, 5001), "vni_conflict", Severity::Error, &["vxlan5001", "VNI 5001", "network web"]);
     assert_eq!(examine(&with(4789, 5002)), []);
     assert_eq!(examine(&with(8472, 5001)), []);
+    let mut shared = with(4789, 5001);
+    shared.segments[0].is_shared = true;
+    assert_eq!(examine(&shared), []);
 }
 
 #[test]
@@ -141,7 +152,7 @@ fn tags_that_the_nic_takes_out_matter_under_xdp_with_vlans() {
         let rx_vlan = Some(Offload { is_on, is_switchable: true });
         let mut host = healthy();
         host.links = vec![Link { index: 2, device: "eth1".into(), takes_xdp, rx_vlan, ..Link::default() }];
-        host.segments = vec![OwnSegment { device: 2, udp_port: 0, id: 101, owner: "network web".into() }];
+        host.segments = vec![own(0, 101)];
         host
     };
     assert_found(&with(true, true), "rxvlan_on", Severity::Error, &["ethtool -K eth1 rxvlan off"]);

@@ -19,8 +19,12 @@ const SILENCE: Duration = Duration::from_millis(500);
 pub(super) fn check(site: &Site, zone: &Zone, report: &mut Report) {
     for target in zone.networks.iter().filter(|network| network.router.is_some()) {
         let Some(owner) = first(site, target) else { continue };
-        let Some(port) =
-            target.acl.iter().find(|rule| lets_tcp_in(rule)).and_then(|rule| rule.ports).map(|ports| ports.first)
+        let Some(port) = target
+            .acl_rules()
+            .iter()
+            .find(|rule| lets_tcp_in(rule))
+            .and_then(|rule| rule.ports)
+            .map(|ports| ports.first)
         else {
             continue;
         };
@@ -34,7 +38,7 @@ pub(super) fn check(site: &Site, zone: &Zone, report: &mut Report) {
         let page = visit(asker.kernel.ns(), server.at, &server).map(|visit| visit.text());
         let what = format!("{} opens {to}:{port}, another tier", asker.title());
         report.row(site, &what, &format!("{}, sees {ip}, 4 MiB", owner.title()), page);
-        if target.acl.iter().any(lets_icmp_in) {
+        if target.acl_rules().iter().any(lets_icmp_in) {
             continue;
         }
         let seen = counted(site, &asker.network, "acl_denied", || {

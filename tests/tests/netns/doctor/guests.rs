@@ -61,7 +61,6 @@ fn taps_without_vhost_are_found() {
 #[test]
 fn guests_of_another_root_are_found() {
     let topology = at_work();
-    skip_unless!(netpath::datapath::Kernel::probe().unwrap().has_tcx, "filters of clsact do not tell whose they are");
     let file = topology.write("zone.yaml", &topology.gateway_definitions());
     let second = topology.instance(0, "second");
     assert_among(&second, &with_file(&file, "hv1"), "guest_of_other_root", "device vnet11");

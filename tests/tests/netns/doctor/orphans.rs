@@ -2,7 +2,7 @@
 
 use netpath_tests::{
     guest::KernelGuest,
-    topology::{Link, TwoHypervisors},
+    topology::{Link, TwoHypervisors, two_hypervisors::UPLINK},
 };
 
 use super::{assert_among, assert_finds, assert_nothing, hypervisors, with_file};
@@ -26,6 +26,22 @@ fn what_stands_for_a_device_that_is_gone_is_found_and_released() {
     host.netpath.succeed(["doctor", "--release"]);
     assert_nothing(&host.netpath, &[]);
     topology.kernel("blue", 11).ping(topology.kernel("blue", 12).station().ip).unwrap();
+}
+
+#[test]
+fn a_device_that_is_renamed_is_no_orphan_and_goes_on() {
+    let topology = both_at_work();
+    let host = &topology.hosts[0];
+    let file = topology.write("zone.yaml", &topology.gateway_definitions());
+    host.ns.run(|| Link::named(UPLINK).rename("lan0")).unwrap();
+    let with_file = with_file(&file, "hv1");
+    for args in [&[][..], &with_file] {
+        let found = super::faults(&host.netpath, args);
+        assert!(found.contains(&("device_renamed".into(), "device lan0".into())), "{found:?}");
+        assert!(!found.iter().any(|(id, object)| id == "orphan_program" && object.contains(UPLINK)), "{found:?}");
+        host.netpath.run(["doctor", "--release"].iter().chain(args));
+        topology.kernel("blue", 11).ping(topology.kernel("blue", 12).station().ip).unwrap();
+    }
 }
 
 #[test]

@@ -106,6 +106,26 @@ fn what_is_idle_is_swept_and_counted_and_what_lives_stays() {
 }
 
 #[test]
+fn what_there_was_no_room_for_is_in_the_agents_log() {
+    let limited = |mut definitions: serde_json::Value| {
+        definitions["networks"][0]["connection_limit"] = 3.into();
+        definitions
+    };
+    let topology = raw_online(limited);
+    let (a, router) = (topology.raw("blue", 11), topology.internet().raw_router());
+    let gateway = acquainted(&topology, &router);
+    let file = topology.write("followed.yaml", &limited(topology.gateway_definitions()));
+    let agent = Agent::in_force(&topology.hosts[0].netpath, &file);
+    for port in 40_000..40_007 {
+        a.send(guest(A).to_mac(gateway).to_ip(INTERNET.ip).udp(port, 7777).build());
+    }
+    until("the agent says so", || agent.log().contains("connection_limit"));
+    let log = agent.log();
+    let said = log.lines().find(|line| line.contains("connection_limit")).unwrap();
+    assert!(said.contains("blue-web") && said.contains("as many connections as it may have"), "{said}");
+}
+
+#[test]
 fn an_uplink_that_comes_back_has_its_public_addresses_announced() {
     let topology = raw_online(|definitions| definitions);
     let host = &topology.hosts[0];

@@ -1,9 +1,18 @@
 //! ARP on the public link: each public address is answered by the one host that has it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use netpath_tests::{
-    guest::{PacketSocket, RawGuest, kernel::NIC},
+    connections::acquainted,
+    guest::{
+        PacketSocket, RawGuest,
+        kernel::NIC,
+        raw::{contains, marker},
+    },
     packet::{Endpoint, dissect, guest},
     topology::{
         Link,
@@ -54,6 +63,27 @@ fn a2_public_addresses_are_not_answered_inside() {
     let is_reply =
         |f: &[u8], from: Ipv4Addr| dissect(f).and_then(|d| d.arp()).is_some_and(|arp| (arp.0, arp.2) == (2, from));
     a.expect_none_before(|f| is_reply(f, shared("green")), |f| is_reply(f, Ipv4Addr::new(10, 1, 1, 1)));
+}
+
+/// What is known of the old router is not the new one's.
+#[test]
+fn another_router_in_the_definitions_has_the_packets_at_once() {
+    let topology = raw_online(|definitions| definitions);
+    let internet = topology.internet();
+    let gateway = acquainted(&topology, &internet.raw_router());
+    let ns = internet.station.ns().clone();
+    let station = RawGuest::on_socket("station", ns.run(|| PacketSocket::open(NIC)).unwrap());
+    let mut definitions = topology.gateway_definitions();
+    definitions["public_ranges"][0]["gateway"] = STATION.ip.to_string().into();
+    topology.apply(&definitions);
+    let a = topology.raw("blue", 11);
+    // Well before what is known of the first router would be old.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let payload = marker();
+    let sent = guest(Endpoint::numbered(11)).to_mac(gateway).to_ip(INTERNET.ip).udp(9, 9).payload(&payload).build();
+    let arrived = std::iter::from_fn(|| (Instant::now() < deadline).then(|| a.send(&sent)))
+        .find_map(|()| station.until(Instant::now() + Duration::from_millis(100), |f| contains(f, &payload)));
+    assert_eq!(dissect(&arrived.expect("nothing came to the new router")).unwrap().dst_mac, STATION.mac);
 }
 
 /// An upstream router that was replaced announces itself, as routers do (RFC 5227 §3), and is followed at once.

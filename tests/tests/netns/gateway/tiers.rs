@@ -1,15 +1,16 @@
 //! Networks of one router, on one host and across two, with an access list.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use netpath_tests::{
+    agent::until,
     guest::{KernelGuest, bulk::tcp_both_ways, kernel::NIC},
     packet::{Endpoint, mac_text},
     topology::{Link, NetNs, TwoHypervisors},
 };
 use serde_json::{Value, json};
 
-use super::{end, kernel_guests};
+use super::{end, exchange, kernel_guests};
 use crate::scene::{UPLINK_MODES, in_mode};
 
 const TIER_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 1);
@@ -93,4 +94,63 @@ fn an_acl_lets_in_what_it_names_and_nothing_else() {
     assert!(c.ns().run(|| std::net::TcpStream::connect_timeout(&end(&db, 5432), second)).is_err());
     // Its own connections go out: an ACL's egress has no tail.
     db.ping(a.station().ip).unwrap();
+}
+
+/// X7, with the two hosts at different times: the one that the other's packets come to puts nothing in force again.
+#[test]
+fn x7_what_an_acl_no_longer_lets_in_stops_in_both_directions_between_hosts() {
+    let topology = kernel_guests();
+    let db = tier_guest(&topology, 22, 1);
+    let mut definitions = with_tier(topology.gateway_definitions(), 5005);
+    definitions["networks"][2]["acl"] = json!([
+        {"number": 1, "direction": "ingress", "action": "allow", "protocol": "udp", "ports": "4500"},
+    ]);
+    topology.apply(&in_mode(definitions.clone(), "tc"));
+    let web = topology.kernel("blue", 11);
+    let [here, there] = [web, &db].map(|guest| {
+        let socket = guest.ns().run(|| UdpSocket::bind(end(guest, 4500)).unwrap());
+        socket.set_nonblocking(true).unwrap();
+        socket
+    });
+    let crosses = |from: &UdpSocket, to: &UdpSocket| {
+        from.send_to(b"netpath", to.local_addr().unwrap()).unwrap();
+        until("the datagram arrives", || to.recv(&mut [0; 16]).is_ok());
+    };
+    crosses(&here, &there);
+    crosses(&there, &here);
+    definitions["networks"][2]["acl"] = json!([]);
+    let file = topology.write("revoked.yaml", &in_mode(definitions, "tc"));
+    topology.hosts[1].netpath.apply(&file);
+    crosses(&here, &there);
+    topology.hosts[0].netpath.apply(&file);
+    let denied = || {
+        let drops = topology.hosts[0].netpath.drops();
+        drops.iter().filter(|((_, reason), _)| reason == "acl_denied").map(|(_, packets)| packets).sum::<u64>()
+    };
+    for (from, to) in [(&here, &there), (&there, &here), (&here, &there), (&there, &here)] {
+        let before = denied();
+        from.send_to(b"netpath", to.local_addr().unwrap()).unwrap();
+        until("it is refused", || denied() > before);
+        assert!(to.recv(&mut [0; 16]).is_err());
+    }
+}
+
+#[test]
+fn u14_large_datagrams_pass_an_acl_in_fragments_both_ways_between_hosts() {
+    for mode in UPLINK_MODES {
+        let topology = kernel_guests();
+        let db = tier_guest(&topology, 22, 1);
+        let mut definitions = with_tier(topology.gateway_definitions(), 5005);
+        definitions["networks"][2]["acl"] = json!([
+            {"number": 1, "direction": "ingress", "action": "allow", "protocol": "udp", "ports": "53"},
+        ]);
+        topology.apply(&in_mode(definitions, mode));
+        for number in [11, 12] {
+            let web = topology.kernel("blue", number);
+            for len in [1, 4000, 40_000] {
+                let peer = exchange(web.ns(), db.ns(), end(&db, 53), end(&db, 53), &vec![0xa5; len]);
+                assert_eq!(peer.ip(), web.station().ip, "{len} bytes in {mode}");
+            }
+        }
+    }
 }

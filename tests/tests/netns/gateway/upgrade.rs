@@ -10,7 +10,7 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData};
 use netpath_tests::{
-    agent::Agent,
+    agent::{Agent, until},
     connections::{Connections, gateway_of},
     pace::is_emulated,
     runner::{Build, Netpath},
@@ -180,4 +180,18 @@ fn an_agent_takes_over_when_it_starts_and_nobody_does_while_another_builds_agent
     let _agent = Agent::in_force(&next(netpath), &file);
     connections.live(0x18);
     assert!(next(netpath).is_converged(&file));
+}
+
+/// The next build is one for debugging, too (feature `log`).
+#[test]
+fn a_build_for_debugging_tells_in_its_agents_log_what_becomes_of_packets() {
+    let topology = raw_online(|definitions| definitions);
+    let file = topology.write("same.yaml", &topology.gateway_definitions());
+    let mut agent = Agent::start_with(&next(&topology.hosts[0].netpath), &file, &["-v"]);
+    agent.until("its definitions are in force", |agent| !agent["last_apply"].is_null());
+    Connections::open(&topology, 8).live(0x18);
+    // Hook 5 is the gateway, action 1 a redirect.
+    until("the gateway's lines are in the log", || {
+        agent.log().contains("DEBUG netpath::debug: hook 5, network 1: action 1, reason 0")
+    });
 }

@@ -5,9 +5,11 @@ use netpath_common::{
     maps::{Forward, PublicAddress, PublicKey, Rule, RuleList},
 };
 
+use netpath_tests::packet::dissect;
+
 use crate::rig::{
-    A, ACK, B, BLUE, BLUE_PUBLIC, End, GREEN, GREEN_PUBLIC, OTHER_SERVER, PUBLIC, Rig, SERVER, SYN, any, only_from,
-    ports, public_of,
+    A, ACK, B, BLUE, BLUE_PUBLIC, End, GREEN, GREEN_PUBLIC, OTHER_SERVER, PUBLIC, Rig, SERVER, STRANGER, SYN, XDP_PASS,
+    any, inward, only_from, ports, public_of,
 };
 
 const CLIENT: End = (SERVER, 40_000);
@@ -31,12 +33,73 @@ fn a_forwarded_port_leads_to_its_guest_and_answers_come_from_it() {
     assert_eq!(rig.flows().len(), 2);
 }
 
+/// The guest is defined to have the port, and runs nowhere.
+#[test]
+fn r13_who_may_reach_a_guest_that_is_not_there_is_told() {
+    let mut rig = forwarded();
+    rig.forward_tcp(BLUE, BLUE_PUBLIC, 2222, STRANGER, 22);
+    let syn = inward(SERVER, BLUE_PUBLIC).tcp(CLIENT.1, 2222, SYN);
+    let out = rig.from_wire(&syn);
+    out.assert_refused(BLUE, R::NeighbourUnresolved);
+    let parts = dissect(out.assert_answered(3, 1)).unwrap();
+    let ip = parts.ip.as_ref().unwrap();
+    assert_eq!((ip.src, ip.dst), (BLUE_PUBLIC.into(), SERVER.into()));
+    assert_eq!(rig.xdp(&syn.build()).action, XDP_PASS, "TC tells");
+    rig.ingress(BLUE, BLUE_PUBLIC, &[]);
+    rig.from_wire(&syn).assert_dropped(BLUE, R::IngressDenied);
+}
+
 #[test]
 fn a_forwarded_port_leads_nowhere_by_another_protocol_or_tenant() {
     let mut rig = forwarded();
     rig.udp_in(CLIENT, (BLUE_PUBLIC, 2222)).assert_refused(BLUE, R::Unsolicited);
     rig.tcp_in(CLIENT, (GREEN_PUBLIC, 2222), SYN).assert_refused(GREEN, R::Unsolicited);
     rig.tcp_in(CLIENT, (BLUE_PUBLIC, 22), SYN).assert_refused(BLUE, R::Unsolicited);
+}
+
+/// A guest's packets to one port of a client cannot be those of two connections: the older one keeps them (X4, X8).
+#[test]
+fn x8_a_second_name_of_a_port_takes_no_connection_from_the_first() {
+    let mut rig = forwarded();
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    rig.forward_tcp(BLUE, BLUE_PUBLIC, 2223, B, 22);
+    rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2222), SYN).seen();
+    let before = rig.flows();
+    rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2223), SYN).assert_dropped(BLUE, R::ConnectionClash);
+    assert_eq!(rig.flows().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert_eq!(rig.tcp_out(BLUE, B, 22, CLIENT, SYN | ACK).seen().source, (BLUE_PUBLIC, 2222));
+    // From another port it is another connection, and after the first is over the same one will do.
+    let other = (CLIENT.0, CLIENT.1 + 1);
+    assert_eq!(rig.tcp_in(other, (BLUE_PUBLIC, 2223), SYN).seen().destination, (B.ip, 22));
+    rig.age(8000);
+    assert_eq!(rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2223), SYN).seen().destination, (B.ip, 22));
+    assert_eq!(rig.tcp_out(BLUE, B, 22, CLIENT, SYN | ACK).seen().source, (BLUE_PUBLIC, 2223));
+}
+
+/// What the guest has sent to the client by another port of its own does not keep the client from the forwarded one.
+#[test]
+fn a_client_reaches_a_forwarded_port_also_after_its_guest_has_sent_to_it() {
+    let mut rig = Rig::routed();
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    rig.forward_udp(BLUE, BLUE_PUBLIC, 5060, B, 5060);
+    let client = (SERVER, 5060);
+    assert_ne!(rig.udp_out(BLUE, B, 5060, client).seen().source, (BLUE_PUBLIC, 5060));
+    assert_eq!(rig.udp_in(client, (BLUE_PUBLIC, 5060)).seen().destination, (B.ip, 5060));
+    assert_eq!(rig.udp_out(BLUE, B, 5060, client).seen().source, (BLUE_PUBLIC, 5060));
+}
+
+/// X4: a connection by a name that definitions have taken away does not stand in the way of the same client by the new name.
+#[test]
+fn a_client_reaches_a_guest_by_its_new_name_at_once() {
+    let mut rig = forwarded();
+    rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2222), SYN).seen();
+    rig.tcp_out(BLUE, B, 22, CLIENT, SYN | ACK).seen();
+    rig.clear_prefixes::<netpath_common::maps::ForwardKey, Forward>("FORWARDS");
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    rig.forward_tcp(BLUE, BLUE_PUBLIC, 2223, B, 22);
+    rig.change_gateway(BLUE, |_| {});
+    assert_eq!(rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2223), SYN).seen().destination, (B.ip, 22));
+    assert_eq!(rig.tcp_out(BLUE, B, 22, CLIENT, SYN | ACK).seen().source, (BLUE_PUBLIC, 2223));
 }
 
 #[test]
@@ -112,8 +175,8 @@ fn x7_a_revoked_ingress_rule_stops_its_established_connections_only() {
     }
     rig.ingress(BLUE, BLUE_PUBLIC, &[ports(6, 8080, 8080)]);
     rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2222), ACK).assert_refused(BLUE, R::IngressDenied);
-    // What the guest goes on sending is a connection of its own now.
-    assert_ne!(rig.tcp_out(BLUE, B, 22, CLIENT, ACK).seen().source, (BLUE_PUBLIC, 2222));
+    rig.tcp_out(BLUE, B, 22, CLIENT, ACK).assert_refused(BLUE, R::IngressDenied);
+    rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2222), ACK).assert_refused(BLUE, R::IngressDenied);
     assert_eq!(rig.tcp_in(CLIENT, (BLUE_PUBLIC, 8080), ACK).seen().destination, (A.ip, 80));
     assert_eq!(rig.tcp_out(BLUE, A, 80, CLIENT, ACK).seen().source, (BLUE_PUBLIC, 8080));
 }
@@ -126,6 +189,45 @@ fn a_forward_that_is_removed_stops_its_connections() {
     rig.clear_prefixes::<netpath_common::maps::ForwardKey, Forward>("FORWARDS");
     rig.change_gateway(BLUE, |_| {});
     rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2222), ACK).assert_refused(BLUE, R::Unsolicited);
+    rig.tcp_out(BLUE, B, 22, CLIENT, ACK).assert_refused(BLUE, R::Unsolicited);
+    // A connection that the guest begins is another one, and the next of its packets begins it.
+    rig.tcp_out(BLUE, B, 22, CLIENT, SYN).assert_refused(BLUE, R::Unsolicited);
+    assert_eq!(rig.tcp_out(BLUE, B, 22, CLIENT, SYN).seen().source.0, BLUE_PUBLIC);
+}
+
+/// The guest whose port was forwarded goes on sending; the port is another guest's by then, who talks with the same peer.
+#[test]
+fn what_a_revoked_guest_sends_takes_nothing_from_the_guest_that_has_its_port_now() {
+    const PEER: crate::rig::End = (SERVER, 4500);
+    let mut rig = Rig::routed();
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    rig.forward_udp(BLUE, BLUE_PUBLIC, 4500, B, 4500);
+    rig.udp_in(PEER, (BLUE_PUBLIC, 4500)).seen();
+    rig.udp_out(BLUE, B, 4500, PEER).seen();
+    rig.clear_prefixes::<netpath_common::maps::ForwardKey, Forward>("FORWARDS");
+    rig.change_gateway(BLUE, |_| {});
+    rig.udp_out(BLUE, B, 4500, PEER).assert_refused(BLUE, R::Unsolicited);
+    assert_eq!(rig.udp_out(BLUE, A, 4500, PEER).seen().source, (BLUE_PUBLIC, 4500));
+    for _ in 0..2 {
+        rig.udp_out(BLUE, B, 4500, PEER);
+        assert_eq!(rig.udp_in(PEER, (BLUE_PUBLIC, 4500)).seen().destination, (A.ip, 4500));
+    }
+}
+
+/// What its sources no longer name stops, too, and a rule that is back lets it go on.
+#[test]
+fn a_forward_whose_sources_are_revoked_stops_in_both_directions_until_they_are_back() {
+    let mut rig = forwarded();
+    let connect = |rig: &mut crate::rig::Routed| {
+        rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2222), ACK);
+        rig.tcp_out(BLUE, B, 22, CLIENT, ACK)
+    };
+    rig.tcp_in(CLIENT, (BLUE_PUBLIC, 2222), SYN).seen();
+    rig.tcp_out(BLUE, B, 22, CLIENT, SYN | ACK).seen();
+    rig.ingress(BLUE, BLUE_PUBLIC, &[ports(6, 8080, 8080)]);
+    connect(&mut rig).assert_refused(BLUE, R::IngressDenied);
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    assert_eq!(connect(&mut rig).seen().source, (BLUE_PUBLIC, 2222));
 }
 
 /// What was begun from inside needs no ingress rule, and none of its removal ends it.

@@ -1,9 +1,15 @@
 //! Fragments: by the ports of the first one, in order, interleaved, twice, and in bounded memory.
 
-use netpath_common::{DropReason as R, maps::capacity};
-use netpath_tests::packet::{Body, Packet, dissect};
+use netpath_common::{
+    DropReason as R,
+    maps::{capacity, gateway_flags, nat_place},
+};
+use netpath_tests::packet::{Body, Packet, dissect, guest};
 
-use crate::rig::{A, B, BLUE, BLUE_PUBLIC, DNS, GREEN, REDIRECT, Rig, SERVER, inward, outward, public_of, seen};
+use crate::rig::{
+    A, B, BLUE, BLUE_PUBLIC, D, DNS, E, GATEWAY, GREEN, RED, REDIRECT, Rig, SERVER, TIER, any, inward, outward,
+    public_of, seen, tier_outward,
+};
 
 /// A UDP packet in fragments of 1480 bytes, each with what it carries; `wrap` is the packet's addresses.
 fn fragments(wrap: &Packet, ports: (u16, u16), payload: &[u8], id: u16) -> Vec<Packet> {
@@ -100,6 +106,39 @@ fn n9_two_guests_with_one_identification_get_two() {
     assert_ne!(ids_a[0], ids_b[0]);
 }
 
+/// The kernel numbers the segments of a super-packet on from its own.
+#[test]
+fn n9_a_super_packet_takes_an_identification_for_each_of_its_segments() {
+    let mut rig = Rig::routed();
+    let port = rig.ports[&(BLUE, 11)];
+    let frame = outward(A).tcp(5000, 443, 16).payload(vec![7; 10 * 300]).build();
+    let id = |frame: &[u8]| u16::from_be_bytes([frame[18], frame[19]]);
+    let first = id(rig.tc_gso("from_guest", port, &frame, 300).assert_sent(REDIRECT));
+    let next = id(rig.from(BLUE, A, &outward(A).udp(5000, 53)).assert_sent(REDIRECT));
+    assert!((10..20).contains(&next.wrapping_sub(first)), "{first}, then {next}");
+}
+
+/// Tiers of one router share a public address, and so its identifications.
+#[test]
+fn n9_two_tiers_behind_one_address_get_no_identification_twice() {
+    let mut rig = Rig::routed();
+    rig.tier();
+    let pool = rig.gateway(BLUE).pool;
+    rig.change_gateway(TIER, |gateway| {
+        (gateway.nat_place, gateway.pool_count, gateway.pool) = (nat_place::HERE, 1, pool);
+    });
+    let mut ids = Vec::new();
+    for round in 0..4 {
+        for (network, wrap, station) in [(BLUE, outward(A), A), (TIER, tier_outward(D).to_ip(SERVER), D)] {
+            let whole = rig.from(network, station, &wrap.clone().udp(5000, 53)).assert_sent(REDIRECT).to_vec();
+            let part = &fragments(&wrap, (5000, 53), &payload(3000, round), 77 + u16::from(round))[0];
+            let part = rig.from(network, station, part).assert_sent(REDIRECT).to_vec();
+            ids.extend([whole, part].map(|frame| [frame[18], frame[19]]));
+        }
+    }
+    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+}
+
 #[test]
 fn x1_fragments_of_two_tenants_with_one_identification_are_told_apart() {
     let mut rig = Rig::routed();
@@ -171,4 +210,37 @@ fn a_first_fragment_without_its_ports_is_refused() {
         let out = rig.from(BLUE, A, &outward(A).body(body).fragment(0, true));
         assert_eq!((out.action, out.drops.len()), (crate::rig::SHOT, 1), "{out:?}");
     }
+}
+
+/// A's fragments as another host has routed them out of the tier, into a VLAN network with an access list.
+fn routed_elsewhere(rig: &mut Rig, bytes: &[u8], id: u16) -> Vec<Packet> {
+    rig.tier();
+    rig.route(RED, [10, 1, 2, 0].into(), 24, TIER, [0; 4].into());
+    rig.acl(RED, &[], &[any(false)]);
+    rig.change_gateway(RED, |gateway| gateway.flags |= gateway_flags::TIER);
+    let wrap = guest(E).from_mac(GATEWAY.0).to_mac(A.mac).to_ip(A.ip).vlan(100);
+    fragments(&wrap, (5000, 53), bytes, id)
+}
+
+#[test]
+fn u14_fragments_that_another_host_has_routed_here_arrive_all_of_them() {
+    let mut rig = Rig::routed();
+    let bytes = payload(4000, 10);
+    let parts = routed_elsewhere(&mut rig, &bytes, 77);
+    let out: Vec<_> = parts.iter().map(|part| rig.from_wire(part).assert_sent(REDIRECT).to_vec()).collect();
+    assert_eq!(reassemble(&out), ((5000, 53), bytes));
+    let flow = rig.flow_out(TIER, 17, (E.ip, 5000), (A.ip, 53)).unwrap();
+    assert_eq!(flow.packets as usize, parts.len() - 1, "all that came after the first");
+    let answer = outward(A).to_ip(E.ip).udp(53, 5000);
+    rig.from(RED, A, &answer).assert_sent(REDIRECT);
+}
+
+/// The other host had the first one, and has judged them all: nothing is left to be judged here.
+#[test]
+fn u14_fragments_that_another_host_has_routed_here_arrive_in_any_order() {
+    let mut rig = Rig::routed();
+    let bytes = payload(4000, 11);
+    let parts = routed_elsewhere(&mut rig, &bytes, 77);
+    let out: Vec<_> = parts.iter().rev().map(|part| rig.from_wire(part).assert_sent(REDIRECT).to_vec()).collect();
+    assert_eq!(reassemble(&out), ((5000, 53), bytes));
 }

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use netpath_common::DropReason as R;
 
 use crate::rig::{
-    A, ACK, B, BLUE, BLUE_PUBLIC, GREEN, GREEN_PUBLIC, Rig, SYN, any, echo, outward, public_of, slot, tail_of,
+    A, ACK, B, BLUE, BLUE_PUBLIC, GREEN, GREEN_PUBLIC, Rig, SYN, XDP_PASS, any, echo, inward, only_from, outward,
+    public_of, slot, tail_of,
 };
 
 /// A network's 2222 leads to B's 22, by TCP and UDP, for everybody.
@@ -80,6 +81,31 @@ fn a_hairpin_packet_is_judged_by_the_ingress_rules_too() {
     let mut rig = served(GREEN);
     rig.ingress(GREEN, GREEN_PUBLIC, &[]);
     rig.tcp_out(BLUE, A, 5000, (GREEN_PUBLIC, 2222), SYN).assert_refused(GREEN, R::IngressDenied);
+}
+
+/// What guests of one host send each other by public addresses is not on the wire: who sends it there says to be one of them.
+#[test]
+fn who_claims_to_be_a_public_address_of_this_host_on_the_wire_is_refused() {
+    let mut rig = served(GREEN);
+    rig.ingress(GREEN, GREEN_PUBLIC, &[only_from(BLUE_PUBLIC, any(true))]);
+    let forged = inward(BLUE_PUBLIC, GREEN_PUBLIC).udp(5000, 2222);
+    rig.from_wire(&forged).assert_dropped(GREEN, R::MartianSource);
+    rig.xdp(&forged.build()).assert_dropped(GREEN, R::MartianSource);
+    rig.udp_out(BLUE, A, 5000, (GREEN_PUBLIC, 2222)).seen();
+    rig.udp_out(GREEN, B, 22, (BLUE_PUBLIC, 5000)).seen();
+    let answer = inward(GREEN_PUBLIC, BLUE_PUBLIC).udp(2222, 5000);
+    for judged_anew in [false, true] {
+        if judged_anew {
+            rig.change_gateway(GREEN, |_| {});
+            rig.change_gateway(BLUE, |_| {});
+        }
+        rig.from_wire(&forged).assert_dropped(GREEN, R::MartianSource);
+        rig.from_wire(&answer).assert_dropped(BLUE, R::MartianSource);
+        assert_eq!(rig.xdp(&forged.build()).action, XDP_PASS);
+        assert_eq!(rig.xdp(&answer.build()).action, XDP_PASS);
+        assert_eq!(rig.udp_out(BLUE, A, 5000, (GREEN_PUBLIC, 2222)).seen().destination, (B.ip, 22));
+        assert_eq!(rig.udp_out(GREEN, B, 22, (BLUE_PUBLIC, 5000)).seen().destination, (A.ip, 5000));
+    }
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use netpath_common::DropReason as R;
 use netpath_tests::packet::{Body, Checksum};
 
-use crate::rig::{A, B, BLUE, BLUE_PUBLIC, GREEN, OTHER_SERVER, Rig, SERVER, inward, outward, public_of, seen};
+use crate::rig::{
+    A, B, BLUE, BLUE_PUBLIC, GREEN, OTHER_SERVER, Rig, SERVER, TIER_GATEWAY_IP, any, echo, inward, outward, public_of,
+    seen,
+};
 
 #[test]
 fn i1_u1_pings_and_timestamps_go_out_and_their_replies_come_back() {
@@ -21,6 +24,23 @@ fn i1_u1_pings_and_timestamps_go_out_and_their_replies_come_back() {
         assert_eq!(got.payload, vec![7; 12]);
         rig.age(200);
     }
+}
+
+/// Nothing is put together here, and half an answer is none.
+#[test]
+fn a_ping_in_fragments_is_not_answered() {
+    let mut rig = Rig::routed();
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    rig.tier();
+    let query = echo(8, 7);
+    rig.from_wire(&inward(SERVER, BLUE_PUBLIC).body(query.clone())).assert_answered(0, 0);
+    let first = inward(SERVER, BLUE_PUBLIC).body(query.clone()).id(9).fragment(0, true);
+    rig.from_wire(&first).assert_dropped(BLUE, R::GatewayClosed);
+    let later = inward(SERVER, BLUE_PUBLIC).body(Body::Ip { protocol: 1, payload: vec![7; 64] });
+    rig.from_wire(&later.id(9).fragment(185, false)).assert_dropped(BLUE, R::FragmentBeforeFirst);
+    rig.from(BLUE, A, &outward(A).to_ip(TIER_GATEWAY_IP).body(query.clone())).assert_answered(0, 0);
+    let first = outward(A).to_ip(TIER_GATEWAY_IP).body(query).id(9).fragment(0, true);
+    rig.from(BLUE, A, &first).assert_dropped(BLUE, R::GatewayClosed);
 }
 
 #[test]

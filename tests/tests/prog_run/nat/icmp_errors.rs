@@ -224,6 +224,21 @@ fn n6_an_error_from_inside_does_not_refresh_the_connection() {
     assert_eq!(rig.flows().values().map(|flow| flow.last_seen).collect::<Vec<_>>(), before);
 }
 
+/// With a quote that an error would be translated with: a redirect would tell a guest to go another way.
+#[test]
+fn i11_r14_messages_that_are_no_errors_are_refused_whatever_they_quote() {
+    let mut rig = Rig::routed();
+    let ((server, _), inbound) = served(&mut rig);
+    let (_, outside) = conversations(&mut rig).remove(0);
+    for kind in [1, 2, 5, 6, 9, 10, 19, 30, 40, 253] {
+        let out = rig.from_wire(&inward(SERVER, BLUE_PUBLIC).body(error(kind, 1, &outside)));
+        out.assert_dropped(BLUE, R::IcmpErrorUnmatched);
+        let out = rig.from(BLUE, B, &outward(B).to_ip(server).body(error(kind, 1, &inbound)));
+        out.assert_dropped(BLUE, R::IcmpErrorUnmatched);
+    }
+    rig.from_wire(&inward(SERVER, BLUE_PUBLIC).body(error(3, 1, &outside))).assert_sent(REDIRECT);
+}
+
 #[test]
 fn errors_about_fragments_and_quotes_of_errors_are_not_matched() {
     let mut rig = Rig::routed();

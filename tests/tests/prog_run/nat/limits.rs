@@ -1,8 +1,8 @@
 //! Full tables and limits: newcomers are refused, and nobody else notices.
 
-use netpath_common::DropReason as R;
+use netpath_common::{DropReason as R, stage::idle::binding_limit};
 
-use crate::rig::{A, ACK, B, BLUE, DNS, GREEN, Rig, SYN, WEB};
+use crate::rig::{A, ACK, B, BLUE, DNS, GREEN, Rig, SERVER, SYN, TIMEOUTS, WEB, echo, outward};
 
 #[test]
 fn x4_c11d_a_full_flow_table_refuses_newcomers_and_loses_no_live_flow() {
@@ -61,6 +61,9 @@ fn x4_refused_newcomers_leave_nothing_behind() {
         assert!(flows.contains_key(&key.opposite(flow)), "half of a connection: {key:?}");
     }
     assert_eq!(rig.state(BLUE).flows, flows.len() as u64);
+    let connections = flows.len() as u64 / 2;
+    assert_eq!((rig.bindings().len(), rig.state(BLUE).bindings), (flows.len(), connections));
+    assert_eq!(rig.ports_in_use(), connections);
     rig.age(10_000);
     for port in 4000..4030 {
         rig.udp_out(BLUE, B, port, DNS).seen();
@@ -76,6 +79,8 @@ fn c4_a_network_has_at_most_its_limit_and_others_do_not_notice() {
         rig.udp_out(BLUE, B, port, DNS).assert_refused(BLUE, R::ConnectionLimit);
         rig.udp_out(GREEN, B, port, DNS).seen();
     }
+    assert_eq!((rig.state(BLUE).bindings, rig.state(GREEN).bindings), (10, 10), "who is refused has no public port");
+    assert_eq!(rig.ports_in_use(), 20);
     for (port, public) in live {
         rig.arrives(DNS, public, (A.ip, port));
     }
@@ -93,6 +98,33 @@ fn c4_what_has_ended_no_longer_counts() {
         rig.udp_out(BLUE, A, port, DNS).seen();
     }
     assert_eq!(rig.state(BLUE).flows, 20);
+}
+
+/// Its connections end soon, and their public ports rest: one tenant that goes on beginning them does not fill the table.
+#[test]
+fn c5_public_ports_that_rest_count_for_their_network() {
+    let mut rig = Rig::routed();
+    rig.change_gateway(BLUE, |gateway| gateway.flow_limit = 2000);
+    let most = binding_limit(2000);
+    let port = rig.ports[&(BLUE, 11)];
+    for round in 0..3u16 {
+        let inside = &rig;
+        inside.ns.run(|| {
+            for n in 0..1000 {
+                let query = outward(A).body(echo(8, 1000 + round * 1000 + n)).build();
+                inside.tc_only("from_guest", port, &query);
+            }
+        });
+        // Idle, but at rest.
+        rig.age(TIMEOUTS.icmp + 1);
+    }
+    assert_eq!(rig.state(BLUE).bindings, most);
+    rig.ping_out(BLUE, A, 9, SERVER).assert_refused(BLUE, R::ConnectionLimit);
+    rig.ping_out(GREEN, A, 9, SERVER).seen();
+    assert_eq!(rig.ping_out(BLUE, A, 1000, SERVER).seen().source.1, 1000, "what has a port keeps it");
+    rig.age(10_000);
+    rig.ping_out(BLUE, A, 9, SERVER).seen();
+    assert_eq!(rig.state(BLUE).bindings, 1);
 }
 
 /// A flood of SYNs of one tenant ends at its limit.

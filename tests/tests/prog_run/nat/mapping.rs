@@ -1,11 +1,11 @@
 //! Which public end an inside end gets, and that it is the same for every destination.
 
-use netpath_common::maps::PoolAddress;
+use netpath_common::{DropReason, maps::PoolAddress};
 use netpath_tests::packet::{Checksum, Endpoint};
 
 use crate::rig::{
-    A, B, BLUE, BLUE_PUBLIC, DNS, GATEWAY, GREEN, NEIGHBOUR, OTHER_SERVER, PUBLIC, ROUTER, Rig, SERVER, SYN, WEB,
-    inward, outward, public_of,
+    A, ACK, B, BLUE, BLUE_PUBLIC, C, D, DNS, GATEWAY, GREEN, NEIGHBOUR, OTHER_SERVER, PUBLIC, ROUTER, Rig, SERVER, SYN,
+    WEB, any, inward, outward, public_of,
 };
 
 #[test]
@@ -79,6 +79,24 @@ fn u7_an_outside_host_with_an_inside_address_is_not_reached_inside() {
     let out = rig.udp_in((B.ip, 53), public);
     assert_eq!(out.counters, [], "{out:?}");
     assert_eq!(out.drops.len(), 1);
+}
+
+/// The guest's own host would route the answer to whoever has the address inside.
+#[test]
+fn u7_an_outside_host_with_an_inside_address_does_not_reach_a_guest_of_another_host() {
+    let mut rig = Rig::routed();
+    rig.tier();
+    rig.ingress(BLUE, BLUE_PUBLIC, &[any(true)]);
+    rig.forward_tcp(BLUE, BLUE_PUBLIC, 2222, C, 22);
+    rig.forward_tcp(BLUE, BLUE_PUBLIC, 2223, A, 22);
+    for outside in [B.ip, D.ip] {
+        let there = rig.tcp_in((outside, 4000), (BLUE_PUBLIC, 2222), SYN);
+        there.assert_dropped(BLUE, DropReason::MartianSource);
+        assert_eq!(rig.tcp_in((outside, 4000), (BLUE_PUBLIC, 2223), SYN).seen().destination, (A.ip, 22));
+        let answer = rig.tcp_out(BLUE, A, 22, (outside, 4000), SYN | ACK).seen();
+        assert_eq!((answer.source, answer.macs.1), ((BLUE_PUBLIC, 2223), ROUTER.mac));
+    }
+    assert_eq!(rig.tcp_in((SERVER, 4000), (BLUE_PUBLIC, 2222), SYN).seen().destination, (C.ip, 22));
 }
 
 #[test]

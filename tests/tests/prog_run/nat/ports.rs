@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use netpath_common::maps::{
-    BLOCK_PORTS, BLOCKS, Binding, BindingKey, Forward, HOLD_DOWN, POOL_PROTOCOLS, forward_flags,
+    BLOCK_PORTS, BLOCKS, Binding, BindingKey, Forward, ForwardKey, HOLD_DOWN, POOL_PROTOCOLS, forward_flags,
 };
 use netpath_tests::packet::Endpoint;
 
@@ -143,6 +143,35 @@ fn a_port_of_the_host_or_a_forwarded_one_is_never_given_out() {
         let got = rig.udp_out(BLUE, A, port, DNS).seen().source.1;
         assert_ne!(got, port);
     }
+    // Once it leads nowhere any more it can be had.
+    rig.clear_prefixes::<ForwardKey, Forward>("FORWARDS");
+    rig.forget_connections();
+    for port in [4789, 5000] {
+        assert_eq!(rig.udp_out(BLUE, A, port, DNS).seen().source.1, port);
+    }
+}
+
+#[test]
+fn beside_a_large_range_that_is_forwarded_a_port_is_always_found() {
+    let mut rig = Rig::routed();
+    let range = Forward { network: BLUE, address: B.ip.octets(), ..Forward::default() };
+    // 16384 to 32767: a quarter of all, and of the guest's own.
+    rig.forward(BLUE_PUBLIC, 17, 16384, 2, range);
+    for port in 20_000..20_400 {
+        assert!(!(16384..32768).contains(&rig.udp_out(BLUE, A, port, DNS).seen().source.1));
+    }
+}
+
+#[test]
+fn where_all_ports_are_forwarded_none_is_given_out_and_none_is_kept() {
+    let mut rig = Rig::routed();
+    let all = Forward { network: BLUE, address: B.ip.octets(), ..Forward::default() };
+    rig.forward(BLUE_PUBLIC, 17, 0, 0, all);
+    for port in 5000..5010 {
+        rig.udp_out(BLUE, A, port, DNS).assert_refused(BLUE, netpath_common::DropReason::PortsExhausted);
+    }
+    let given: u32 = (0..BLOCKS).map(|block| rig.read::<u64>("PORT_BLOCKS", BLOCKS + block).count_ones()).sum();
+    assert_eq!(given, 0);
 }
 
 #[test]

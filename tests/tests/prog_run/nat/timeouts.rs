@@ -84,6 +84,31 @@ fn u6a_n6_packets_from_outside_do_not_keep_it_unless_defined() {
     }
 }
 
+/// A packet from outside finds its own direction idle and the guest's alive, or both judged by older rules: they are written
+/// down again, and no younger for it.
+#[test]
+fn u6a_n6_a_packet_from_outside_that_is_judged_again_keeps_nothing_alive() {
+    for rules_change in [false, true] {
+        let mut rig = Rig::routed();
+        let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
+        rig.arrives(DNS, public, (A.ip, 5000));
+        for _ in 0..5 {
+            rig.age(50);
+            rig.udp_out(BLUE, A, 5000, DNS).seen();
+        }
+        for seconds in [60, 236] {
+            if rules_change {
+                rig.change_gateway(BLUE, |_| {});
+            }
+            rig.age(seconds);
+            rig.arrives(DNS, public, (A.ip, 5000));
+        }
+        rig.age(5);
+        let out = rig.udp_in(DNS, public);
+        assert_eq!(out.counters, [], "301 seconds after the guest's last one: {out:?}");
+    }
+}
+
 #[test]
 fn t5_an_established_connection_may_idle_for_7440_seconds() {
     let mut rig = Rig::routed();
@@ -135,6 +160,20 @@ fn n3_a_reset_connection_lives_for_240_seconds_more() {
     assert_eq!(rig.tcp_in(WEB, public, ACK).seen().destination, (A.ip, 5000));
     rig.age(7000);
     assert_eq!(rig.tcp_in(WEB, public, ACK).seen().destination, (A.ip, 5000), "data made it established again");
+}
+
+/// However long it was silent before: the time of its new state begins with the reset, or the FIN.
+#[test]
+fn n3_a_connection_that_was_idle_for_an_hour_lives_for_240_seconds_after_its_end() {
+    for ends in [RST, FIN | ACK] {
+        let mut rig = Rig::routed();
+        let public = rig.connect(BLUE, A, 5000, WEB);
+        rig.age(3600);
+        rig.tcp_in(WEB, public, ends).seen();
+        rig.age(200);
+        assert_eq!(rig.tcp_in(WEB, public, ACK).seen().destination, (A.ip, 5000));
+        assert_eq!(rig.tcp_out(BLUE, A, 5000, WEB, ACK).seen().source, public);
+    }
 }
 
 #[test]

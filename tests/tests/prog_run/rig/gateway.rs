@@ -10,9 +10,9 @@ use std::net::Ipv4Addr;
 use netpath_common::{
     Mac,
     maps::{
-        Binding, BindingKey, Flow, FlowKey, Fragment, FragmentKey, Gateway, GatewayState, PUBLIC_SIDE, PoolAddress,
-        PublicAddress, PublicKey, Resolved, RuleList, Segment, SegmentKey, Timeouts, Upstream, gateway_flags,
-        nat_place, segment_flags,
+        BLOCKS, Binding, BindingKey, Flow, FlowKey, Fragment, FragmentKey, Gateway, GatewayState, POOL_PROTOCOLS,
+        PUBLIC_SIDE, PoolAddress, PublicAddress, PublicKey, Resolved, RuleList, Segment, SegmentKey, Timeouts,
+        Upstream, gateway_flags, nat_place, segment_flags,
     },
 };
 use netpath_tests::packet::{Endpoint, Packet, guest};
@@ -158,6 +158,12 @@ impl Rig {
     /// Every end of every binding.
     pub fn bindings(&self) -> std::collections::BTreeMap<BindingKey, Binding> {
         self.rows("BINDINGS")
+    }
+
+    /// How many public ports of the standard networks are given out.
+    pub fn ports_in_use(&self) -> u64 {
+        let words = (0..3 * POOL_PROTOCOLS * BLOCKS).map(|word| self.read::<u64>("PORT_BLOCKS", word));
+        words.map(|word| u64::from(word.count_ones())).sum()
     }
 
     /// Makes everything that the data path remembers older, as if this time had passed.

@@ -34,7 +34,7 @@ impl Rig {
         }
     }
 
-    /// Gives a meter a limit in both directions, and all of its credit.
+    /// Gives a meter a limit in both directions, and all of its credit. It is of a host that paces.
     pub fn limit(&mut self, meter: u32) {
         for direction in [0, 1] {
             let limit = Limit { horizon: 10 * SECOND, ..meter::limit(RATE, BURST) };

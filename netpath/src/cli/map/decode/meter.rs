@@ -22,6 +22,7 @@ decode! {
         "bytes_per_second": this.rate,
         "peak_bytes_per_second": this.peak,
         "members": this.members & 0xffff,
+        "refused_ticks": this.refused,
     ];
     MeterEvents: |this, _names| [
         "dropped_packets": this.dropped_packets,
