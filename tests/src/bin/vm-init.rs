@@ -1,6 +1,6 @@
 //! Process 1 of a test VM: mounts, loads the modules, runs the test binaries, says a verdict and powers off.
 //!
-//! The initramfs (`xtask/src/vm/initramfs.rs`) holds `/modules/NN-name.ko`, `/tests/NN-name`, `/tests.arguments` (one
+//! The initramfs (`xtask/src/vm/initramfs.rs`) holds `/modules/NN-name.ko`, `/tests/NN-name`, `/arguments/NN-name` (one
 //! argument a line), `/bin/netpath` and `/bin/netpath-next`. What tests print goes to the second serial line, what the kernel says to the
 //! first.
 
@@ -69,12 +69,12 @@ fn run() -> Result<bool> {
     for module in sorted("/modules")? {
         load(&module)?;
     }
-    let arguments = fs::read_to_string("/tests.arguments").context("/tests.arguments")?;
-    let arguments: Vec<_> = arguments.lines().collect();
     let mut passed = true;
     for test in sorted("/tests")? {
+        let arguments = Path::new("/arguments").join(test.file_name().context("a test without a name")?);
+        let arguments = fs::read_to_string(&arguments).with_context(|| arguments.display().to_string())?;
         let status = Command::new(&test)
-            .args(&arguments)
+            .args(arguments.lines())
             .env_clear()
             .envs([("PATH", "/bin"), ("HOME", "/tmp"), ("RUST_BACKTRACE", "1")])
             .envs([("NETPATH_BIN", "/bin/netpath"), ("NETPATH_NEXT_BIN", "/bin/netpath-next")])
