@@ -170,11 +170,15 @@ fn make(inside: &BindingKey, outside: &mut BindingKey, pool: u32, expires: u32) 
         side: other.side,
         address: other.address,
         port: other.port,
-        pad: [0; 2],
+        pool: u16::try_from(pool + 1).unwrap_or(0),
         expires,
     };
     if maps::BINDINGS.insert(*outside, row(inside), NEW).is_err() {
-        free(outside, pool);
+        // A port that somebody has, though its block had it free, is not given back: the block has it right now.
+        // SAFETY: nothing is read.
+        if unsafe { maps::BINDINGS.get(*outside) }.is_none() {
+            free(outside, pool);
+        }
         return Err(DropReason::BindingTableFull);
     }
     if maps::BINDINGS.insert(inside, row(outside), NEW).is_err() {

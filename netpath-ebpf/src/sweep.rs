@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     DropReason,
-    maps::{Binding, BindingKey, Flow, FlowKey, POOL_ADDRESSES, PUBLIC_SIDE, flow_flags, stage},
+    maps::{Binding, BindingKey, Flow, FlowKey, PUBLIC_SIDE, flow_flags, stage},
     stage::idle,
 };
 
@@ -180,6 +180,18 @@ unsafe extern "C" fn visit_binding(
     0
 }
 
+/// Gives a port back to the one of a network's public addresses that it is of.
+#[inline(always)]
+fn free_of_pool(network: u32, outside: &BindingKey) {
+    if let Some(gateway) = maps::GATEWAYS.get(network) {
+        for pool in &gateway.pool {
+            if pool.side == outside.side && pool.address == outside.address {
+                bind::free(outside, pool.pool);
+            }
+        }
+    }
+}
+
 /// Takes a binding away, unless it was renewed in the meantime.
 #[inline(never)]
 pub fn release(inside: &BindingKey, row: &mut Binding, expires: u32) {
@@ -191,13 +203,11 @@ pub fn release(inside: &BindingKey, row: &mut Binding, expires: u32) {
     let outside =
         BindingKey { side: row.side, address: row.address, port: row.port, protocol: inside.protocol, pad: 0 };
     if bind::points_to(&outside, inside) {
-        let _ = maps::BINDINGS.remove(outside);
-        if let Some(gateway) = maps::GATEWAYS.get(inside.side) {
-            for index in 0..POOL_ADDRESSES {
-                let pool = &gateway.pool[index];
-                if pool.side == outside.side && pool.address == outside.address {
-                    bind::free(&outside, pool.pool);
-                }
+        // Who removes a row gives its port back, and nobody else.
+        if maps::BINDINGS.remove(outside).is_ok() {
+            match row.pool {
+                0 => free_of_pool(inside.side, &outside),
+                pool => bind::free(&outside, u32::from(pool) - 1),
             }
         }
     }

@@ -192,8 +192,9 @@ pub struct Binding {
     pub address: [u8; 4],
     /// The other end's port.
     pub port: u16,
-    /// Zero.
-    pub pad: [u8; 2],
+    /// One more than the public address's index in PORT_BLOCKS, which its port is given back to; 0 in rows of builds that did
+    /// not say it, and then the network's pool tells.
+    pub pool: u16,
     /// When the binding ends, unless a flow of it renews it.
     pub expires: u32,
 }

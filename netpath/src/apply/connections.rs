@@ -167,7 +167,7 @@ fn clear_bindings(
             continue;
         }
         match numbers.get(&(key.side, key.address)) {
-            Some(pool) if !pools.contains(pool) => free(tables, *pool, &key)?,
+            Some(pool) if is_removed && !pools.contains(pool) => free(tables, *pool, &key)?,
             _ => {}
         }
     }

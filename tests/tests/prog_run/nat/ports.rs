@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use netpath_common::maps::{
-    BLOCK_PORTS, BLOCKS, Binding, BindingKey, Forward, ForwardKey, HOLD_DOWN, POOL_PROTOCOLS, forward_flags,
+    BLOCK_PORTS, BLOCKS, Binding, BindingKey, Forward, ForwardKey, HOLD_DOWN, POOL_PROTOCOLS, PoolAddress,
+    forward_flags,
 };
 use netpath_tests::packet::Endpoint;
 
-use crate::rig::{A, B, BLUE, BLUE_PUBLIC, DNS, OTHER_SERVER, Rig, SERVER, SYN, WEB};
+use crate::rig::{A, B, BLUE, BLUE_PUBLIC, DNS, GREEN_PUBLIC, OTHER_SERVER, Rig, SERVER, SYN, WEB};
 
 /// Marks ports of blue's pool for UDP as given out to somebody else.
 fn occupy(rig: &mut Rig, taken: impl Fn(u16) -> bool) {
@@ -131,6 +132,29 @@ fn a_port_is_given_out_again_after_it_was_held_down() {
     rig.age(120 + 32 + HOLD_DOWN + 5);
     assert_eq!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public);
     assert_eq!(rig.udp_in(DNS, public).seen().destination, (B.ip, 5000));
+}
+
+/// The address may be another network's still, which must not run out of what this one has left.
+#[test]
+fn a_port_of_an_address_that_is_the_networks_no_longer_is_given_back() {
+    let mut rig = Rig::routed();
+    assert_eq!(rig.udp_out(BLUE, A, 5000, DNS).seen().source, (BLUE_PUBLIC, 5000));
+    rig.change_gateway(BLUE, |row| {
+        row.pool[0] = PoolAddress { pool: 1, address: GREEN_PUBLIC.octets(), ..row.pool[0] }
+    });
+    assert_eq!(rig.udp_out(BLUE, A, 5000, WEB).seen().source, (GREEN_PUBLIC, 5000));
+    assert_eq!(rig.ports_in_use(), 1);
+}
+
+/// A word that is written as a whole beside the data path may lose a claim of that very moment.
+#[test]
+fn a_port_whose_claim_was_lost_is_not_given_out_twice_and_claimed_again() {
+    let mut rig = Rig::routed();
+    let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
+    occupy(&mut rig, |_| false);
+    assert_ne!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public);
+    assert_eq!(rig.ports_in_use(), 2);
+    rig.arrives(DNS, public, (A.ip, 5000));
 }
 
 #[test]
