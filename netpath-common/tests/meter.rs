@@ -207,6 +207,7 @@ fn what_waits_is_a_burst_at_the_least_and_finds_room_in_the_queue() {
     }
     assert_eq!([10, 200].map(|rate| meter::horizon(rate * MBIT, u64::MAX)), [SECOND / 20; 2]);
     assert_eq!([10, 200].map(|rate| meter::horizon(rate * MBIT, 125_000)), [SECOND / 20, SECOND / 200]);
+    assert_eq!(meter::horizon(MBIT, 7_500), SECOND * 6 / 100, "half of ten packets, and not of a burst");
     assert_eq!([64_000, 1, 0].map(|rate| meter::horizon(rate, u64::MAX)), [SECOND, SECOND, 0]);
     assert_eq!(meter::horizon(10 * MBIT, 0), 0);
 }

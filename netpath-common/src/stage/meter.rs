@@ -59,8 +59,8 @@ const LONGEST_HORIZON: u64 = SECOND;
 const MOST_WAITING: u64 = 6_000_000;
 
 /// The longest that a packet waits for its departure, in ticks, where there is room for so many bytes that wait: 50 ms. At low
-/// rates it is longer, so that [`LEAST_BURST`] fits in; at high ones shorter, for what waits has to have room in the queueing
-/// discipline. 0 without room.
+/// rates it is longer, so that [`LEAST_BURST`] fits in. Where there is less room than that it is shorter: what has been charged and
+/// has no room is lost. 0 without room.
 #[must_use]
 pub const fn horizon(bits_per_second: u64, room: u64) -> u64 {
     if bits_per_second == 0 || room == 0 {
@@ -70,15 +70,12 @@ pub const fn horizon(bits_per_second: u64, room: u64) -> u64 {
     let second = 8 * SECOND as u128;
     let least = (LEAST_BURST as u128 * second / bits_per_second as u128) as u64;
     let most = (room as u128 * second / bits_per_second as u128) as u64;
-    if least > LONGEST_HORIZON {
-        LONGEST_HORIZON
-    } else if least > HORIZON {
-        least
-    } else if most < HORIZON {
-        most
-    } else {
-        HORIZON
-    }
+    let wanted = match least {
+        LONGEST_HORIZON.. => LONGEST_HORIZON,
+        ..HORIZON => HORIZON,
+        _ => least,
+    };
+    if most < wanted { most } else { wanted }
 }
 
 /// The limit of a rate in bits per second and a burst in bytes, where nothing is paced; a rate of 0 is no limit.
