@@ -11,7 +11,7 @@ use netpath_common::{
     },
 };
 
-use super::{Compiler, presence::is_routed, public::Links, rule_rows, underlay::Underlay};
+use super::{Compiler, public::Links, rule_rows, underlay::Underlay};
 use crate::definitions::{At, Direction, EgressDefault, Filtering, Host, Isolation, Network, Seconds, Zone};
 
 /// What the rows of gateways are made of, beside their networks.
@@ -45,7 +45,7 @@ impl<'z> Compiler<'z, '_> {
         routed: &Routed<'_, 'z>,
     ) {
         let (true, Some(index), Some(cidr)) =
-            (is_routed(network), routed.indices.get(network.name.as_str()), &network.cidr)
+            (network.is_routed(), routed.indices.get(network.name.as_str()), &network.cidr)
         else {
             return;
         };

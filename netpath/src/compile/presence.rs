@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use crate::definitions::{GatewayMode, Host, Network, PhysicalNetwork, Zone};
+use crate::definitions::{Host, Network, PhysicalNetwork, Zone};
 
 /// Why a host has rows of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl<'z> Presence<'z> {
         };
         let mut routers = BTreeSet::new();
         for (position, network) in zone.networks.iter().enumerate() {
-            let nat_host = is_routed(network).then(|| zone.shared_nat_host(network)).flatten();
+            let nat_host = network.is_routed().then(|| zone.shared_nat_host(network)).flatten();
             presence.nat_hosts.extend(nat_host.map(|nat_host| (position, nat_host)));
             let does_nat = nat_host.is_some_and(|nat_host| nat_host.name.as_str() == host);
             let needs_nat = does_nat && zone.at_nat_host(network).next().is_some();
@@ -90,7 +90,7 @@ impl<'z> Presence<'z> {
                 addresses.entry(address).or_insert(LocalAddress { address, network, inside: None });
             }
         }
-        for (_, network) in networks().filter(|(_, network)| is_routed(network)) {
+        for (_, network) in networks().filter(|(_, network)| network.is_routed()) {
             for nat in network.static_nat.iter().filter(|nat| lives_here(zone.nat_host(network, *nat.public))) {
                 let nic = network.nics.iter().find(|nic| nic.instance.value == nat.nic.value);
                 if let Some(inside) = nic.and_then(|nic| nic.ip) {
@@ -135,9 +135,4 @@ impl<'z> Presence<'z> {
     pub(super) fn addresses(&self) -> impl Iterator<Item = LocalAddress<'z>> {
         self.addresses.values().copied()
     }
-}
-
-/// Whether netpath routes IPv4 for the network.
-pub(super) fn is_routed(network: &Network) -> bool {
-    *network.gateway_mode == GatewayMode::Netpath && network.gateway.is_some() && network.cidr.is_some()
 }

@@ -21,12 +21,11 @@ pub fn not_in_force(zone: &Zone) -> Vec<String> {
         having(|network| *network.gateway_mode == GatewayMode::Netpath && network.gateway6.is_some()),
         "routing of IPv6 (the gateway answers neighbour discovery, and routes nothing) of networks",
     );
-    let is_routed = |network: &Network| *network.gateway_mode == GatewayMode::Netpath && network.gateway.is_some();
     let has_policy = |network: &Network| {
         let has_egress = network.firewall.as_ref().is_some_and(|firewall| !firewall.egress.is_empty());
         has_egress || network.acl.is_some() || network.router.is_some() || !network.static_routes.is_empty()
     };
-    let unrouted = zone.networks.iter().filter(|network| has_policy(network) && !is_routed(network));
+    let unrouted = zone.networks.iter().filter(|network| has_policy(network) && !network.is_routed());
     say(
         unrouted.map(|network| network.name.as_str()).collect(),
         "egress rules, ACLs, routers and static routes (netpath is not the gateway) of networks",

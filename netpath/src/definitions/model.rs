@@ -388,6 +388,12 @@ object! {
 }
 
 impl Network {
+    /// Whether netpath routes IPv4 for it.
+    #[must_use]
+    pub fn is_routed(&self) -> bool {
+        *self.gateway_mode == GatewayMode::Netpath && self.gateway.is_some() && self.cidr.is_some()
+    }
+
     /// The rules of its ACL; none, too, where it has no ACL.
     #[must_use]
     pub fn acl_rules(&self) -> &[AclRule] {
