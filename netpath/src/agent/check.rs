@@ -3,6 +3,8 @@
 
 use std::{path::Path, time::Duration};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::{
     datapath::{AttachState, DatapathError, Programs, Root, attachments},
     error::Error,
@@ -11,13 +13,18 @@ use crate::{
 
 /// How often it is looked at most.
 const EVERY: Duration = Duration::from_secs(10);
-/// How many times as long as it took it is not looked again: a thousand devices take 60 ms, and the agent a fifth of a percent of a
-/// core.
+/// How many times as long as it took the processor it is not looked again: a thousand devices take 60 ms, and the agent a fifth of a
+/// percent of a core.
 const REST: u32 = 500;
 
-/// From a look that took so long to the next one.
+/// From a look that took the processor so long to the next one.
 pub(super) fn rest(took: Duration) -> Duration {
     EVERY.max(took * REST)
+}
+
+/// How long the processor has worked for this thread: what waits for others' locks takes nothing.
+pub(super) fn worked() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// How many programs are attached under a root.

@@ -183,9 +183,9 @@ impl Agent {
                 }
                 () = until(Some(sweep)) => sweep = Instant::now() + self.sweep(),
                 () = until(Some(check)) => {
-                    let start = Instant::now();
+                    let start = check::worked();
                     self.check()?;
-                    check = Instant::now() + check::rest(start.elapsed());
+                    check = Instant::now() + check::rest(check::worked() - start);
                 }
                 () = until(self.rest) => {
                     self.rest = None;
