@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     guest::{
-        RawGuest,
+        PATIENCE, RawGuest,
         raw::{contains, marker},
     },
     pace::paced,
@@ -31,7 +31,8 @@ pub fn acquainted(topology: &TwoHypervisors, router: &RawGuest) -> Mac {
     topology.internet().router.run(|| sysctl("net/ipv4/ip_forward", "0")).expect("the router is a namespace of ours");
     let (a, gateway) = (topology.raw("blue", 11), gateway_of(topology, "blue"));
     let payload = marker();
-    for _ in 0..50 {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
         a.send(guest(A).to_mac(gateway).to_ip(INTERNET.ip).udp(9, 9).payload(&payload).build());
         let soon = Instant::now() + Duration::from_millis(200);
         if router.until(soon, |f| contains(f, &payload)).is_some() {

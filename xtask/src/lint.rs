@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let checks = [
         ("format", format()),
         ("clippy, host", clippy_host()),
+        ("clippy, kernel-level tiers", clippy_tiers()),
         ("clippy, BPF", clippy_bpf()?),
         ("spelling", spelling()),
         ("rustdoc", rustdoc()),
@@ -47,9 +48,15 @@ fn format() -> Command {
 
 fn clippy_host() -> Command {
     let mut cargo = workspace::cargo();
-    // The kernel-level tiers are `test = false`, so that `--all-targets` leaves them out.
+    cargo.arg("clippy").args(HOST).args(["--all-targets", "--", "--deny", "warnings"]);
+    cargo
+}
+
+/// They are `test = false`: `--all-targets` leaves them out, also where they are named beside it.
+fn clippy_tiers() -> Command {
+    let mut cargo = workspace::cargo();
     let tiers = ["--test", "netns", "--test", "prog_run"];
-    cargo.arg("clippy").args(HOST).arg("--all-targets").args(tiers).args(["--", "--deny", "warnings"]);
+    cargo.args(["clippy", "--package", "netpath-tests"]).args(tiers).args(["--", "--deny", "warnings"]);
     cargo
 }
 

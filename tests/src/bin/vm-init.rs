@@ -65,6 +65,9 @@ fn run() -> Result<bool> {
             .with_context(|| format!("mounting {kind} at {at}"))?;
     }
     take_console()?;
+    // All wires and guests share it, and emulated processors take their time: what it has no room for is lost.
+    let backlog = "/proc/sys/net/core/netdev_max_backlog";
+    fs::write(backlog, "10000").context(backlog)?;
     println!("vm-init: {} {}", uname().release().to_string_lossy(), uname().version().to_string_lossy());
     for module in sorted("/modules")? {
         load(&module)?;

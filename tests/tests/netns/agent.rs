@@ -47,7 +47,7 @@ fn whole_and_fewer(topology: &TwoHypervisors) -> (Value, Value) {
 fn reaches(from: &RawGuest, to: &RawGuest, source: Endpoint, destination: Endpoint) -> bool {
     let payload = marker();
     from.send(guest(source).to(destination).payload(&payload).build());
-    to.until(Instant::now() + Duration::from_millis(2), |frame| contains(frame, &payload)).is_some()
+    to.until(Instant::now() + Duration::from_millis(20), |frame| contains(frame, &payload)).is_some()
 }
 
 pub(crate) fn last_error(agent: &Value) -> &str {

@@ -203,7 +203,7 @@ fn a_capture_ends_in_time_though_frames_come_faster_than_it_prints_them() {
         assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "it went on for as long as frames came");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn a_second_monitor_is_told_who_watches_and_may_after_the_first_is_killed() {
 fn a_monitor_ends_when_its_time_is_over_and_says_what_it_did_not_show() {
     let topology = raw_guests();
     let netpath = &topology.hosts[0].netpath;
-    let mut monitor = Monitor::begin(netpath, &["monitor", "--for", "1s", "--rate", "0"]);
+    let mut monitor = Monitor::begin(netpath, &["monitor", "--for", "10s", "--rate", "0"]);
     (0..7).for_each(|_| topology.raw("blue", 11).send(spoofed().build()));
     let (status, said) = monitor.ends_saying();
     assert!(status.success());

@@ -7,7 +7,7 @@ use std::{
 
 use netpath_tests::{
     guest::{
-        RawGuest,
+        PATIENCE, RawGuest,
         raw::{contains, marker},
     },
     packet::{Endpoint, Mac, Packet, guest},
@@ -82,7 +82,7 @@ impl<'a> Outside<'a> {
     /// Sends a guest's packet until it leaves, while the router says who it is: an answer counts only where it was asked for.
     #[track_caller]
     fn first(&self, from: &RawGuest, packet: &Packet) -> Vec<u8> {
-        let (payload, deadline) = (marker(), Instant::now() + Duration::from_secs(20));
+        let (payload, deadline) = (marker(), Instant::now() + PATIENCE);
         let us = Endpoint { mac: self.topology.uplink_mac(0), ip: PUBLIC, ..ROUTER };
         loop {
             self.router.send(self.tagged(guest(ROUTER).arp_reply(us)).build());

@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -114,18 +115,21 @@ fn nics_that_share_an_aggregate_have_an_equal_part_of_it() {
     let [one, two, there] = [11, 13, 12].map(|number| topology.kernel("blue", number));
     let greedy = Load::udp(one.ns(), there.ns(), at(there, 9001), 60 * MBIT).unwrap();
     let modest = Load::udp(two.ns(), there.ns(), at(there, 9002), 15 * MBIT).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let (began, deadline) = (Instant::now(), Instant::now() + PATIENCE);
     loop {
         let (before, start) = ([greedy.received(), modest.received()], Instant::now());
         let _ = greedy.rate(WINDOW);
-        let seconds = start.elapsed().as_secs_f64();
-        let rates = [&greedy, &modest].map(Load::received).into_iter().zip(before);
-        let rates: Vec<f64> = rates.map(|(after, before)| (after - before) as f64 * 8.0 / seconds).collect();
-        assert!(rates.iter().sum::<f64>() <= 21.0 * MBIT as f64 || start + WINDOW > deadline, "{rates:?}");
+        let (after, end) = ([greedy.received(), modest.received()], Instant::now());
+        let seconds = (end - start).as_secs_f64();
+        let rates: Vec<f64> =
+            after.iter().zip(before).map(|(after, before)| (after - before) as f64 * 8.0 / seconds).collect();
+        // From the beginning, for what a busy machine has kept for a moment arrives in another window; with a second's credit.
+        let most = 20.0 * MBIT as f64 / 8.0 * ((end - began).as_secs_f64() * 1.05 + 1.25);
+        assert!(after.iter().sum::<u64>() as f64 <= most, "{rates:?}, {after:?} bytes of at most {most}");
         if rates.iter().all(|rate| (9.0..11.0).contains(&(rate / MBIT as f64))) {
             return;
         }
-        assert!(Instant::now() < deadline, "{rates:?}");
+        assert!(end < deadline, "{rates:?}");
     }
 }
 
@@ -155,7 +159,7 @@ fn has_fq() -> bool {
 #[test]
 fn where_the_uplink_has_fq_packets_wait_and_one_flow_has_nine_tenths_of_its_rate_as_goodput() {
     skip_unless!(has_fq(), "this kernel has no fq");
-    const RATE: u64 = 4;
+    const RATE: u64 = 2;
     let topology = limited("tc", |definitions| {
         nic(definitions, 11)["network_rate"] = format!("{RATE}Mbps").into();
         definitions["hosts"][0]["pacing"] = "fq".into();
@@ -164,16 +168,10 @@ fn where_the_uplink_has_fq_packets_wait_and_one_flow_has_nine_tenths_of_its_rate
     topology.hosts[1].ns.run(|| Link::named(UPLINK).delay(Duration::from_millis(10))).unwrap();
     let (here, there) = (topology.kernel("blue", 11), topology.kernel("blue", 12));
     let load = Load::tcp(here.ns(), there.ns(), at(there, 9000), 1).unwrap();
-    let deadline = Instant::now() + PATIENCE;
     let _ = load.rate(WINDOW);
-    loop {
-        let seen = load.rate(WINDOW) / (RATE * MBIT) as f64;
-        assert!(seen <= 1.05, "{seen} of the rate");
-        // What a load counts are frames; payload is less.
-        if seen * TCP_PAYLOAD >= 0.9 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{seen} of the rate");
+    // What a load counts are frames; payload is less.
+    if let Err(error) = load.settle_above(RATE * MBIT, 0.9 / TCP_PAYLOAD) {
+        panic!("{error:#}");
     }
     let rows = topology.hosts[0].netpath.json(["show", "limits"]);
     let row = rows.as_array().unwrap().iter().find(|row| row["direction"] == "from_guest").unwrap();
@@ -190,53 +188,60 @@ fn sent_by_11(topology: &TwoHypervisors) -> Value {
 
 #[test]
 fn where_the_uplink_has_fq_what_waits_has_room_in_it() {
-    const DATAGRAMS: u64 = 2000;
     const ROUND: Duration = Duration::from_secs(10);
     skip_unless!(has_fq(), "this kernel has no fq");
-    // Full size where fq keeps a hundred packets of a connection, which is what it does unless it is told otherwise.
-    for (room, rate, size) in [(None, "100Mbps", 1400), (Some(fq::wanted()), "1Mbps", 100)] {
+    // Full size where fq keeps ten packets of a connection, and twenty may wait where it keeps more. The half of them is 60 ms of
+    // its rate, by which even an emulated timer is not late each time.
+    let narrow = Room { packets: 10_000, of_a_flow: 10 };
+    for (room, rate, size, datagrams, least) in
+        [(narrow, "1Mbps", 1400, 200, 4), (fq::wanted(), "250kbps", 100, 2000, 100)]
+    {
         let topology = TwoHypervisors::builder().attached(Attachment::Veth).build().unwrap();
         let uplink = Link::named(UPLINK);
         let host = &topology.hosts[0];
-        host.ns.run(|| match room {
-            None => uplink.fq().unwrap(),
-            Some(Room { packets, of_a_flow }) => uplink.fq_with_room(packets, of_a_flow).unwrap(),
-        });
+        host.ns.run(|| uplink.fq_with_room(room.packets, room.of_a_flow)).unwrap();
         let definitions = with(&topology, "tc", |definitions| nic(definitions, 11)["network_rate"] = rate.into());
         let file = topology.write("zone.yaml", &definitions).display().to_string();
         let plan = host.netpath.json(["plan", "-f", &file, "--host", host.netpath.host()]);
-        assert_eq!(plan["findings"].to_string().contains("keeps few packets"), room.is_none(), "{plan}");
+        assert_eq!(plan["findings"].to_string().contains("keeps few packets"), room == narrow, "{plan}");
         topology.apply(&definitions);
         assert_eq!(sent_by_11(&topology)["way"], "paced");
         let (here, there) = (topology.kernel("blue", 11), topology.kernel("blue", 12));
         let [sender, receiver] =
             [here, there].map(|guest| guest.ns().run(|| UdpSocket::bind(at(guest, 9000)).unwrap()));
         receiver.set_nonblocking(true).unwrap();
+        // Whoever looks at the limit's counts reads nothing meanwhile.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&receiver, 16 << 20).unwrap();
+        here.ping(there.station().ip).unwrap();
         let received = || std::iter::from_fn(|| receiver.recv(&mut [0; 2000]).ok()).count() as u64;
         let refused = || sent_by_11(&topology)["dropped_packets"].as_u64().unwrap();
         let deadline = Instant::now() + PATIENCE;
         loop {
+            // What comes late is no later round's.
+            while received() > 0 {
+                thread::sleep(WINDOW / 2);
+            }
             let before = refused();
             // Twice as much as passes at once and may wait.
             let mut arrived = 0;
-            for _ in 0..DATAGRAMS {
+            for _ in 0..datagrams {
                 sender.send_to(&vec![0x5a; size], at(there, 9000)).unwrap();
                 arrived += received();
             }
             // Every one of them was refused by the limit, or arrives.
             let round = Instant::now() + ROUND;
             let mut sum = arrived + refused() - before;
-            while sum < DATAGRAMS && Instant::now() < round {
+            while sum < datagrams && Instant::now() < round {
                 arrived += received();
                 sum = arrived + refused() - before;
             }
-            if sum == DATAGRAMS {
+            if sum == datagrams {
                 break;
             }
-            // Where the processor is emulated a timer may be so late that fq has no room left; not in every round.
-            assert!(is_emulated() && Instant::now() < deadline, "{sum} of {DATAGRAMS}, {}", sent_by_11(&topology));
+            // A timer may be so late that fq has no room left; not in every round.
+            assert!(Instant::now() < deadline, "{sum} of {datagrams}, {}", sent_by_11(&topology));
         }
         let delayed = sent_by_11(&topology)["delayed_packets"].as_u64().unwrap();
-        assert!(delayed > 100 || room.is_none(), "{delayed}");
+        assert!(delayed > least, "{delayed}");
     }
 }

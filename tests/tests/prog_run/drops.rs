@@ -14,7 +14,7 @@ use netpath_tests::packet::{Body, Checksum, Endpoint, Outer, Packet, guest};
 use crate::{
     drops_routed::{FULL, ROUTED},
     limits::LIMITED,
-    rig::{A, B, BLUE, C, GATEWAY, HERE, Outcome, RED, Rig, STRANGER, THERE, THERE_MAC},
+    rig::{A, B, BLUE, C, GATEWAY, HERE, Provoked, RED, Rig, STRANGER, THERE, THERE_MAC},
 };
 
 /// A frame from the other host, as a conforming endpoint wraps it.
@@ -223,7 +223,7 @@ fn a_super_packet_of_udp_is_not_taken_out_of_its_tunnel_here() {
 }
 
 /// Refusals that a guest's frame alone does not bring about: each with what does.
-const OTHERS: [(R, fn(&mut Rig) -> Outcome); 11] = [
+const OTHERS: [Provoked; 11] = [
     (R::UnknownPort, |rig| rig.tc("from_guest", rig.uplink, &guest(A).to(B).udp(1, 2).build())),
     (R::MalformedFrame, |rig| rig.from_a(RED, &guest(A).to(B).vlan(5).udp(1, 2).build()[..16])),
     (R::VxlanNoVni, |rig| rig.xdp(&outer(rig).flags(0, [0; 3], 0).wrap(&from_c().build()))),

@@ -7,12 +7,12 @@ use netpath_common::{
 use netpath_tests::packet::{Body, Checksum, Endpoint, guest};
 
 use crate::rig::{
-    A, B, BLUE, BLUE_PUBLIC, D, DNS, GATEWAY_IP, LINK, NEIGHBOUR, OTHER_SERVER, Outcome, PUBLIC_VLAN, ROUTER, Rig,
+    A, B, BLUE, BLUE_PUBLIC, D, DNS, GATEWAY_IP, LINK, NEIGHBOUR, OTHER_SERVER, PUBLIC_VLAN, Provoked, ROUTER, Rig,
     SERVER, STRANGER, SYN, TIER, WEB, any, inward, only_from, outward,
 };
 
 /// Each with what brings it about in a rig with gateways.
-pub const ROUTED: [(R, fn(&mut Rig) -> Outcome); 24] = [
+pub const ROUTED: [Provoked; 24] = [
     (R::BadIpv4Checksum, |rig| rig.from(BLUE, A, &outward(A).udp(1, 2).ip_checksum(Checksum::Wrong))),
     (R::MartianSource, |rig| rig.from_wire(&inward([127, 0, 0, 1].into(), BLUE_PUBLIC).udp(1, 2))),
     (R::MartianDestination, |rig| rig.from(BLUE, A, &outward(A).to_ip([240, 0, 0, 1]).udp(1, 2))),

@@ -2,13 +2,16 @@
 
 mod first;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use netpath_common::{
     Mac,
     maps::{Flow, FlowKey, Network, Resolved, Segment, SegmentKey, Tunnel, Upstream, segment_flags, upstream_flags},
 };
-use netpath_tests::packet::{Checksum, Endpoint, Outer, Packet, dissect, guest, verify_checksums};
+use netpath_tests::{
+    guest::PATIENCE,
+    packet::{Checksum, Endpoint, Outer, Packet, dissect, guest, verify_checksums},
+};
 
 use crate::rig::{
     A, BLUE, BLUE_PUBLIC, C, GATEWAY, HERE, LINK, PUBLIC_VLAN, RED_PUBLIC, REDIRECT, ROUTER, Rig, SERVER, THERE,
@@ -77,7 +80,7 @@ fn known_through_tunnel(rig: &mut Rig, packets: &[Packet]) {
 /// Runs a frame until it is sent: a packet in a while is left to TC, which has the tunnel's neighbour confirmed.
 #[track_caller]
 fn sent(rig: &mut Rig, frame: &[u8]) -> Vec<u8> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let out = rig.xdp(frame);
         if out.action == XDP_REDIRECT || Instant::now() > deadline {

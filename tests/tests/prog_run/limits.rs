@@ -17,8 +17,8 @@ use netpath_tests::{
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::rig::{
-    A, ADDRESS, B, BLUE, BLUE_PUBLIC, BURST, C, DNS, GREEN, HERE, LINK, Outcome, RATE, RED, REDIRECT, Rig, SHOT, THERE,
-    THERE_MAC, TUNNEL, XDP_DROP, XDP_REDIRECT, outward, received, sent, slot, ticks,
+    A, ADDRESS, B, BLUE, BLUE_PUBLIC, BURST, C, DNS, GREEN, HERE, LINK, Outcome, Provoked, RATE, RED, REDIRECT, Rig,
+    SHOT, THERE, THERE_MAC, TUNNEL, XDP_DROP, XDP_REDIRECT, outward, received, sent, slot, ticks,
 };
 
 /// A's meters in the rig.
@@ -26,7 +26,7 @@ const NIC: PortMeters = PortMeters { port: 1, network: 0, account: 0, pad: 0 };
 const ALL: PortMeters = PortMeters { port: 1, network: 2, account: 3, pad: 0 };
 
 /// Each with what brings it about in a rig with gateways.
-pub const LIMITED: [(R, fn(&mut Rig) -> Outcome); 4] = [
+pub const LIMITED: [Provoked; 4] = [
     (R::NicRate, |rig| over(rig, 1)),
     (R::NetworkRate, |rig| over(rig, 2)),
     (R::AccountRate, |rig| over(rig, 3)),
@@ -298,11 +298,11 @@ fn two_cpus_charge_one_meter_to_the_last_byte() {
     let mut rig = Rig::routed();
     rig.limited(BLUE, A, ALL);
     rig.load("from_guest");
-    // Credit of 25 seconds, of 40 that there may be: enough for all, and none is lost to the clock meanwhile.
-    let burst = FAST / 8 * 40;
+    // Credit of 250 seconds, of 400 that there may be: enough for all, and none is lost to the clock meanwhile.
+    let burst = FAST / 8 * 400;
     for level in [1, 2, 3] {
         rig.array("LIMITS", meter_row(level, FROM_GUEST), meter::limit(FAST, burst));
-        rig.paid_in(level, FROM_GUEST, -25.0);
+        rig.paid_in(level, FROM_GUEST, -250.0);
     }
     let before = [1, 2, 3].map(|level| rig.read::<Meter>("METERS", meter_row(level, FROM_GUEST)).time);
     let (port, frame) = (rig.ports[&(BLUE, 11)], to_b().build());
@@ -337,9 +337,10 @@ fn the_short_way_and_the_long_one_charge_the_same() {
     rig.limited(BLUE, B, PortMeters { port: LONG, network: 6, ..PortMeters::default() });
     rig.array("LIMITS", meter_row(6, FROM_GUEST), Limit::default());
     rig.array("LIMITS", meter_row(6, TO_GUEST), Limit::default());
-    // Of forty seconds of credit so many are left: more than half of them, less, and none.
-    let limit = Limit { horizon: 55 * meter::SECOND, ..meter::limit(RATE, RATE / 8 * 40) };
-    for (credit, dropped) in [(30.0, 0), (10.0, 0), (-60.0, 7)] {
+    // Of 400 seconds of credit so many are left: more than half of them, less, and none. What is owed is within the longest that
+    // a clock may stand ahead (`meter::latest`): a MiB of the rate more than the horizon.
+    let limit = Limit { horizon: 30 * meter::SECOND, ..meter::limit(RATE / 10, RATE / 80 * 400) };
+    for (credit, dropped) in [(300.0, 0), (100.0, 0), (-90.0, 7)] {
         let charged = [(A, SHORT), (B, LONG)].map(|(station, meter)| {
             let rows = [FROM_GUEST, TO_GUEST].map(|direction| meter_row(meter, direction));
             for row in rows {

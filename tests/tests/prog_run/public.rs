@@ -125,11 +125,12 @@ fn a_reply_counts_where_it_was_asked_for() {
     assert_eq!(rig.from_wire(&reply).action, SHOT);
     assert_eq!(mac(&rig, ROUTER), Some(Mac(ROUTER.mac)));
     forget(&mut rig, 1, 2);
+    let before = now();
     let out = rig.from_wire(&reply);
     assert_eq!((out.action, &out.drops[..]), (SHOT, &[][..]));
     let row = row(&rig, ROUTER).unwrap();
     assert_eq!((row.known(), row.waiting_since), (Some(Mac(SUCCESSOR)), 0));
-    assert!(now() - row.confirmed <= 1);
+    assert!((before - 1..=now()).contains(&row.confirmed));
     let unasked = guest(NEWCOMER).arp_reply(here(&rig)).vlan(PUBLIC_VLAN);
     assert_eq!(rig.from_wire(&unasked).action, SHOT);
     assert_eq!(mac(&rig, NEWCOMER), None);
@@ -233,28 +234,45 @@ fn a_packet_goes_to_the_router_that_is_known() {
     assert_eq!(out.seen().macs, (rig.uplink_mac, ROUTER.mac));
 }
 
+/// Does it again until it was done within one second of the data path's clock.
+fn within_a_second<T>(rig: &mut Rig, mut what: impl FnMut(&mut Rig) -> T) -> T {
+    loop {
+        let second = now();
+        let done = what(rig);
+        // The data path's clock may be a tick behind: its second is what it has written.
+        if now() == second && row(rig, ROUTER).is_some_and(|row| row.asked == second) {
+            return done;
+        }
+    }
+}
+
 #[test]
 fn a_packet_whose_router_is_unknown_becomes_the_question_once_a_second() {
     let mut rig = Rig::routed();
     for packet in [outward(A).udp(1000, 53), outward(A).tcp(1000, 80, 2), outward(A).udp(1, 2).payload([7; 1400])] {
-        forget(&mut rig, 1, 1);
+        forget(&mut rig, 2, 2);
         let out = rig.from(BLUE, A, &packet);
         assert_eq!((out.action, &out.drops[..]), (REDIRECT, &[((BLUE, DropReason::NeighbourUnresolved), 1)][..]));
         assert_asks(&rig, &out.bytes, BROADCAST);
-        rig.change("UPSTREAM_MACS", LINK, |row: &mut Resolved| row.asked = now());
-        rig.from(BLUE, A, &packet).assert_dropped(BLUE, DropReason::NeighbourUnresolved);
+        within_a_second(&mut rig, |rig| {
+            rig.change("UPSTREAM_MACS", LINK, |row: &mut Resolved| row.asked = now());
+            rig.from(BLUE, A, &packet)
+        })
+        .assert_dropped(BLUE, DropReason::NeighbourUnresolved);
     }
 }
 
 #[test]
 fn a_router_that_has_not_confirmed_for_a_while_is_used_and_asked() {
     let mut rig = Rig::routed();
-    age(&mut rig, 31, 31, 0);
-    let out = rig.from(BLUE, A, &outward(A).udp(1000, 53));
-    assert_eq!((out.action, &out.drops[..]), (REDIRECT, &[][..]));
-    assert_asks(&rig, &out.bytes, ROUTER.mac);
-    assert_eq!(out.counters.len(), 1);
-    let out = rig.from(BLUE, A, &outward(A).udp(1000, 53));
+    let out = within_a_second(&mut rig, |rig| {
+        age(rig, 31, 31, 0);
+        let out = rig.from(BLUE, A, &outward(A).udp(1000, 53));
+        assert_eq!((out.action, &out.drops[..]), (REDIRECT, &[][..]));
+        assert_asks(rig, &out.bytes, ROUTER.mac);
+        assert_eq!(out.counters.len(), 1);
+        rig.from(BLUE, A, &outward(A).udp(1000, 53))
+    });
     assert_eq!(seen(&out.bytes).macs, (rig.uplink_mac, ROUTER.mac));
 }
 

@@ -25,7 +25,7 @@ pub(crate) const NETPATH_VARIABLE: &str = "NETPATH_BIN";
 const NEXT_VARIABLE: &str = "NETPATH_NEXT_BIN";
 
 /// How long one binary may run.
-const LIMIT: Duration = Duration::from_secs(1800);
+const LIMIT: Duration = Duration::from_secs(3600);
 
 /// What the kernel-level tiers run.
 pub(crate) struct KernelTests {

@@ -80,7 +80,7 @@ impl Selection {
 }
 
 /// How long the unit tests may run.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 /// Runs the unit and property tests of every default member, doc tests included.
 pub(crate) fn unit(filters: &[String]) -> Result<Tally> {

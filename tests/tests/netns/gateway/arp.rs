@@ -78,7 +78,7 @@ fn another_router_in_the_definitions_has_the_packets_at_once() {
     topology.apply(&definitions);
     let a = topology.raw("blue", 11);
     // Well before what is known of the first router would be old.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(25);
     let payload = marker();
     let sent = guest(Endpoint::numbered(11)).to_mac(gateway).to_ip(INTERNET.ip).udp(9, 9).payload(&payload).build();
     let arrived = std::iter::from_fn(|| (Instant::now() < deadline).then(|| a.send(&sent)))

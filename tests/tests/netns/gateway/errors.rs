@@ -1,8 +1,10 @@
 //! ICMP errors of real routers and hosts, and path MTU discovery through NAT.
 
+use std::time::{Duration, Instant};
+
 use netpath_tests::{
     guest::{
-        RawGuest,
+        PATIENCE, RawGuest,
         bulk::{tcp, tcp_both_ways},
     },
     packet::{Mac, Packet, dissect, guest},
@@ -26,10 +28,11 @@ fn gateway_of(guest_: &RawGuest) -> Mac {
 /// Sends a packet until an ICMP error about it comes, as traceroute does, and gives who sent it and what it quotes.
 #[track_caller]
 fn probe(a: &RawGuest, packet: &Packet, kind: (u8, u8)) -> (std::net::IpAddr, Vec<u8>) {
-    for _ in 0..5 {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
         a.send(packet.build());
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(3);
-        if let Some(error) = a.until(deadline, |f| dissect(f).is_some_and(|d| d.icmp() == Some(kind))) {
+        let soon = Instant::now() + Duration::from_secs(3);
+        if let Some(error) = a.until(soon, |f| dissect(f).is_some_and(|d| d.icmp() == Some(kind))) {
             let parts = dissect(&error).unwrap();
             let ip = parts.ip.unwrap();
             assert_eq!(ip.dst, std::net::IpAddr::from(A.ip));

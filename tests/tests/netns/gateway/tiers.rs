@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use netpath_tests::{
     agent::until,
-    guest::{KernelGuest, bulk::tcp_both_ways, kernel::NIC},
+    guest::{KernelGuest, bind_when_free, bulk::tcp_both_ways, kernel::NIC},
     packet::{Endpoint, mac_text},
     topology::{Link, NetNs, TwoHypervisors},
 };
@@ -89,7 +89,7 @@ fn an_acl_lets_in_what_it_names_and_nothing_else() {
     let (a, c) = (topology.kernel("blue", 11), topology.kernel("blue", 13));
     tcp_both_ways(a.ns(), db.ns(), end(&db, 5432), end(&db, 5432), 2).unwrap();
     assert!(!a.reaches(db.station().ip, std::time::Duration::from_millis(500)), "ping is not in the list");
-    let _listener = db.ns().run(|| std::net::TcpListener::bind(end(&db, 5432))).unwrap();
+    let _listener = db.ns().run(|| bind_when_free(|| std::net::TcpListener::bind(end(&db, 5432)))).unwrap();
     let second = std::time::Duration::from_secs(1);
     assert!(c.ns().run(|| std::net::TcpStream::connect_timeout(&end(&db, 5432), second)).is_err());
     // Its own connections go out: an ACL's egress has no tail.

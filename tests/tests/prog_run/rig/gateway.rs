@@ -75,7 +75,7 @@ pub fn inward(server: Ipv4Addr, to: Ipv4Addr) -> Packet {
 }
 
 impl Rig {
-    pub(super) fn standard_gateways(&mut self) {
+    pub fn standard_gateways(&mut self) {
         let upstream = Upstream {
             ifindex: self.uplink,
             prefix: [203, 0, 113, 0],
@@ -91,13 +91,14 @@ impl Rig {
             Segment { ifindex: self.uplink, network: LINK, physical_network: 1, flags: segment_flags::PUBLIC };
         let key = SegmentKey { ifindex: self.uplink, udp_port: 0, id: u32::from(PUBLIC_VLAN) };
         self.put("SEGMENTS", key, segment);
+        let now = now();
         let resolved = |station: Endpoint| Resolved {
             mac: Resolved::word(Mac(station.mac)),
-            confirmed: now(),
-            asked: now(),
+            confirmed: now,
+            asked: now,
             ..Resolved::default()
         };
-        self.answered = now();
+        self.answered = now;
         self.array("UPSTREAM_MACS", LINK, resolved(ROUTER));
         self.put("ON_LINK", PublicKey { side: PUBLIC, address: NEIGHBOUR.ip.octets() }, resolved(NEIGHBOUR));
         for (pool, network) in [BLUE, GREEN, RED].into_iter().enumerate() {
@@ -146,6 +147,7 @@ impl Rig {
     }
 
     /// Runs a packet from the uplink through the programs.
+    #[expect(clippy::wrong_self_convention, reason = "where the packet comes from, no conversion")]
     pub fn from_wire(&mut self, packet: &Packet) -> Outcome {
         self.tc("from_uplink", self.uplink, &packet.build())
     }
@@ -162,8 +164,8 @@ impl Rig {
 
     /// How many public ports of the standard networks are given out.
     pub fn ports_in_use(&self) -> u64 {
-        let words = (0..3 * POOL_PROTOCOLS * BLOCKS).map(|word| self.read::<u64>("PORT_BLOCKS", word));
-        words.map(|word| u64::from(word.count_ones())).sum()
+        let words = self.first::<u64>("PORT_BLOCKS", (3 * POOL_PROTOCOLS * BLOCKS) as usize);
+        words.into_iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
     /// Makes everything that the data path remembers older, as if this time had passed.

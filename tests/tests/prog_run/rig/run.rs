@@ -27,6 +27,9 @@ pub struct Outcome {
     pub counters: Vec<(u32, Counters)>,
 }
 
+/// A reason for a refusal, and what provokes it.
+pub type Provoked = (DropReason, fn(&mut Rig) -> Outcome);
+
 /// TC: on to the next program, or to the kernel.
 pub const PASS: i32 = -1;
 /// TC: dropped, or consumed.
@@ -171,6 +174,7 @@ impl Rig {
     }
 
     /// Runs `from_guest` over a frame from A's port in a network.
+    #[expect(clippy::wrong_self_convention, reason = "where the packet comes from, no conversion")]
     pub fn from_a(&mut self, network: u32, frame: &[u8]) -> Outcome {
         self.tc("from_guest", self.ports[&(network, 11)], frame)
     }
