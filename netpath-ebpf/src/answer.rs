@@ -41,6 +41,10 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
     } else {
         ipv4(pkt, frame, &handover)?
     };
+    // A tunnel's header says of congestion what the packet in it says (RFC 6040 §4.1), which is another one now.
+    if Answer::from_word(handover.answer) != Answer::ECHO_REPLY {
+        frame.tos &= !0b11;
+    }
     if !made {
         return Ok(Verdict::CONSUMED);
     }

@@ -10,13 +10,10 @@ use netpath_common::{
     DropReason,
     frame::{self, Protocol},
     maps::{Binding, BindingKey, FlowKey, Forward, Gateway, POOL_ADDRESSES, PUBLIC_SIDE, PoolAddress, flow_flags},
-    stage::{ports, tcp},
+    stage::{idle, ports, tcp},
 };
 
 use crate::{atomic::Word, connection::Connection, inward, maps, sweep};
-
-/// A binding outlives its last renewal by this much more than its flows do, in seconds.
-const MARGIN: u32 = 32;
 
 /// Gives a connection its public address and port.
 #[inline(never)]
@@ -29,15 +26,15 @@ pub fn source(connection: &mut Connection, gateway: &Gateway) -> Result<(), Drop
     let answered = connection.flow.flags & flow_flags::ANSWERED != 0;
     let timeout = tcp::timeout(key.protocol, connection.flow.state, answered, &gateway.timeouts);
     // Of a connection that is judged again, from when it was last kept alive.
-    let expires = connection.flow.last_seen + timeout + MARGIN;
+    let expires = connection.flow.last_seen + timeout + idle::MARGIN;
     let mut outside = BindingKey { side: 0, address: [0; 4], port: 0, protocol: key.protocol, pad: 0 };
     if !revive(&inside, gateway, expires, &mut outside) {
         let pool = pool_address(gateway, &inside).ok_or(DropReason::NoPublicAddress)?;
         (outside.side, outside.address) = (pool.side, pool.address);
+        // A second less than whoever takes it up makes of it: by that [`take_back`] sees that somebody else has it too.
         let made = if sweep::is_at_binding_limit(key.side, gateway.flow_limit) {
             Err(DropReason::ConnectionLimit)
         } else {
-            // A second less than whoever takes it up makes of it: by that [`take_back`] sees that somebody else has it too.
             make(&inside, &mut outside, pool.pool, expires - 1)
         };
         // Another processor may have been faster with the same guest's port.
@@ -126,6 +123,20 @@ pub fn renew(key: &FlowKey, expires: u32) {
         let before = row.expires;
         if before != 0 {
             extend(row, before, expires);
+        }
+    }
+}
+
+/// The last connection of a guest's port may be over: its binding holds until `expires` and no longer. Others that there are renew it
+/// by their packets, or are asked before it is taken away ([`idle::keeps_binding`]).
+#[inline(never)]
+pub fn shorten(key: &FlowKey, expires: u32) {
+    if let Some(row) = maps::BINDINGS.get_ptr_mut(inside_key(key)) {
+        // SAFETY: a row of the map; a recycled one's flows renew it, as those of the right one do.
+        let word = unsafe { Word::at(&raw mut (*row).expires) };
+        let before = word.load();
+        if before > expires {
+            word.replace(before, expires);
         }
     }
 }

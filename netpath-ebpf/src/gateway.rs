@@ -15,7 +15,7 @@ use netpath_common::{
 use crate::{
     account,
     atomic::Word,
-    event,
+    bind, event,
     handover::{Answer, Handover},
     inward, maps, meter,
     packet::TcPacket,
@@ -121,7 +121,8 @@ fn follow(
     if pkt.wire_len(frame) > usize::from(way.mtu) {
         return answer(pkt, handover, flow.network, DropReason::PacketTooBig, Answer::too_big(way.mtu));
     }
-    charge(pkt, &handover, tuple, flow, way.is_paced)?;
+    let sender = (handover.port != 0).then_some(handover.slot);
+    charge(pkt, sender, tuple.key.side & PUBLIC_SIDE != 0, flow, way.is_paced)?;
     note_packet(pkt, frame, tuple, flow, gateway, now);
     if transit {
         if tuple.fragment == fragment::FIRST {
@@ -144,23 +145,22 @@ fn charge_sender(pkt: &mut TcPacket, handover: &Handover) -> Result<(), DropReas
     if handover.port == 0 { Ok(()) } else { meter::from_guest(pkt, handover.slot, false) }
 }
 
-/// Charges a packet to the meters of the guest that sent it here and of the public address that it goes through, and counts it
-/// for both.
+/// Charges a packet to the meters of the guest that sent it here, of the public address that it goes through, and of the guest here
+/// that it comes to by that ([`send::is_charged`]): to all or to none. Counts it for the sender's slot and the address.
 #[inline(always)]
-fn charge(
+pub fn charge(
     pkt: &mut TcPacket,
-    handover: &Handover,
-    tuple: &Tuple,
+    sender: Option<u32>,
+    inward: bool,
     flow: &Flow,
     is_paced: bool,
 ) -> Result<(), DropReason> {
-    let sent_here = handover.port != 0;
-    let inward = tuple.key.side & PUBLIC_SIDE != 0;
-    let meters = if sent_here { meter::of_port(handover.slot) } else { &meter::NONE };
+    let slot = if send::is_charged(flow) { Some(flow.slot) } else { sender };
+    let meters = slot.map_or(&meter::NONE, meter::of_port);
     let how = if inward { meter::How::TO_GUEST } else { meter::How::from_guest(is_paced) };
-    meter::charge_skb(pkt, meters, handover.slot, how.through(flow.address))?;
-    if sent_here {
-        account::from_guest(handover.slot, pkt.len());
+    meter::charge_skb(pkt, meters, slot.unwrap_or(0), how.through(flow.address))?;
+    if let Some(sender) = sender {
+        account::from_guest(sender, pkt.len());
     }
     if flow.address != 0 {
         account::public(flow.address, inward, pkt.len());
@@ -302,9 +302,6 @@ fn note(key: &FlowKey, flow: &mut Flow, state: u8, now: u32) {
     }
 }
 
-/// Seconds between two renewals of a binding by one of its flows.
-const RENEW: u32 = 16;
-
 /// Counts a packet, and keeps its connection alive where it may. A connection whose state has `changed` has another timeout,
 /// which its binding has to outlive.
 #[inline(always)]
@@ -319,24 +316,29 @@ pub fn count(tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, len: u64, now: u
     if from_outside || tuple.tcp_flags & tcp::RST != 0 {
         // The flow's own time does not move, but its timeout may have: the port is its for as long as it may live.
         if changed && flow.flags & flow_flags::BOUND != 0 {
-            renew(&tuple.key, flow, gateway, now);
+            renew(&tuple.key, flow, gateway, now, changed);
         }
         return;
     }
-    let boundary = (now - flow.created) / RENEW != (flow.last_seen.wrapping_sub(flow.created)) / RENEW;
+    let turn = |at: u32| at.wrapping_sub(flow.created) / idle::RENEWAL;
+    let boundary = turn(now) != turn(flow.last_seen);
     flow.last_seen = now;
     if (boundary || changed) && flow.flags & flow_flags::BOUND != 0 {
-        renew(&tuple.key, flow, gateway, now);
+        renew(&tuple.key, flow, gateway, now, changed);
     }
 }
 
-/// Keeps the binding of a flow alive.
+/// Keeps the binding of a flow alive, or lets it end with the flow where that has `changed` to its end.
 #[inline(never)]
-fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, now: u32) {
+fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, now: u32, changed: bool) {
     let answered = flow.flags & flow_flags::ANSWERED != 0;
     let timeout = tcp::timeout(key.protocol, flow.state, answered, &gateway.timeouts);
     let inside = if key.side & PUBLIC_SIDE == 0 { *key } else { key.opposite(flow) };
-    crate::bind::renew(&inside, now + timeout + 2 * RENEW);
+    let expires = now + timeout + idle::MARGIN;
+    if changed && key.protocol == Protocol::TCP.0 && idle::ends_binding(flow.state) {
+        bind::shorten(&inside, expires);
+    }
+    bind::renew(&inside, expires);
 }
 
 /// The identification of the packet as it leaves, in the low half, and whether it is a new one above it.

@@ -21,6 +21,7 @@ use network_types::ip::Ipv4Hdr;
 
 use crate::{
     connection::Connection,
+    gateway,
     handover::Handover,
     inward,
     packet::TcPacket,
@@ -90,6 +91,8 @@ fn follow(pkt: &mut TcPacket, handover: &Handover, owner: &mut u32) -> Result<Ve
     let source = visible_source(ip, quoted, flow, handover.side);
     rewrite_quote(pkt, frame, quoted, flow)?;
     rewrite_header(pkt, frame, source, flow.destination)?;
+    // Its sender here was charged before.
+    gateway::charge(pkt, None, handover.side & PUBLIC_SIDE != 0, flow, way.is_paced)?;
     if flow.hop == hop::AGAIN {
         handover.again(flow.out).to(pkt, stage::GATEWAY);
         return Err(DropReason::RoutedTooOften);

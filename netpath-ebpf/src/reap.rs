@@ -61,7 +61,11 @@ unsafe extern "C" fn visit(position: u32, walk: *mut Walk) -> i64 {
 fn flow(key: &FlowKey, now: u32) -> bool {
     // SAFETY: `tag` tells whether the row is still the one that was asked for.
     let Some(row) = (unsafe { maps::FLOWS.get(key) }) else { return false };
-    if row.tag != key.tag() || !sweep::is_over(key, row, now) {
+    if row.tag != key.tag() {
+        return false;
+    }
+    if !sweep::is_over(key, row, now) {
+        sweep::keep_binding(key, row, now);
         return false;
     }
     sweep::forget_one(key);

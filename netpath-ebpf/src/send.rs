@@ -1,7 +1,7 @@
 //! Where a flow's packets leave, and how: to a guest here, through a tunnel, on a trunk, on a public link.
 
 use netpath_common::{
-    DropReason, Frame, Mac,
+    DropReason, Frame, Mac, Packet as _,
     frame::EtherType,
     maps::{Flow, Network, PUBLIC_SIDE, flow_flags, hop, network_flags, tunnel_flags, upstream_flags},
     vxlan,
@@ -9,7 +9,7 @@ use netpath_common::{
 use network_types::eth::EthHdr;
 
 use crate::{
-    maps, meter,
+    account, maps, meter,
     next_hop::{self, Way as TunnelWay},
     packet::TcPacket,
     public,
@@ -71,6 +71,13 @@ fn network(flow: &Flow) -> Result<&'static Network, DropReason> {
     maps::NETWORKS.get(index & !PUBLIC_SIDE).ok_or(DropReason::NoRoute)
 }
 
+/// Whether a packet goes to a guest here through a public address that counts: then it is charged to both at once, before it is
+/// rewritten, or the address would pay for what the guest's own limit refuses.
+#[inline(always)]
+pub fn is_charged(flow: &Flow) -> bool {
+    flow.address != 0 && flow.hop == hop::LOCAL
+}
+
 /// Sends a packet that was rewritten.
 #[inline(always)]
 pub fn along(pkt: &mut TcPacket, frame: &Frame, flow: &Flow, way: &Way) -> Result<Verdict, DropReason> {
@@ -108,7 +115,11 @@ fn station(
     pkt.overwrite(0, &eth)?;
     match flow.hop {
         hop::LOCAL => {
-            meter::to_guest(pkt, flow.slot)?;
+            if is_charged(flow) {
+                account::to_guest(flow.slot, pkt.len());
+            } else {
+                meter::to_guest(pkt, flow.slot)?;
+            }
             Ok(Verdict::redirect(flow.target))
         }
         hop::TUNNEL => {

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     DropReason,
     maps::{Binding, BindingKey, Flow, FlowKey, PUBLIC_SIDE, flow_flags, stage},
-    stage::idle,
+    stage::{idle, tcp},
 };
 
 use crate::{atomic::Word, bind, gateway, handover::Handover, maps, packet::TcPacket, redirect::Verdict, tuple};
@@ -145,8 +145,21 @@ unsafe extern "C" fn visit_flow(_map: *mut c_void, key: *const FlowKey, flow: *m
         if maps::FLOWS.remove(key).is_ok() {
             removed(network);
         }
+    } else {
+        keep_binding(key, flow, now);
     }
     0
+}
+
+/// Has a connection that lives keep its binding, before bindings are looked at.
+#[inline(always)]
+pub fn keep_binding(key: &FlowKey, flow: &Flow, now: u32) {
+    if idle::keeps_binding(key, flow, now)
+        && let Some(gateway) = maps::GATEWAYS.get(flow.network)
+    {
+        let timeout = tcp::timeout(key.protocol, flow.state, true, &gateway.timeouts);
+        bind::renew(key, flow.last_seen + timeout + idle::MARGIN);
+    }
 }
 
 /// Whether a connection is over: silent for too long in both directions.

@@ -4,7 +4,8 @@
 
 use crate::{
     clock::since,
-    maps::{Binding, Flow, HOLD_DOWN, Timeouts, flow_flags},
+    frame::Protocol,
+    maps::{Binding, Flow, FlowKey, HOLD_DOWN, PUBLIC_SIDE, Timeouts, flow_flags, flow_state},
     stage::tcp,
 };
 
@@ -19,6 +20,29 @@ pub fn is_idle(flow: &Flow, protocol: u8, timeouts: &Timeouts, now: u32) -> bool
 #[inline(always)]
 pub fn is_released(inside: &Binding, now: u32) -> bool {
     now > inside.expires.saturating_add(HOLD_DOWN)
+}
+
+/// Seconds between two renewals of a binding by the packets of one of its flows.
+pub const RENEWAL: u32 = 16;
+
+/// A binding outlives its flows by this much, in seconds: they renew it now and then only.
+pub const MARGIN: u32 = 2 * RENEWAL;
+
+/// Whether a connection that lives has to be asked for its binding's sake: it has been silent, so that it has not renewed it, and
+/// another one of the same guest's port may have ended meanwhile and taken its own time for the binding's ([`ends_binding`]).
+#[inline(always)]
+pub fn keeps_binding(key: &FlowKey, flow: &Flow, now: u32) -> bool {
+    key.protocol == Protocol::TCP.0
+        && key.side & PUBLIC_SIDE == 0
+        && flow.flags & flow_flags::BOUND != 0
+        && !ends_binding(flow.state)
+        && since(now, flow.last_seen) > RENEWAL
+}
+
+/// Whether a connection of TCP is over but for its last segments, so that its port is wanted for no longer than it.
+#[inline(always)]
+pub fn ends_binding(state: u8) -> bool {
+    matches!(state, flow_state::CLOSING | flow_state::TRANSITORY)
 }
 
 /// How many bindings a network with so many rows of FLOWS may have: three for every two connections, and some more.
@@ -47,6 +71,19 @@ mod tests {
         let answered = Flow { flags: flow_flags::ANSWERED, ..flow };
         assert!(!is_idle(&answered, 17, &TIMEOUTS, 1300));
         assert!(!is_idle(&Flow { last_seen: 1001, ..flow }, 17, &TIMEOUTS, 1000), "seen a moment ahead of the clock");
+    }
+
+    #[test]
+    fn a_silent_connection_that_lives_is_asked_for_its_binding() {
+        let key = FlowKey { protocol: 6, side: 5, ..FlowKey::default() };
+        let flow =
+            Flow { last_seen: 1000, flags: flow_flags::BOUND, state: flow_state::ESTABLISHED, ..Flow::default() };
+        assert!(keeps_binding(&key, &flow, 1017));
+        assert!(!keeps_binding(&key, &flow, 1016), "its packets renew it");
+        assert!(!keeps_binding(&key, &Flow { state: flow_state::CLOSING, ..flow }, 2000));
+        assert!(!keeps_binding(&key, &Flow { flags: 0, ..flow }, 2000), "it has none");
+        assert!(!keeps_binding(&FlowKey { side: PUBLIC_SIDE | 5, ..key }, &flow, 2000), "the other direction is asked");
+        assert!(!keeps_binding(&FlowKey { protocol: 17, ..key }, &flow, 2000), "nothing ends it before its time");
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Pass {
         let mut timeouts = Networks { tables: &self.tables, known: HashMap::new() };
         let (mut over, mut failed) = (Vec::new(), None);
         let goes_on = self.tables.flows.visit_some(place, ROWS, |key, flow| match timeouts.of(flow.network) {
-            Ok(timeouts) if is_flow_over(key, flow, timeouts, now) => over.push(*key),
+            Ok(timeouts) if is_worth_a_look(key, flow, timeouts, now) => over.push(*key),
             Ok(_) => {}
             Err(error) => failed = Some(error),
         })?;
@@ -143,9 +143,11 @@ impl Networks<'_> {
     }
 }
 
-/// Whether a row is worth a look of the data path's: it knows better, for it looks at the other direction as well.
-fn is_flow_over(key: &FlowKey, flow: &Flow, timeouts: Option<&Timeouts>, now: u32) -> bool {
-    timeouts.is_none_or(|timeouts| idle::is_idle(flow, key.protocol, timeouts, now))
+/// Whether a row is worth a look of the data path's, which knows better: it looks at the other direction as well before it removes one,
+/// and has one that lives keep its binding.
+fn is_worth_a_look(key: &FlowKey, flow: &Flow, timeouts: Option<&Timeouts>, now: u32) -> bool {
+    let is_over = timeouts.is_none_or(|timeouts| idle::is_idle(flow, key.protocol, timeouts, now));
+    is_over || idle::keeps_binding(key, flow, now)
 }
 
 fn is_binding_over(key: &BindingKey, binding: &Binding, now: u32) -> bool {
@@ -170,14 +172,15 @@ mod tests {
     fn only_what_is_past_its_own_timeout_is_over() {
         let key = |protocol| FlowKey { protocol, ..FlowKey::default() };
         let seen = |last_seen| Flow { last_seen, state: flow_state::ESTABLISHED, ..Flow::default() };
-        let is_over = |protocol, flow: &Flow| is_flow_over(&key(protocol), flow, Some(&TIMEOUTS), 10_000);
+        let is_over = |protocol, flow: &Flow| is_worth_a_look(&key(protocol), flow, Some(&TIMEOUTS), 10_000);
         assert!(!is_over(6, &seen(10_000 - 7440)));
         assert!(is_over(6, &seen(10_000 - 7441)));
+        assert!(is_over(6, &Flow { flags: flow_flags::BOUND, ..seen(10_000 - 7440) }), "for its binding");
         assert!(!is_over(17, &seen(10_000 - 120)));
         assert!(is_over(17, &seen(10_000 - 121)));
         assert!(!is_over(17, &Flow { flags: flow_flags::ANSWERED, ..seen(10_000 - 300) }));
         assert!(!is_over(1, &seen(10_060)), "the clock of another processor is ahead");
-        assert!(is_flow_over(&key(6), &seen(10_000), None, 10_000), "its network is gone");
+        assert!(is_worth_a_look(&key(6), &seen(10_000), None, 10_000), "its network is gone");
     }
 
     #[test]

@@ -260,6 +260,24 @@ fn a_public_address_is_counted_and_limited_in_both_directions() {
 }
 
 #[test]
+fn for_what_a_guests_own_limit_refuses_its_public_address_does_not_pay() {
+    let mut rig = Rig::routed();
+    rig.limited_address(BLUE_PUBLIC, 4);
+    rig.limited(BLUE, A, NIC);
+    let end = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
+    let frame = rig.inward(DNS.0, end.0).udp(53, end.1).build();
+    let out = rig.udp_in(DNS, end);
+    out.seen();
+    assert_eq!(out.counters, [(slot(BLUE, A), received(out.bytes.len()))]);
+    let len = out.bytes.len() as u64;
+    assert_eq!((rig.passed(1, TO_GUEST), rig.passed(4, TO_GUEST)), (len, len));
+    rig.paid_in(1, TO_GUEST, 60.0);
+    rig.udp_in(DNS, end).assert_dropped(BLUE, R::NicRate);
+    assert_eq!(rig.xdp(&frame).drops, [((BLUE, R::NicRate), 1)]);
+    assert_eq!((rig.passed(4, TO_GUEST), rig.public_counters(ADDRESS).to_guest_packets), (len, 1));
+}
+
+#[test]
 fn whoever_has_had_its_share_of_an_aggregate_leaves_the_rest_to_the_others() {
     let mut rig = Rig::routed();
     let shared = PortMeters { network: 2, ..PortMeters::default() };

@@ -2,12 +2,15 @@
 
 use std::net::Ipv4Addr;
 
-use netpath_common::{DropReason as R, maps::FlowKey};
+use netpath_common::{
+    DropReason as R,
+    maps::{FlowKey, TO_GUEST},
+};
 use netpath_tests::packet::{Body, Checksum, Packet, checksum, dissect};
 
 use crate::rig::{
-    A, ACK, B, BLUE, BLUE_PUBLIC, End, Outcome, REDIRECT, Rig, SERVER, WEB, any, echo, inward, ip_bytes, outward,
-    segment,
+    A, ACK, ADDRESS, B, BLUE, BLUE_PUBLIC, End, Outcome, REDIRECT, Rig, SERVER, WEB, any, echo, inward, ip_bytes,
+    outward, segment,
 };
 
 /// An unrelated router on the way.
@@ -77,6 +80,19 @@ fn u12a_an_error_of_an_unrelated_router_is_delivered_with_its_address() {
     let (packet, outside) = conversations(&mut rig).remove(0);
     let out = rig.from_wire(&inward(FAR_ROUTER, BLUE_PUBLIC).body(error(11, 0, &outside[..28])));
     assert_quotes(&out, (11, 0), FAR_ROUTER, &ip_bytes(&packet), 28);
+}
+
+#[test]
+fn an_error_counts_for_the_public_address_and_keeps_to_its_limit() {
+    let mut rig = Rig::routed();
+    rig.limited_address(BLUE_PUBLIC, 4);
+    let (_, outside) = conversations(&mut rig).remove(0);
+    let message = inward(SERVER, BLUE_PUBLIC).body(error(3, 1, &outside));
+    let before = rig.public_counters(ADDRESS).to_guest_packets;
+    rig.from_wire(&message).assert_sent(REDIRECT);
+    assert_eq!(rig.public_counters(ADDRESS).to_guest_packets, before + 1);
+    rig.paid_in(4, TO_GUEST, 60.0);
+    rig.from_wire(&message).assert_dropped(BLUE, R::AddressRate);
 }
 
 #[test]

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use netpath_common::maps::{
-    BLOCK_PORTS, BLOCKS, Binding, BindingKey, Forward, ForwardKey, HOLD_DOWN, POOL_PROTOCOLS, PoolAddress,
-    forward_flags,
+use netpath_common::{
+    DropReason,
+    maps::{
+        BLOCK_PORTS, BLOCKS, Binding, BindingKey, Forward, ForwardKey, HOLD_DOWN, POOL_PROTOCOLS, PoolAddress,
+        forward_flags,
+    },
+    stage::idle::MARGIN,
 };
 use netpath_tests::packet::Endpoint;
 
-use crate::rig::{A, B, BLUE, BLUE_PUBLIC, DNS, GREEN_PUBLIC, OTHER_SERVER, Rig, SERVER, SYN, WEB};
+use crate::rig::{
+    A, ACK, B, BLUE, BLUE_PUBLIC, DNS, End, FIN, GREEN, GREEN_PUBLIC, OTHER_SERVER, RST, Rig, SERVER, SYN, WEB,
+};
 
 /// Marks ports of blue's pool for UDP as given out to somebody else.
 fn occupy(rig: &mut Rig, taken: impl Fn(u16) -> bool) {
@@ -99,7 +105,7 @@ fn u11_behaviour_is_the_same_when_most_ports_are_taken() {
             let seen = ends.map(|end| rig.udp_out(BLUE, station, 5000, end).seen().source);
             assert!(seen.iter().all(|end| *end == seen[0]), "{seen:?} at {percent} %");
             rig.arrives((SERVER, 54), seen[0], (station.ip, 5000));
-            rig.udp_in((OTHER_SERVER, 54), seen[0]).assert_refused(BLUE, netpath_common::DropReason::UnsolicitedSource);
+            rig.udp_in((OTHER_SERVER, 54), seen[0]).assert_refused(BLUE, DropReason::UnsolicitedSource);
         }
     }
 }
@@ -120,6 +126,47 @@ fn c8_a_guest_gets_its_own_port_back_at_once() {
     let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
     rig.age(125);
     assert_eq!(rig.udp_out(BLUE, A, 5000, DNS).seen().source, public);
+}
+
+/// Closes a connection that is open, both ways.
+fn close(rig: &mut Rig, to: End, public: End) {
+    rig.tcp_out(BLUE, A, 5000, to, FIN | ACK).seen();
+    rig.tcp_in(to, public, FIN | ACK).seen();
+}
+
+/// Has room made: another network, which may have no connection, wants one.
+fn sweep(rig: &mut Rig) {
+    rig.change_gateway(GREEN, |row| row.flow_limit = 0);
+    rig.udp_out(GREEN, A, 9, DNS).assert_refused(GREEN, DropReason::ConnectionLimit);
+}
+
+/// C8: a mapping ends with its last session, not when that could have ended at the latest.
+#[test]
+fn c8_the_port_of_a_closed_connection_is_free_when_it_has_rested() {
+    let mut rig = Rig::routed();
+    for ends in [FIN, RST] {
+        let public = rig.connect(BLUE, A, 5000, WEB);
+        match ends {
+            FIN => close(&mut rig, WEB, public),
+            _ => drop(rig.tcp_in(WEB, public, RST).seen()),
+        }
+        rig.age(240 + MARGIN + HOLD_DOWN + 5);
+        sweep(&mut rig);
+        assert_eq!((rig.flows().len(), rig.bindings().len(), rig.ports_in_use()), (0, 0, 0), "after {ends}");
+    }
+}
+
+#[test]
+fn u1_the_port_of_a_closed_connection_is_kept_for_another_one_of_it_that_is_silent() {
+    let mut rig = Rig::routed();
+    let public = rig.connect(BLUE, A, 5000, WEB);
+    assert_eq!(rig.connect(BLUE, A, 5000, (OTHER_SERVER, 443)), public);
+    close(&mut rig, WEB, public);
+    rig.age(240 + MARGIN + HOLD_DOWN + 5);
+    sweep(&mut rig);
+    assert_eq!((rig.flows().len(), rig.bindings().len(), rig.ports_in_use()), (2, 2, 1));
+    assert_eq!(rig.tcp_in((OTHER_SERVER, 443), public, ACK).seen().destination, (A.ip, 5000));
+    assert_ne!(rig.tcp_out(BLUE, B, 5000, WEB, SYN).seen().source, public);
 }
 
 #[test]
@@ -192,7 +239,7 @@ fn where_all_ports_are_forwarded_none_is_given_out_and_none_is_kept() {
     let all = Forward { network: BLUE, address: B.ip.octets(), ..Forward::default() };
     rig.forward(BLUE_PUBLIC, 17, 0, 0, all);
     for port in 5000..5010 {
-        rig.udp_out(BLUE, A, port, DNS).assert_refused(BLUE, netpath_common::DropReason::PortsExhausted);
+        rig.udp_out(BLUE, A, port, DNS).assert_refused(BLUE, DropReason::PortsExhausted);
     }
     let given: u32 = (0..BLOCKS).map(|block| rig.read::<u64>("PORT_BLOCKS", BLOCKS + block).count_ones()).sum();
     assert_eq!(given, 0);
@@ -204,7 +251,7 @@ fn c11a_c11b_i8_without_a_free_port_newcomers_are_refused_and_old_flows_live() {
     occupy(&mut rig, |port| port != 5000 && port != 5001);
     let public = [5000, 5001].map(|port| rig.udp_out(BLUE, A, port, DNS).seen().source);
     let out = rig.udp_out(BLUE, B, 5000, DNS);
-    out.assert_refused(BLUE, netpath_common::DropReason::PortsExhausted);
+    out.assert_refused(BLUE, DropReason::PortsExhausted);
     // I8: the sender is told.
     out.assert_answered(3, 13);
     for (end, port) in public.into_iter().zip([5000, 5001]) {

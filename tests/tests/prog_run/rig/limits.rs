@@ -69,13 +69,14 @@ impl Rig {
         self.read("METER_EVENTS", meter_row(meter, direction))
     }
 
-    /// Takes limits off again.
+    /// Takes limits off again, and what was counted for the public address.
     pub fn unlimited(&mut self) {
-        for slot in 0..600 {
-            if self.read::<PortMeters>("PORT_METERS", slot) != PortMeters::default() {
+        for (slot, row) in (0..).zip(self.first::<PortMeters>("PORT_METERS", 600)) {
+            if row != PortMeters::default() {
                 self.array("PORT_METERS", slot, PortMeters::default());
             }
         }
+        self.reset_public_counters(ADDRESS);
         self.array("PUBLIC_METERS", u32::from(ADDRESS), 0u32);
         for row in 0..32 {
             self.array("METER_EVENTS", row, MeterEvents::default());

@@ -96,11 +96,12 @@ impl Rig {
 
     /// Loads a program unless it is loaded: most tests want one, and the verifier takes most of their time.
     pub fn load(&mut self, program: &str) {
-        match self.bpf.program_mut(program).unwrap() {
-            Program::Xdp(xdp) if xdp.fd().is_err() => xdp.load().unwrap(),
-            Program::SchedClassifier(tc) if tc.fd().is_err() => tc.load().unwrap(),
-            _ => {}
-        }
+        let loaded = match self.bpf.program_mut(program).unwrap() {
+            Program::Xdp(xdp) if xdp.fd().is_err() => xdp.load(),
+            Program::SchedClassifier(tc) if tc.fd().is_err() => tc.load(),
+            _ => Ok(()),
+        };
+        loaded.unwrap_or_else(|error| panic!("{program}: {error:?}"));
     }
 
     /// Loads every program, and answers how many instructions the verifier looked at for each.

@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
     util::nr_cpus,
 };
 use netpath_common::{
@@ -145,6 +145,14 @@ impl Rig {
         let map: PerCpuArray<&MapData, Counters> =
             PerCpuArray::try_from(self.bpf.map("PUBLIC_COUNTERS").unwrap()).unwrap();
         map.get(&u32::from(address), 0).unwrap().iter().fold(Counters::default(), sum)
+    }
+
+    /// Makes them nothing.
+    pub fn reset_public_counters(&mut self, address: u16) {
+        let mut map: PerCpuArray<&mut MapData, Counters> =
+            PerCpuArray::try_from(self.bpf.map_mut("PUBLIC_COUNTERS").unwrap()).unwrap();
+        let none = PerCpuValues::try_from(vec![Counters::default(); nr_cpus().unwrap()]).unwrap();
+        map.set(u32::from(address), none, 0).unwrap();
     }
 
     /// Every row of COUNTERS that a station here may have, over all CPUs.
