@@ -155,6 +155,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file of captured frames could not be written.
+    #[error("the capture cannot be written into {}; name a file in a folder that exists and has room, with -w", path.display())]
+    CaptureFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The output could not be written.
     #[error("the output cannot be written")]
     Output(#[source] io::Error),

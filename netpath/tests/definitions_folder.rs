@@ -55,6 +55,9 @@ fn a_folder_says_the_same_by_whichever_path_it_is_named() {
     };
     assert!(definitions::is_same_text(&text("/etc/netpath", 100), &text(".", 100)));
     assert!(!definitions::is_same_text(&text("/etc/netpath", 100), &text("/etc/netpath", 101)));
+    // As the file of a revision has it.
+    let kept = format!("# netpath-revision 1 sha256 0\n# {{}}\n{}", text(".", 100));
+    assert_eq!(definitions::parse("kept", &kept).unwrap().networks.len(), 1);
     assert!(definitions::is_same_text(BASE, BASE) && !definitions::is_same_text(BASE, &text(".", 100)));
 }
 

@@ -131,6 +131,33 @@ fn an_interrupted_one_is_called_so_and_rolled_back_from() {
 }
 
 #[test]
+fn one_that_is_tried_again_and_refused_is_what_it_was() {
+    let state = State::new("refused-again");
+    let history = state.history();
+    for document in ["a", "b", "c"] {
+        applied(&history, document);
+    }
+    for (ending, outcome) in
+        [("pending", Outcome::Interrupted), ("failed", Outcome::Failed), ("unconfirmed", Outcome::Unconfirmed)]
+    {
+        let now = fs::read_dir(history.folder()).unwrap().map(|entry| entry.unwrap().path());
+        let third = now.into_iter().find(|path| path.file_stem().is_some_and(|stem| stem == "0000000003")).unwrap();
+        fs::rename(third, state.file(&format!("0000000003.{ending}"))).unwrap();
+        let refused = history.record(&draft("c"), Keep::Must, |_| Err::<(), _>(not_carried()));
+        assert!(matches!(refused, Err(Error::Datapath(_))));
+        assert_eq!(outcomes(&history)[2], (3, outcome));
+    }
+    let refused = history.record(&draft("d"), Keep::Must, |_| Err::<(), _>(not_carried()));
+    assert!(matches!(refused, Err(Error::Datapath(_))));
+    assert_eq!(outcomes(&history).len(), 3, "what touched nothing leaves no revision, whatever it was refused for");
+}
+
+/// What the kernel refuses before anything is touched.
+fn not_carried() -> Error {
+    netpath::datapath::DatapathError::NothingApplied { root: "/sys/fs/bpf/netpath".into() }.into()
+}
+
+#[test]
 fn the_previous_revision_is_another_document_that_was_in_force() {
     let state = State::new("previous");
     let history = state.history();
@@ -354,7 +381,7 @@ fn a_folder_that_cannot_be_made_stops_nothing_unless_it_must() {
     assert_eq!((done.outcome, done.revision), (None, None));
     let refused = history.record(&draft("a"), Keep::Must, |_| -> Result<(), _> { unreachable!("nothing is begun") });
     let error = refused.unwrap_err();
-    assert!(matches!(error, Error::History(HistoryError::Unwritable { .. })), "{error}");
+    assert!(matches!(error, Error::History(HistoryError::Required { .. })), "{error}");
     fs::remove_file(&state.0).unwrap();
 }
 

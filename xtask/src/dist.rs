@@ -100,7 +100,7 @@ fn debian(dist: &Path, version: &str, binary: &Path, files: &[File], stamp: &str
     process::run(Command::new("gzip").args(["-9", "-n", "-r"]).arg(staging.join(package::MANUAL_IN_SYSTEM)))?;
     // Definitions name tenants; nobody else has to read them.
     let definitions = staging.join("etc/netpath");
-    fs::create_dir_all(&definitions)?;
+    folder_of_all(&definitions)?;
     fs::set_permissions(&definitions, fs::Permissions::from_mode(0o750))?;
     let libc = package::oldest_libc(&fs::read(binary)?).context("the binary names no version of glibc")?;
     let control = Control { version, libc: &libc, installed_kib: size.div_ceil(1024) };
@@ -123,13 +123,24 @@ fn fresh(folder: &Path) -> Result<PathBuf> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
-    fs::create_dir_all(folder)?;
+    folder_of_all(folder)?;
     Ok(folder.to_owned())
 }
 
+/// Makes a folder that a package may have, whatever the umask: dpkg refuses what others cannot look into.
+fn folder_of_all(folder: &Path) -> Result<()> {
+    if let Some(above) = folder.parent().filter(|above| !above.exists()) {
+        folder_of_all(above)?;
+    }
+    if !folder.exists() {
+        fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
 fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let folder = path.parent().context("a file lies in a folder")?;
-    fs::create_dir_all(folder)?;
+    folder_of_all(path.parent().context("a file lies in a folder")?)?;
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
 }

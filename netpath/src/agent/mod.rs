@@ -34,6 +34,7 @@ mod writers;
 use std::path::PathBuf;
 
 pub use self::run::run;
+pub(crate) use self::work::described;
 
 /// What an agent is told.
 #[derive(Debug, Clone)]

@@ -69,7 +69,7 @@ impl Record {
         (record.pid == pid).then_some(record)
     }
 
-    /// Notes it: readers see the old note or the new one.
+    /// Notes it: readers see the old note or the new one; none, where the new one cannot be written.
     ///
     /// # Errors
     /// When the state folder cannot be written.
@@ -78,10 +78,18 @@ impl Record {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let fresh = path.with_extension("json.new");
-        // What is wrong with definitions quotes them, and they are not everybody's to read.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        fs::rename(fresh, path)
+        let replace = || {
+            // What is wrong with definitions quotes them, and they are not everybody's to read.
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            fs::rename(&fresh, path)
+        };
+        let replaced = replace();
+        if replaced.is_err() {
+            // An old note would be taken for how things stand. To remove it takes no room.
+            let _ = (fs::remove_file(&fresh), fs::remove_file(path));
+        }
+        replaced
     }
 }
 

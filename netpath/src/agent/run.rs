@@ -229,8 +229,7 @@ impl Agent {
     fn reload(&mut self) {
         tracing::info!("definitions are read again, as SIGHUP asks for");
         self.notify.tell(Message::Reloading);
-        self.is_ready = false;
-        self.next.read = true;
+        (self.next.read, self.next.is_awaited) = (true, true);
     }
 
     fn hear(&mut self, event: &Event) {
@@ -239,7 +238,8 @@ impl Agent {
             None => (Call { apply: true, look: false }, None),
         };
         // What new definitions are about is not known before they are read.
-        let is_unknown = self.running.as_ref().is_some_and(|running| running.order.read || running.order.look);
+        let is_new = |order: Order| order.read || order.look || order.follow;
+        let is_unknown = self.running.as_ref().is_some_and(|running| is_new(running.order));
         self.next.apply |= call.apply || is_unknown;
         self.next.look |= call.look;
         if call.apply {
@@ -261,6 +261,7 @@ impl Agent {
 
     fn finish(&mut self, (order, work, done): (Order, Work, Done)) {
         self.work = Some(work);
+        self.next.apply |= done.again;
         if done.interest.is_some() {
             self.interest = done.interest;
         }
@@ -278,7 +279,9 @@ impl Agent {
         if done.applied.is_some() {
             self.attached = check::count(&self.options.root).ok();
         }
-        if let Some(message) = &done.error {
+        // What is tried again and fails as before was said.
+        let said = self.record.last_error.as_ref().map(|said| &said.message);
+        if let Some(message) = done.error.as_ref().filter(|message| order.read || Some(*message) != said) {
             tracing::error!("{message}");
         }
         self.record.keeps = done.keeps;
@@ -297,7 +300,8 @@ impl Agent {
             (None, None) => "no definitions in force".to_owned(),
         };
         self.notify.tell(Message::Status(&state));
-        if order.read && !std::mem::replace(&mut self.is_ready, true) {
+        let is_first = order.read && !std::mem::replace(&mut self.is_ready, true);
+        if is_first || order.is_awaited {
             self.notify.tell(Message::Ready);
         }
     }

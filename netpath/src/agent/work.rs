@@ -24,10 +24,10 @@ use super::{
 };
 use crate::{
     apply::{self, Instance, Outcome},
-    definitions::{self, Zone},
+    definitions::{self, DefinitionsError, Zone},
     error::Error,
     history::{Cause, Draft, History, HistoryError, Keep, Revision, Standing, sha256},
-    netlink,
+    netlink::{self, Device},
     preflight::Look,
 };
 
@@ -42,6 +42,8 @@ pub(super) struct Order {
     pub(super) look: bool,
     /// Others have brought something into force, or have confirmed it.
     pub(super) follow: bool,
+    /// Whoever has asked for `read` waits to be told that it was done.
+    pub(super) is_awaited: bool,
 }
 
 impl Order {
@@ -61,6 +63,8 @@ pub(super) struct Done {
     pub(super) retry: bool,
     /// What matters from now on, after definitions were read or devices were lost sight of.
     pub(super) interest: Option<Interest>,
+    /// What matters was worked out of devices that were listed after the plan: one that came in between is in neither.
+    pub(super) again: bool,
     /// The revision that is kept in force, where that is not the definitions as they are.
     pub(super) keeps: Option<u64>,
 }
@@ -97,6 +101,8 @@ pub(super) struct Work {
     dropped: Option<String>,
     /// What is wrong with the files, as long as they are as they are.
     broken: Option<String>,
+    /// The files could not be read at all: by somebody's permissions or mounts, of which nothing tells.
+    is_unreadable: bool,
     /// What matters of the host has changed, or may have, since it was told last.
     is_stale: bool,
 }
@@ -114,6 +120,7 @@ impl Work {
             taken: None,
             dropped: None,
             broken: None,
+            is_unreadable: false,
             is_stale: true,
         }
     }
@@ -127,10 +134,13 @@ impl Work {
     /// Does what is asked for.
     pub(super) fn perform(&mut self, order: Order) -> Done {
         let mut done = Done::default();
-        if order.read {
+        // Before any plan: what comes after is heard of, and judged by what matters then.
+        let is_new = order.read || order.look || order.follow || self.is_stale;
+        let devices = if is_new { devices() } else { None };
+        if order.read || self.is_unreadable && order.apply {
             self.read();
         }
-        done.error = self.broken.clone();
+        (done.error, done.retry) = (self.broken.clone(), self.is_unreadable);
         let history = History::open(&self.state_dir, &self.root);
         if let Some(candidate) = self.candidate.take() {
             match self.take_up(&history, &candidate) {
@@ -154,7 +164,8 @@ impl Work {
         }
         self.is_stale |= order.read || order.look;
         if self.is_stale {
-            done.interest = self.interest();
+            done.again = devices.is_none();
+            done.interest = devices.or_else(self::devices).map(|devices| self.interest(&devices));
             self.is_stale = done.interest.is_none();
         }
         done.keeps = self.kept.revision;
@@ -177,6 +188,7 @@ impl Work {
             tracing::debug!("the definitions changed while they were read");
             return;
         }
+        self.is_unreadable = loaded.as_ref().is_err_and(DefinitionsError::is_unreadable);
         match loaded {
             Ok(candidate) => (self.candidate, self.broken) = (Some(candidate), None),
             Err(error) => (self.candidate, self.broken) = (None, Some(described(&error.into()))),
@@ -277,19 +289,19 @@ impl Work {
         })
     }
 
-    /// What matters of the host, as it is now. `None` where it cannot be told: then every change is taken for one that does.
-    fn interest(&self) -> Option<Interest> {
+    /// What matters of a host with these devices.
+    fn interest(&self, devices: &[Device]) -> Interest {
         let zones = self.kept.zone.iter().chain(self.candidate.as_ref().map(|candidate| &candidate.zone));
         let mut interest = Interest::of(zones, &self.host);
-        match netlink::devices() {
-            Ok(devices) => interest.look(&devices),
-            Err(error) => {
-                tracing::warn!("devices cannot be listed: {}", described(&error.into()));
-                return None;
-            }
-        }
-        Some(interest)
+        interest.look(devices);
+        interest
     }
+}
+
+/// The host's devices as they are now. `None` where they cannot be listed: then every change is taken for one that matters.
+fn devices() -> Option<Vec<Device>> {
+    let listed = netlink::devices();
+    listed.inspect_err(|error| tracing::warn!("devices cannot be listed: {error}")).ok()
 }
 
 /// What the history says. One that cannot be read keeps nothing from coming into force: it is warned of, and says nothing.
@@ -311,7 +323,7 @@ fn stamps(definitions: &Path) -> Vec<(PathBuf, Option<Stamp>)> {
 }
 
 /// An error with its causes.
-pub(super) fn described(error: &Error) -> String {
+pub(crate) fn described(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -95,10 +95,16 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
     match result {
         Ok((plan, made)) => {
             announce::announce(&mut work.tables, &plan);
-            work.programs.drop_others()?;
             // All is in force: from here on there is nothing to take back.
-            work.takeover.iter().try_for_each(Takeover::end)?;
-            Ok(Outcome { plan, made, loading })
+            let put_away = work.programs.drop_others().and_then(|()| work.takeover.iter().try_for_each(Takeover::end));
+            match put_away {
+                Ok(()) => Ok(Outcome { plan, made, loading }),
+                Err(error) => Err(Error::Apply {
+                    failed: "put away what was in force before".to_owned(),
+                    left: vec!["all of the document, which is in force".to_owned()],
+                    source: Box::new(error.into()),
+                }),
+            }
         }
         Err((failed, source)) => {
             let mut left = work.undo();

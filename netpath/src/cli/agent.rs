@@ -35,6 +35,17 @@ pub(super) enum LogForm {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
+    match (follow(args, global), args.log) {
+        // Whoever reads JSON reads nothing else.
+        (Err(error), LogForm::Json) => {
+            tracing::error!("{}", agent::described(&error));
+            Ok(Exit::Failed)
+        }
+        (ended, _) => ended,
+    }
+}
+
+fn follow(args: &Args, global: &Global) -> Result<Exit, Error> {
     let definitions = std::path::absolute(&args.file)
         .map_err(|source| Error::Agent { operation: format!("find {}", args.file.display()), source })?;
     agent::run(Options {

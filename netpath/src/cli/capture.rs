@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
     };
     // A pipe waits for its reader here, where signals still end the command, and nobody else is kept from watching.
     let sink = match &args.write {
-        Some(path) if path.as_os_str() != "-" => Sink::of(create(path).map_err(Error::Output)?),
+        Some(path) if path.as_os_str() != "-" => Sink::of(create(path).map_err(|source| unwritable(path, source))?),
         _ => Sink::stdout()?,
     };
     let mut capture =
@@ -232,14 +232,18 @@ fn refused(path: &Path, why: &str) -> io::Error {
     io::Error::other(format!("{} {why}: name a file of your own", path.display()))
 }
 
+fn unwritable(path: &Path, source: io::Error) -> Error {
+    Error::CaptureFile { path: path.to_owned(), source }
+}
+
 impl Frames {
     /// Begins, in a file with nothing in it.
     fn begin(sink: Sink, args: &Args, format: Format) -> Result<Self, Error> {
         match &args.write {
             None => Ok(Self::Text(sink, format)),
-            Some(_) => {
+            Some(path) => {
                 let begun = empty(sink.file(), args).and_then(|()| Writer::begin(sink, args.snaplen));
-                Ok(Self::File(begun.map_err(Error::Output)?))
+                Ok(Self::File(begun.map_err(|source| unwritable(path, source))?))
             }
         }
     }

@@ -53,7 +53,9 @@ fn take_back(history: &History, awaited: &Awaited, global: &Global) -> Result<Ex
         return Err(history.nothing_awaited(&global.root).into());
     }
     let restored = before.restore(Some(&writer), awaited.revision, Cause::Rollback, global)?;
-    writer.end_waiting().map_err(|source| history.unwritable(source))?;
+    if let Err(error) = writer.end_waiting() {
+        tracing::warn!("it is restored, though the history does not say so: {error}");
+    }
     Agent::tell(before.document(), global);
     output::print(global.output, &restored, || restored.render(global))?;
     Ok(Exit::Done)

@@ -138,6 +138,14 @@ fn quoted(value: &str) -> String {
     text
 }
 
+impl DefinitionsError {
+    /// Whether there was nothing to look at, for reasons of the file system: permissions and mounts may change.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Missing { .. } | Self::NoDocuments { .. })
+    }
+}
+
 /// Why there is no zone.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionsError {

@@ -62,6 +62,9 @@ pub fn read(path: &Path) -> Result<String, DefinitionsError> {
 
 /// The files of a folder's text, by name; `None` for the text of one file.
 fn files_in(text: &str) -> Option<Vec<(&str, &str)>> {
+    // A revision's file has comments of its own before it.
+    let head: usize = text.split_inclusive('\n').take_while(|line| line.starts_with("# ")).map(str::len).sum();
+    let text = &text[head..];
     text.starts_with(FILE_MARK).then(|| {
         let starts = text.match_indices(FILE_MARK).map(|(at, _)| at);
         let starts: Vec<_> = starts.filter(|at| *at == 0 || text.as_bytes()[at - 1] == b'\n').collect();

@@ -8,12 +8,20 @@ use crate::datapath::DatapathError;
 /// Why the history cannot do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
+    /// It cannot be written.
+    #[error("the history in {folder} cannot be written; make room there, or name another folder with --state-dir")]
+    Unwritable {
+        /// The instance's folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It cannot be written, and it was said that it must be.
     #[error(
         "nothing was touched: the history in {folder} cannot be written; make room there, name another folder with \
          --state-dir, or leave out --require-history and --confirm-within"
     )]
-    Unwritable {
+    Required {
         /// The instance's folder.
         folder: PathBuf,
         /// Why.

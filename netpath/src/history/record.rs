@@ -74,6 +74,8 @@ struct Begun {
     slot: Slot,
     /// Written for this work.
     is_new: bool,
+    /// What had become of it, where it is tried again.
+    before: Option<Outcome>,
 }
 
 impl History {
@@ -82,7 +84,7 @@ impl History {
     ///
     /// # Errors
     /// What `work` fails with; [`HistoryError::Awaiting`] while an earlier revision awaits confirmation, and, with
-    /// [`Keep::Must`], [`HistoryError::Unwritable`]: both before the work is begun.
+    /// [`Keep::Must`], [`HistoryError::Required`]: both before the work is begun.
     pub fn record<T>(
         &self,
         draft: &Draft<'_>,
@@ -145,9 +147,9 @@ fn unkept<T>(
     keep: Keep,
     work: impl FnOnce(Option<u64>) -> Result<T, Error>,
 ) -> Result<Recorded<T>, Error> {
-    let HistoryError::Unwritable { folder, source } = &error else { return Err(error.into()) };
+    let HistoryError::Unwritable { folder, source } = error else { return Err(error.into()) };
     if keep == Keep::Must {
-        return Err(error.into());
+        return Err(HistoryError::Required { folder, source }.into());
     }
     tracing::warn!("this document is not kept as a revision: {}: {source}", folder.display());
     Ok(Recorded { outcome: work(None)?, revision: None, is_new: false })
@@ -172,7 +174,7 @@ impl Writer<'_> {
         };
         let result = work(Some(begun.slot.number));
         if begun.is_new {
-            self.finish(&begun.slot, result.as_ref().map(drop));
+            self.finish(&begun, result.as_ref().map(drop));
         }
         if result.is_ok() {
             self.tell(self.history.folder.remove(UNKEPT));
@@ -227,7 +229,9 @@ impl Writer<'_> {
         let number = awaited.revision;
         tracing::warn!("revision {number} was never confirmed, and nobody waits for it any more: it stays as it is");
         match self.end_waiting() {
-            Err(source) if keep == Keep::Must => Err(self.history.unwritable(source)),
+            Err(source) if keep == Keep::Must => {
+                Err(HistoryError::Required { folder: self.history.folder().to_owned(), source })
+            }
             ended => {
                 self.tell(ended);
                 Ok(())
@@ -255,7 +259,7 @@ impl Writer<'_> {
         });
         let (number, before) = match newest {
             Some(slot) if is_newest && slot.outcome == Outcome::Applied => {
-                return Ok(Begun { slot: slot.clone(), is_new: false });
+                return Ok(Begun { slot: slot.clone(), is_new: false, before: None });
             }
             // What did not come into force is tried again.
             Some(slot) if is_newest => (slot.number, Some(slot)),
@@ -267,16 +271,17 @@ impl Writer<'_> {
         if let Some(before) = before {
             folder.remove(&before.name())?;
         }
-        Ok(Begun { slot, is_new: true })
+        Ok(Begun { slot, is_new: true, before: before.map(|before| before.outcome) })
     }
 
     /// Says what became of the work.
-    fn finish(&self, pending: &Slot, result: Result<(), &Error>) {
+    fn finish(&self, Begun { slot: pending, before, .. }: &Begun, result: Result<(), &Error>) {
         let folder = &self.history.folder;
         let outcome = match result {
             Ok(()) => Some(Outcome::Applied),
-            Err(error) if touched_nothing(error) => None,
-            Err(_) => Some(Outcome::Failed),
+            Err(Error::Apply { .. }) => Some(Outcome::Failed),
+            // Refused before anything was touched: what it had left before is there still.
+            Err(_) => *before,
         };
         let finished = match outcome {
             Some(outcome) => folder.rename(&pending.name(), &Slot { outcome, ..pending.clone() }.name()),
@@ -303,11 +308,6 @@ impl Writer<'_> {
         }
         Ok(())
     }
-}
-
-/// Was the document refused before anything was done?
-fn touched_nothing(error: &Error) -> bool {
-    matches!(error, Error::Preflight { .. } | Error::Compile(_) | Error::Definitions(_) | Error::History(_))
 }
 
 fn revision(draft: &Draft<'_>, number: u64) -> Revision {

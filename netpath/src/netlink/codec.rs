@@ -14,6 +14,8 @@ const REQUEST: u16 = 0x1;
 pub(super) const ACK: u16 = 0x4;
 /// `NLM_F_ROOT | NLM_F_MATCH`: answer with every object.
 pub(super) const DUMP: u16 = 0x300;
+/// `NLM_F_DUMP_INTR`: objects came or went while the kernel listed them, so that some may be missing.
+pub(super) const INTERRUPTED: u16 = 0x10;
 /// `NLM_F_REPLACE`: put the object in another one's place.
 pub(super) const REPLACE: u16 = 0x100;
 /// `NLM_F_EXCL`: refuse when the object exists.
@@ -68,11 +70,11 @@ impl Message {
     }
 
     /// The finished message with its length and sequence number in place.
-    pub(super) fn finish(mut self, sequence: u32) -> Vec<u8> {
+    pub(super) fn finish(&mut self, sequence: u32) -> &[u8] {
         let len = self.bytes.len() as u32;
         self.bytes[0..4].copy_from_slice(&len.to_ne_bytes());
         self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
-        self.bytes
+        &self.bytes
     }
 
     fn put(&mut self, kind: u16, payload: &[u8]) {
@@ -108,14 +110,14 @@ impl Reply {
     }
 }
 
-/// Splits one datagram into its messages as (type, sequence, payload); a torn tail ends it.
-pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
+/// Splits one datagram into its messages as (type, flags, sequence, payload); a torn tail ends it.
+pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
     std::iter::from_fn(move || {
         let len = u32_at(datagram, 0)? as usize;
-        let (kind, sequence) = (u16_at(datagram, 4)?, u32_at(datagram, 8)?);
+        let (kind, flags, sequence) = (u16_at(datagram, 4)?, u16_at(datagram, 6)?, u32_at(datagram, 8)?);
         let payload = datagram.get(HEADER_LEN..len)?;
         datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, sequence, payload))
+        Some((kind, flags, sequence, payload))
     })
 }
 
@@ -172,12 +174,13 @@ mod tests {
         let bytes = Message::new(16, ACK, &[7; 16])
             .text(3, "tap0")
             .nest(18, |m| m.text(1, "vxlan").nest(2, |m| m.attribute(15, &4789u16.to_be_bytes())))
-            .finish(9);
+            .finish(9)
+            .to_vec();
 
         let all: Vec<_> = messages(&bytes).collect();
         assert_eq!(all.len(), 1);
-        let (kind, sequence, payload) = all[0];
-        assert_eq!((kind, sequence), (16, 9));
+        let (kind, flags, sequence, payload) = all[0];
+        assert_eq!((kind, flags & INTERRUPTED, sequence), (16, 0, 9));
         let reply = Reply { kind, payload: payload.to_vec() };
         assert_eq!(text_of(reply.attributes(16).find(3).unwrap()), "tap0");
         let info = Attributes(reply.attributes(16).find(18).unwrap());

@@ -95,7 +95,7 @@ impl AsRawFd for Monitor {
 }
 
 fn read(datagram: &[u8]) -> impl Iterator<Item = Event> {
-    codec::messages(datagram).filter_map(|(kind, _, payload)| match kind {
+    codec::messages(datagram).filter_map(|(kind, _, _, payload)| match kind {
         RTM_NEWLINK | RTM_DELLINK if payload.first() == Some(&AF_BRIDGE) => None,
         RTM_NEWLINK => device::device(&Reply { kind, payload: payload.to_vec() }, None).map(Event::Device),
         RTM_DELLINK => u32_at(payload, 4).map(|index| Event::Gone { index }),
@@ -118,7 +118,7 @@ mod tests {
         let mut header = [0; device::IFINFO_LEN];
         header[0] = family;
         header[4..8].copy_from_slice(&7u32.to_ne_bytes());
-        Message::new(kind, 0, &header).text(3, "vnet7").finish(0)
+        Message::new(kind, 0, &header).text(3, "vnet7").finish(0).to_vec()
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
             link(RTM_NEWLINK, AF_BRIDGE),
             link(RTM_DELLINK, AF_BRIDGE),
             link(RTM_DELLINK, 0),
-            Message::new(RTM_DELADDR, 0, &[0; IFADDR_LEN]).attribute(IFA_LOCAL, &[192, 0, 2, 1]).finish(0),
+            Message::new(RTM_DELADDR, 0, &[0; IFADDR_LEN]).attribute(IFA_LOCAL, &[192, 0, 2, 1]).finish(0).to_vec(),
         ]
         .concat();
         let events: Vec<Event> = read(&datagram).collect();

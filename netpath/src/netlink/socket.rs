@@ -23,6 +23,8 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// The kernel answers a dump in datagrams of at most 32 KiB.
 const BUFFER_LEN: usize = 1 << 17;
+/// How often a list is asked for that changes meanwhile.
+const TRIES: usize = 100;
 /// Room for what is told while nobody reads: some thousand devices that come at once.
 const QUEUE_LEN: usize = 4 << 20;
 
@@ -87,22 +89,36 @@ impl Socket {
     /// Sends `message` and waits for the kernel's word that it is done, or for all of its answer.
     ///
     /// `operation` says what is being done, for the error ("create vxlan device netpath4789").
-    pub(super) fn ask(&self, operation: &str, message: Message) -> Result<Vec<Reply>, NetlinkError> {
-        let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+    /// A list is asked for again while objects come or go before it is whole: one that is there could be missing.
+    pub(super) fn ask(&self, operation: &str, mut message: Message) -> Result<Vec<Reply>, NetlinkError> {
         let refused = |source| NetlinkError::Refused { operation: operation.to_owned(), source };
-        send(&self.fd, &message.finish(sequence), SendFlags::empty()).map_err(|e| refused(e.into()))?;
+        for _ in 0..TRIES {
+            if let Some(replies) = self.ask_once(&mut message).map_err(refused)? {
+                return Ok(replies);
+            }
+        }
+        Err(refused(io::Error::new(
+            io::ErrorKind::Interrupted,
+            "what is listed changes faster than it is read; try again",
+        )))
+    }
 
-        let mut replies = Vec::new();
+    /// `None` for a list that may not be whole.
+    fn ask_once(&self, message: &mut Message) -> io::Result<Option<Vec<Reply>>> {
+        let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+        send(&self.fd, message.finish(sequence), SendFlags::empty())?;
+        let (mut replies, mut is_whole) = (Vec::new(), true);
         let mut buffer = vec![0; BUFFER_LEN];
         loop {
-            let (_, len) = recv(&self.fd, &mut buffer[..], RecvFlags::TRUNC).map_err(|e| refused(e.into()))?;
-            let datagram = buffer.get(..len).ok_or_else(|| refused(io::Error::from(io::ErrorKind::InvalidData)))?;
-            for (kind, found, payload) in codec::messages(datagram) {
+            let (_, len) = recv(&self.fd, &mut buffer[..], RecvFlags::TRUNC)?;
+            let datagram = buffer.get(..len).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+            for (kind, flags, found, payload) in codec::messages(datagram) {
                 if found != sequence {
                     continue;
                 }
+                is_whole &= flags & codec::INTERRUPTED == 0;
                 match kind {
-                    ERROR | DONE => return result_code(payload).map(|()| replies).map_err(refused),
+                    ERROR | DONE => return result_code(payload).map(|()| is_whole.then_some(replies)),
                     _ => replies.push(Reply { kind, payload: payload.to_vec() }),
                 }
             }
