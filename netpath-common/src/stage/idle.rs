@@ -28,15 +28,21 @@ pub const RENEWAL: u32 = 16;
 /// A binding outlives its flows by this much, in seconds: they renew it now and then only.
 pub const MARGIN: u32 = 2 * RENEWAL;
 
+/// Silent for this long a connection is asked for its binding's sake, in seconds: well before a binding that ends with a connection
+/// ([`ends_binding`]) has rested, counted from then. It is few that are asked, for it is two look-ups for each.
+const SILENT: u32 = HOLD_DOWN;
+
 /// Whether a connection that lives has to be asked for its binding's sake: it has been silent, so that it has not renewed it, and
-/// another one of the same guest's port may have ended meanwhile and taken its own time for the binding's ([`ends_binding`]).
+/// another one of the same guest's port may have ended meanwhile and taken its own time for the binding's. One that opens lives no
+/// longer than one that has ended.
 #[inline(always)]
 pub fn keeps_binding(key: &FlowKey, flow: &Flow, now: u32) -> bool {
     key.protocol == Protocol::TCP.0
         && key.side & PUBLIC_SIDE == 0
         && flow.flags & flow_flags::BOUND != 0
+        && flow.state != flow_state::OPENING
         && !ends_binding(flow.state)
-        && since(now, flow.last_seen) > RENEWAL
+        && since(now, flow.last_seen) > SILENT
 }
 
 /// Whether a connection of TCP is over but for its last segments, so that its port is wanted for no longer than it.
@@ -78,8 +84,9 @@ mod tests {
         let key = FlowKey { protocol: 6, side: 5, ..FlowKey::default() };
         let flow =
             Flow { last_seen: 1000, flags: flow_flags::BOUND, state: flow_state::ESTABLISHED, ..Flow::default() };
-        assert!(keeps_binding(&key, &flow, 1017));
-        assert!(!keeps_binding(&key, &flow, 1016), "its packets renew it");
+        assert!(keeps_binding(&key, &flow, 1121));
+        assert!(!keeps_binding(&key, &flow, 1120), "its packets renew it");
+        assert!(!keeps_binding(&key, &Flow { state: flow_state::OPENING, ..flow }, 2000));
         assert!(!keeps_binding(&key, &Flow { state: flow_state::CLOSING, ..flow }, 2000));
         assert!(!keeps_binding(&key, &Flow { flags: 0, ..flow }, 2000), "it has none");
         assert!(!keeps_binding(&FlowKey { side: PUBLIC_SIDE | 5, ..key }, &flow, 2000), "the other direction is asked");
