@@ -127,7 +127,12 @@ const ELSEWHERE: ReadFlags = ReadFlags::DELETE_SELF.union(ReadFlags::MOVE_SELF).
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write as _, os::unix::fs::symlink, time::Duration};
+    use std::{
+        fs,
+        io::Write as _,
+        os::unix::fs::{PermissionsExt as _, symlink},
+        time::Duration,
+    };
 
     use super::*;
     use crate::agent::scratch::Scratch;
@@ -159,6 +164,8 @@ mod tests {
         fs::write(scratch.path().join("new"), "zone: b").unwrap();
         fs::rename(scratch.path().join("new"), &path).unwrap();
         assert_eq!(settles(&mut files, &path).await, [Change::Settled(path.clone())]);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        settles(&mut files, &path).await;
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"c").unwrap();
         let heard = settles(&mut files, &path).await;
         assert_eq!(heard, [Change::Written(path.clone()), Change::Settled(path.clone())]);

@@ -238,8 +238,7 @@ impl Agent {
             None => (Call { apply: true, look: false }, None),
         };
         // What new definitions are about is not known before they are read.
-        let is_new = |order: Order| order.read || order.look || order.follow;
-        let is_unknown = self.running.as_ref().is_some_and(|running| is_new(running.order));
+        let is_unknown = self.running.as_ref().is_some_and(|running| running.order.changes_interest());
         self.next.apply |= call.apply || is_unknown;
         self.next.look |= call.look;
         if call.apply {

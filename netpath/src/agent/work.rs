@@ -50,6 +50,11 @@ impl Order {
     pub(super) fn is_empty(self) -> bool {
         self == Self::default()
     }
+
+    /// Whether other devices than now may matter afterwards.
+    pub(super) fn changes_interest(self) -> bool {
+        self.read || self.look || self.follow
+    }
 }
 
 /// What came of an order.
@@ -135,8 +140,7 @@ impl Work {
     pub(super) fn perform(&mut self, order: Order) -> Done {
         let mut done = Done::default();
         // Before any plan: what comes after is heard of, and judged by what matters then.
-        let is_new = order.read || order.look || order.follow || self.is_stale;
-        let devices = if is_new { devices() } else { None };
+        let devices = if order.changes_interest() || self.is_stale { devices() } else { None };
         if order.read || self.is_unreadable && order.apply {
             self.read();
         }
