@@ -158,6 +158,16 @@ fn hosts_can_reach_their_networks() {
         &[("kvm2", "has NICs of network acme-web but no uplink on `guest`; add `guest: DEVICE` to its `uplinks`")],
     );
     refused(
+        &[
+            ("cidr: 10.1.2.0/24", "cidr: 10.1.2.0/24\n    router: acme-vpc"),
+            ("192.0.2.12, uplinks: {guest: eth1, trunk: eth2, ", "192.0.2.12, uplinks: {guest: eth1, "),
+        ],
+        &[(
+            "kvm2",
+            "has NICs of network acme-web, whose router leads to network acme-db, but no uplink on `trunk`; add",
+        )],
+    );
+    refused(
         &[("uplinks: {guest: eth1, ", "uplinks: {gest: eth1, guest: eth1, ")],
         &[("gest", "unknown physical network; did you mean `guest`?")],
     );
@@ -314,7 +324,10 @@ fn a_nat_host_can_do_what_it_is_named_for() {
             ("eth1, trunk: eth2, public: eth3}, capacities", "eth1, public: eth3}, capacities"),
             ("host: kvm1, device: vnet3", "host: kvm2, device: vnet3"),
         ],
-        &[("203.0.113.20", "the NAT host of its router, kvm1, has no way to it or to network acme-db")],
+        &[
+            ("kvm1", "has NICs of network acme-web, whose router leads to network acme-db, but no uplink on `trunk`"),
+            ("203.0.113.20", "the NAT host of its router, kvm1, has no way to it or to network acme-db"),
+        ],
     );
 }
 

@@ -115,6 +115,29 @@ fn a_network_lives_on_one_host_also_with_several_addresses() {
     }
 }
 
+/// A guest whose host has no uplink on the network reaches only what is on that host.
+#[test]
+fn nat_of_a_network_that_no_uplink_leads_to_is_done_where_its_guests_are() {
+    let of = |guest: &str, nat_host: &str| {
+        let mut text =
+            HEAD.replace("networks:\n", "networks:\n  - {name: g, isolation: vlan, vlans: 100}\n") + "hosts:\n";
+        text.push_str("  - {name: alone, uplinks: {p: eth1}}\n");
+        for name in names(8) {
+            let _ = writeln!(text, "  - {{name: {name}, uplinks: {{g: eth0, p: eth1}}}}");
+        }
+        let network = "name: n, physical_network: g, segment: 100, cidr: 10.0.0.0/24, gateway: 10.0.0.1";
+        let nic = format!("{{instance: a, mac: 02:00:0a:00:00:0b, ip: 10.0.0.11, host: {guest}, device: vnet0}}");
+        let _ = writeln!(text, "networks:\n  - {{{network}, source_nat: 203.0.112.9{nat_host}, nics: [{nic}]}}");
+        parse("zone.yaml", &text)
+    };
+    let zone = of("alone", "").unwrap();
+    assert_eq!(zone.shared_nat_host(&zone.networks[0]).unwrap().name.as_str(), "alone");
+    let zone = of("kvm3", "").unwrap();
+    assert_ne!(zone.shared_nat_host(&zone.networks[0]).unwrap().name.as_str(), "alone");
+    let refused = of("alone", ", nat_host: kvm3").unwrap_err().to_string();
+    assert!(refused.contains("has NICs of network n but no uplink on `g`"), "{refused}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

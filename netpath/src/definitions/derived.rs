@@ -46,6 +46,11 @@ impl Network {
             (None, GatewayMode::External) => None,
         }
     }
+
+    /// The hosts of its NICs, as many times as they have one.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.nics.iter().filter_map(|nic| nic.host.as_ref()).map(|host| host.as_str())
+    }
 }
 
 impl Nic {

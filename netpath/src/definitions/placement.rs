@@ -51,7 +51,11 @@ impl Zone {
             Some(host) => self.host(host),
             None => {
                 let needed = self.needed_uplinks(&tiers);
-                let can = |host: &&Host| tiers.iter().all(|tier| self.can_translate(host, tier, &needed));
+                let stranded: BTreeSet<&str> = tiers.iter().flat_map(|tier| self.stranded(tier)).collect();
+                let can = |host: &&Host| {
+                    tiers.iter().all(|tier| self.can_translate(host, tier, &needed))
+                        && stranded.iter().all(|other| *other == host.name.as_str())
+                };
                 // Weights that are equal, which does not happen, go by name.
                 let rank = |host: &&Host| (weight(&host.name, lowest), std::cmp::Reverse(host.name.to_string()));
                 self.hosts.iter().filter(can).max_by_key(rank)
@@ -91,13 +95,24 @@ impl Zone {
         needed.iter().all(|physical| host.uplinks.get(physical).is_some()) && self.reaches(host, network)
     }
 
+    /// The hosts with guests of a network that its physical network does not lead to: they reach nobody but each other.
+    fn stranded<'z>(&self, network: &'z Network) -> impl Iterator<Item = &'z str> {
+        let hosts: BTreeSet<&str> = network.hosts().collect();
+        hosts.into_iter().filter(|name| self.host(name).is_some_and(|host| !self.has_way(host, network)))
+    }
+
     /// Whether the host can be a station of the network: all of it is there, or the physical network leads there.
     pub(super) fn reaches(&self, host: &Host, network: &Network) -> bool {
+        self.has_way(host, network) || network.hosts().all(|other| other == host.name.as_str())
+    }
+
+    /// Whether the network's physical network leads to the host.
+    fn has_way(&self, host: &Host, network: &Network) -> bool {
         let name = network.physical_network.as_str();
-        let Some(physical) = self.physical_network(name) else { return false };
-        let has_way = host.uplinks.get(name).is_some()
-            && (*physical.isolation == Isolation::Vlan || host.tunnel_address.get(name).is_some());
-        has_way || network.nics.iter().filter(|nic| nic.host.is_some()).all(|nic| nic.is_on(&host.name))
+        self.physical_network(name).is_some_and(|physical| {
+            host.uplinks.get(name).is_some()
+                && (*physical.isolation == Isolation::Vlan || host.tunnel_address.get(name).is_some())
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! NICs: their addresses, hosts and devices.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -110,7 +110,7 @@ fn inside6(network: &Network, ip: At<Ipv6Addr>, findings: &mut Findings) {
     }
 }
 
-/// Whether each host of a network has the way to its other hosts; each lack is reported once.
+/// Whether each host of a network, and each that routes into it, has the way to its other hosts; each lack is reported once.
 struct Reach<'z, 'n> {
     zone: &'z Zone,
     names: &'n Names<'z>,
@@ -123,40 +123,61 @@ impl<'z> Reach<'z, '_> {
         if !physical.isolation.is_written() {
             return;
         }
-        let mut hosts: Vec<&str> = network.nics.iter().filter_map(|nic| Some(nic.host.as_ref()?.as_str())).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        // A NIC may move to any host, so tunnels are for every zone of several hosts; a VLAN may have one host only.
-        let is_vxlan = *physical.isolation == Isolation::Vxlan;
-        if (is_vxlan && self.zone.hosts.len() < 2) || (!is_vxlan && hosts.len() < 2) {
+        let stations: BTreeSet<&str> = network.hosts().collect();
+        if stations.is_empty() {
             return;
         }
-        let physical = physical.name.as_str();
-        for name in hosts {
-            let Some(host) = self.names.hosts.get(name) else { continue };
-            if is_vxlan && host.tunnel_address.get(physical).is_none() {
-                let expected = "add `tunnel_address` to it".to_owned();
-                self.lack(host, physical, network, "tunnel_address", expected, findings);
+        // A guest's own host routes, and sends in the segment of whoever it is for.
+        let mut hosts: BTreeMap<&str, &Network> =
+            self.zone.tiers(network).flat_map(|tier| tier.hosts().map(move |host| (host, tier))).collect();
+        hosts.extend(stations.iter().map(|host| (*host, network)));
+        let has_nat = self.zone.at_nat_host(network).next().is_some();
+        let nat_host = || self.zone.shared_nat_host(network).filter(|_| has_nat).map(|host| host.name.as_str());
+        // A NIC may move to any host, so tunnels are for every zone of several hosts; a VLAN may have one host only.
+        let is_vxlan = *physical.isolation == Isolation::Vxlan;
+        let is_alone = if is_vxlan {
+            self.zone.hosts.len() < 2
+        } else {
+            hosts.len() < 2 && nat_host().is_none_or(|host| stations.contains(host))
+        };
+        if is_alone {
+            return;
+        }
+        for (host, of) in hosts {
+            let Some(host) = self.names.hosts.get(host) else { continue };
+            let lacks = Lack { host, of, network, physical: physical.name.as_str() };
+            if is_vxlan && host.tunnel_address.get(lacks.physical).is_none() {
+                self.report(&lacks, "tunnel_address", "add `tunnel_address` to it", findings);
             }
-            if host.uplinks.get(physical).is_none() {
-                let expected = format!("add `{physical}: DEVICE` to its `uplinks`");
-                self.lack(host, physical, network, "uplink", expected, findings);
+            if host.uplinks.get(lacks.physical).is_none() {
+                let expected = format!("add `{}: DEVICE` to its `uplinks`", lacks.physical);
+                self.report(&lacks, "uplink", &expected, findings);
             }
         }
     }
 
-    fn lack(
-        &mut self,
-        host: &'z Host,
-        physical: &'z str,
-        network: &Network,
-        field: &'static str,
-        expected: String,
-        findings: &mut Findings,
-    ) {
-        if self.reported.insert((host.name.as_str(), physical, field)) {
-            let problem = format_args!("has NICs of network {} but no {field} on `{physical}`", network.name.value);
+    fn report(&mut self, lack: &Lack<'z>, field: &'static str, expected: &str, findings: &mut Findings) {
+        let Lack { host, of, network, physical } = lack;
+        if !self.reported.insert((host.name.as_str(), physical, field)) {
+            return;
+        }
+        let (has, into) = (&of.name.value, &network.name.value);
+        if has == into {
+            let problem = format_args!("has NICs of network {has} but no {field} on `{physical}`");
+            findings.add(host.name.at, &host.name.value, problem, expected);
+        } else {
+            let problem = format_args!(
+                "has NICs of network {has}, whose router leads to network {into}, but no {field} on `{physical}`"
+            );
             findings.add(host.name.at, &host.name.value, problem, expected);
         }
     }
+}
+
+/// A host with NICs of one network that has no way to stations of another, or of the same, on a physical network.
+struct Lack<'z> {
+    host: &'z Host,
+    of: &'z Network,
+    network: &'z Network,
+    physical: &'z str,
 }
