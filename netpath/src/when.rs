@@ -16,7 +16,7 @@ pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The time that a text means: a time of RFC 3339, or an age before `now`.
+/// The time that a text means: a time of RFC 3339, a date, or an age before `now`.
 pub(crate) fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {
     match age(text) {
         Some(age) => now.checked_sub(age),
@@ -32,9 +32,9 @@ fn age(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.checked_mul(factor)?))
 }
 
-/// `2026-11-29T06:45:00Z`, with a fraction that does not count, or with an offset like `+02:00`.
+/// `2026-11-29T06:45:00Z`, with a fraction that does not count, or with an offset like `+02:00`; `2026-11-29` is its midnight, in UTC.
 fn moment(text: &str) -> Option<SystemTime> {
-    let (day, time) = text.split_once(['T', 't', ' '])?;
+    let (day, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00:00Z"));
     let (year, month, day) = three(day, '-')?;
     let (time, offset) = match time.strip_suffix(['Z', 'z']) {
         Some(time) => (time, 0),
@@ -103,8 +103,8 @@ mod tests {
         assert_eq!(parse("2026-11-29T08:45:00.25+02:00", now), at(1_795_934_700));
         assert_eq!(parse("2026-11-29T01:15:00-05:30", now), at(1_795_934_700));
         assert_eq!([parse("90s", now), parse("1h", now), parse("2d", now)], [at(999_910), at(996_400), at(827_200)]);
-        for wrong in ["", "h", "-1h", "yesterday", "2026-11-29", "2026-13-01T00:00:00Z", "2026-11-29T24:00:00Z", "99y"]
-        {
+        assert_eq!(parse("2026-11-29", now), parse("2026-11-29T00:00:00Z", now));
+        for wrong in ["", "h", "-1h", "yesterday", "2026-11", "2026-13-01T00:00:00Z", "2026-11-29T24:00:00Z", "99y"] {
             assert_eq!(parse(wrong, now), None, "{wrong}");
         }
     }

@@ -1,11 +1,11 @@
 //! Earlier readings of the counters, for `show usage --since`: a line each in a file of its own for each root.
 //!
-//! A sample is written by every apply, whoever makes it, by `show usage`, and by the agent as time passes; once a minute at
-//! most, and the oldest make room for new ones.
+//! A sample is written by every apply, whoever makes it, and by the agent as time passes, once a minute at most; and by each `show usage`.
+//! Where there is no room for a new one, older ones are thinned out.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -17,9 +17,9 @@ use serde::Deserialize;
 use super::Usage;
 use crate::{error::Error, history::instance_folder, when};
 
-/// Bytes of them that are kept; a tenth goes at a time.
+/// Bytes of them that are kept.
 const KEPT: u64 = 64 << 20;
-/// No two samples are nearer than this.
+/// No two samples that nobody asked for are nearer than this.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// The samples of one root.
@@ -80,25 +80,39 @@ impl Samples {
         Ok(Found { sample, oldest })
     }
 
-    /// Whether a minute has passed since the last one. One of the future, after the clock was set back, is not waited for.
+    /// Whether a minute has passed since the last one.
     pub(super) fn is_due(&self) -> bool {
+        self.are_apart(INTERVAL)
+    }
+
+    /// Whether the last one is so old. One of the future, after the clock was set back, is not waited for.
+    fn are_apart(&self, interval: Duration) -> bool {
         let last = fs::metadata(self.path()).and_then(|data| data.modified());
-        last.map_or(true, |last| last.elapsed().map_or(true, |age| age >= INTERVAL))
+        last.map_or(true, |last| last.elapsed().map_or(true, |age| age >= interval))
     }
 
     /// Adds a reading, if one is due; that it cannot be is no failure of what is being done.
-    pub(crate) fn add(&self, usage: &Usage) {
-        if let Err(error) = self.try_add(usage) {
+    pub(super) fn add(&self, usage: &Usage) {
+        self.add_after(INTERVAL, usage);
+    }
+
+    /// Adds a reading that somebody asked for, who may ask for what was counted since: due or not.
+    pub(crate) fn add_asked(&self, usage: &Usage) {
+        self.add_after(Duration::ZERO, usage);
+    }
+
+    fn add_after(&self, interval: Duration, usage: &Usage) {
+        if let Err(error) = self.try_add(interval, usage) {
             tracing::warn!("no sample of what was counted is kept in {}: {error}", self.folder.display());
         }
     }
 
-    fn try_add(&self, usage: &Usage) -> io::Result<()> {
+    fn try_add(&self, interval: Duration, usage: &Usage) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         // Two commands at a time: the file is replaced when it is full, so the lock is another one. It ends with this function.
         let lock = OpenOptions::new().append(true).create(true).mode(0o600).open(self.folder.join("lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
-        if self.is_due() { append(&self.path(), &serde_json::to_string(usage)?, KEPT) } else { Ok(()) }
+        if self.are_apart(interval) { append(&self.path(), &serde_json::to_string(usage)?, KEPT) } else { Ok(()) }
     }
 }
 
@@ -107,7 +121,7 @@ fn append(path: &Path, line: &str, kept: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let len = file.metadata()?.len();
     if len + line.len() as u64 + 1 > kept {
-        file = without_the_oldest(path, file, len / 10)?;
+        file = thinned(path, file)?;
     }
     // What a kill has torn ends before the next one begins.
     let torn = if is_torn(&mut file)? { "\n" } else { "" };
@@ -125,14 +139,29 @@ fn is_torn(file: &mut File) -> io::Result<bool> {
     Ok(last != *b"\n")
 }
 
-/// Puts a file in the place of this one that lacks its first lines, so many bytes and what is left of the line there.
-fn without_the_oldest(path: &Path, file: File, bytes: u64) -> io::Result<File> {
+/// Puts a file in the place of this one that lacks every second line but for the newest quarter: the older a time is, the fewer
+/// readings there are of it, and the first of all stays.
+fn thinned(path: &Path, file: File) -> io::Result<File> {
     let mut old = BufReader::new(file);
-    old.seek(SeekFrom::Start(bytes))?;
-    old.skip_until(b'\n')?;
+    old.rewind()?;
+    let mut lines = 0_usize;
+    while old.skip_until(b'\n')? > 0 {
+        lines += 1;
+    }
+    old.rewind()?;
     let fresh = path.with_extension("new");
-    let mut new = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    io::copy(&mut old, &mut new)?;
+    let new = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut writer = BufWriter::new(&new);
+    let mut line = Vec::new();
+    for number in 0..lines {
+        line.clear();
+        old.read_until(b'\n', &mut line)?;
+        if number % 2 == 0 || number >= lines - lines / 4 {
+            writer.write_all(&line)?;
+        }
+    }
+    writer.flush()?;
+    drop(writer);
     fs::rename(fresh, path)?;
     Ok(new)
 }
@@ -142,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_tenth_makes_room_and_what_is_torn_ends_before_the_next() {
+    fn older_ones_are_thinned_out_for_room_and_what_is_torn_ends_before_the_next() {
         let folder = std::env::temp_dir().join(format!("netpath-samples-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("samples.jsonl");
@@ -150,10 +179,19 @@ mod tests {
         (0..99).for_each(|number| append(&path, &format!("{number:09}"), 999).unwrap());
         assert_eq!(lines().len(), 99);
         append(&path, "000000099", 999).unwrap();
-        assert_eq!((lines().len(), lines()[0].as_str(), lines()[89].as_str()), (90, "000000010", "000000099"));
+        // 0, 2, … 74, then 75 to 99.
+        assert_eq!(lines().len(), 38 + 25);
+        assert_eq!(
+            [&lines()[..2], &lines()[37..39], &lines()[62..]].concat(),
+            ["000000000", "000000002", "000000074", "000000075", "000000099"]
+        );
+        (100..400).for_each(|number| append(&path, &format!("{number:09}"), 999).unwrap());
+        assert_eq!([&lines()[0], lines().last().unwrap()], ["000000000", "000000399"]);
+        assert!(lines().len() < 100 && lines().is_sorted());
+        let whole = lines().len();
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"torn").unwrap();
         append(&path, "whole", 999).unwrap();
-        assert_eq!(lines()[90..], ["torn", "whole"]);
+        assert_eq!(lines()[whole..], ["torn", "whole"]);
         fs::remove_dir_all(folder).unwrap();
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Since {
 pub(super) fn show(applied: &Applied, only: Only<'_>, since: &Since, global: &Global) -> Result<(), Error> {
     let samples = Samples::of(&global.state_dir, &global.root);
     let now = Usage::read(applied)?;
-    samples.add(&now);
+    samples.add_asked(&now);
     let mut usage = match &since.since {
         None => now,
         Some(when) => {
@@ -45,6 +45,9 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, since: &Since, global: &Gl
     usage.only(only.0, since.account.as_deref());
     output::print(global.output, &usage, || render(&usage))
 }
+
+/// Part of the time asked for that a reading may be older than its beginning without a warning: a tenth.
+const TOLERANCE: u64 = 10;
 
 /// The reading to compare with: a saved one, or the newest that is as old as that.
 fn before(when: &str, now: &Usage, samples: &Samples) -> Result<Usage, Error> {
@@ -73,11 +76,17 @@ fn before(when: &str, now: &Usage, samples: &Samples) -> Result<Usage, Error> {
         return Ok(Usage { at: now.counted_since.clone(), ..Usage::default() });
     }
     let found = samples.newest_at(wanted, &now.counted_since)?;
+    if let Some(sample) = &found.sample {
+        let (before, after) = (wanted.saturating_sub(of(&sample.at)), of(&now.at).saturating_sub(wanted));
+        if before * TOLERANCE > after {
+            tracing::warn!("counted from {}, {before} s before {when}: there is no later reading", sample.at);
+        }
+    }
     found.sample.ok_or_else(|| {
         let oldest = found.oldest.unwrap_or_else(|| now.at.clone());
         let (path, began) = (samples.path(), &now.counted_since);
         let known = format!("the oldest in {} is of {oldest}, and all was counted since {began}", path.display());
-        missing(format!("{known}; every apply, `show usage` and the agent keep one a minute at most"))
+        missing(format!("{known}; every `show usage` keeps one, an apply and the agent one a minute at most"))
     })
 }
 
