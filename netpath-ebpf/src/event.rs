@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use netpath_common::{
     DropReason,
-    maps::{CAPTURE_BYTES, EVENT_BYTES, Event, Flow, FlowKey, Watch, event_action, event_kind, event_step},
+    maps::{CAPTURE_BYTES, EVENT_BYTES, Event, Flow, FlowKey, Watch, event_action, event_kind, event_step, hop},
 };
 
 use crate::{maps, redirect::Verdict};
@@ -173,7 +173,8 @@ pub fn connected<S: Source>(from: S, hook: u8, key: &FlowKey) {
     let (Some(watch), ifindex) = (maps::WATCH.get(0), from.ifindex()) else { return };
     // SAFETY: read at once; a recycled row would be told wrongly, nothing worse.
     let Some(flow) = (unsafe { maps::FLOWS.get(key) }) else { return };
-    if !is_wanted(watch, flow.network, 0, ifindex) {
+    let target = if flow.hop == hop::LOCAL { flow.target } else { 0 };
+    if !is_wanted(watch, flow.network, 0, [ifindex, target]) {
         return;
     }
     record::<_, EVENT_BYTES>(from, watch, |event| {
@@ -228,7 +229,7 @@ pub extern "C" fn netpath_tell_xdp(xdp: *mut xdp_md, word: u32, network: u32, re
 fn tell<S: Source>(from: S, word: u32, network: u32, reason: u32, target: u32) {
     let Some(watch) = maps::WATCH.get(0) else { return };
     let ifindex = from.ifindex();
-    if !is_wanted(watch, network, reason, ifindex) {
+    if !is_wanted(watch, network, reason, [ifindex, target]) {
         return;
     }
     let fill = |event: &mut Event| {
@@ -242,9 +243,10 @@ fn tell<S: Source>(from: S, word: u32, network: u32, reason: u32, target: u32) {
     }
 }
 
-/// Whether the watcher asked for this one, is still there, and has not had too many.
+/// Whether the watcher asked for this one, is still there, and has not had too many. The devices are those that the packet came in on,
+/// and that it is sent out of.
 #[inline(always)]
-fn is_wanted(watch: &Watch, network: u32, reason: u32, ifindex: u32) -> bool {
+fn is_wanted(watch: &Watch, network: u32, reason: u32, [ifindex, target]: [u32; 2]) -> bool {
     // SAFETY: no arguments, no side effects.
     let now = unsafe { helper::bpf_ktime_get_ns() };
     if now > watch.until_ns {
@@ -252,7 +254,7 @@ fn is_wanted(watch: &Watch, network: u32, reason: u32, ifindex: u32) -> bool {
     }
     if watch.network != 0 && network != 0 && watch.network != network
         || watch.reason != 0 && reason != 0 && watch.reason != reason
-        || watch.ifindex != 0 && watch.ifindex != ifindex
+        || watch.ifindex != 0 && watch.ifindex != ifindex && watch.ifindex != target
     {
         return false;
     }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    filter::Filter,
+    filter::{Filter, Outcome},
     headers::Headers,
     pcap::{Direction, Packet, Writer},
 };
@@ -33,7 +33,7 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     only: Only,
-    /// What is wanted: `tcp and host 10.1.1.11 and not port 22`, `arp`, `dropped`; docs/operations.md has the words
+    /// What is wanted: `tcp port 443 and host 10.1.1.11`, `arp`, `dropped and not icmp`; docs/operations.md has the words
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
     /// Write pcapng to this file; `-` is standard output
@@ -108,9 +108,18 @@ struct Capture {
     applied: Applied,
     filter: Filter,
     network: u32,
-    /// By processor: whether the frame that came in last is one that is wanted, and its network.
-    came: HashMap<u32, (bool, u32)>,
+    /// By processor: the frame that came in last.
+    came: HashMap<u32, Came>,
     offset: u64,
+}
+
+/// A frame that came in.
+struct Came {
+    /// It is wanted.
+    is_wanted: bool,
+    /// Its headers, where only what becomes of it tells whether it is.
+    undecided: Option<Headers>,
+    network: u32,
 }
 
 impl Capture {
@@ -120,14 +129,16 @@ impl Capture {
         let is_entry = event.kind == event_kind::ENTRY;
         let bytes = with_tag(bytes, event.tag);
         let packet = Headers::of(&bytes, &self.applied.tunnel_ports);
-        let is_dropped = event.action == event_action::REFUSED && !is_entry;
         let mut network = self.network_of(event, &packet)?;
-        let mut is_wanted = self.filter.wants(&packet, is_dropped);
+        let is_decided = !is_entry || !self.filter.asks_outcome();
+        let outcome = Outcome { verdict: verdict(event, is_entry), reason: DropReason::from_code(event.reason) };
+        let mut is_wanted = is_decided && self.filter.wants(&packet, outcome);
         if is_entry {
-            self.came.insert(event.cpu, (is_wanted, network));
-        } else if let Some((came, from)) = self.came.remove(&event.cpu) {
-            is_wanted |= came;
-            network = if network == 0 { from } else { network };
+            let undecided = (!is_decided).then(|| packet.clone());
+            self.came.insert(event.cpu, Came { is_wanted, undecided, network });
+        } else if let Some(came) = self.came.remove(&event.cpu) {
+            is_wanted |= came.is_wanted || came.undecided.is_some_and(|came| self.filter.wants(&came, outcome));
+            network = if network == 0 { came.network } else { network };
         }
         if !is_wanted || self.network != 0 && network != self.network {
             return Ok(None);
@@ -139,20 +150,13 @@ impl Capture {
     fn words(&self, event: &Event, network: u32, packet: Headers, is_entry: bool) -> Frame {
         let names = &self.applied.names;
         let reason = DropReason::from_code(event.reason);
-        let verdict = match event.action {
-            _ if is_entry => None,
-            event_action::REDIRECT | event_action::REDIRECT_NEIGHBOUR => Some("sent"),
-            event_action::PASS => Some("passed"),
-            event_action::REFUSED => Some("dropped"),
-            _ => Some("consumed"),
-        };
         Frame {
             time: watch::timestamp(event.time_ns + self.offset),
             direction: if is_entry { "in" } else { "out" },
             network: (network != 0).then(|| names.network(network)),
             device: names.device(shown_device(event, is_entry)),
             hook: watch::hook(event),
-            verdict,
+            verdict: verdict(event, is_entry),
             reason: reason.map(DropReason::label),
             explanation: reason.map(DropReason::sentence),
             length: event.len,
@@ -170,6 +174,17 @@ impl Capture {
         Ok(segment
             .filter(|row| row.flags & netpath_common::maps::segment_flags::PUBLIC == 0)
             .map_or(0, |row| row.network))
+    }
+}
+
+/// What became of a frame that is done with.
+fn verdict(event: &Event, is_entry: bool) -> Option<&'static str> {
+    match event.action {
+        _ if is_entry => None,
+        event_action::REDIRECT | event_action::REDIRECT_NEIGHBOUR => Some("sent"),
+        event_action::PASS => Some("passed"),
+        event_action::REFUSED => Some("dropped"),
+        _ => Some("consumed"),
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Only {
     /// Only of this network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// Only what comes in on this device
+    /// Only what comes in on this device, or is sent out of it
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }

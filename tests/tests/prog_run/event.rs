@@ -90,6 +90,18 @@ fn a_watcher_of_a_network_a_reason_or_a_device_is_told_of_nothing_else() {
 }
 
 #[test]
+fn a_watcher_of_a_device_is_told_what_is_sent_out_of_it_too() {
+    let mut rig = Rig::new();
+    let (a, b) = (rig.ports[&(BLUE, 11)], rig.ports[&(BLUE, 13)]);
+    let frame = guest(A).to(B).udp(1, 2).build();
+    for (ifindex, told) in [(a, vec![event_kind::ENTRY, event_kind::EXIT]), (b, vec![event_kind::EXIT]), (1, vec![])] {
+        rig.watch(Watch { ifindex, ..only(&[event_kind::ENTRY, event_kind::EXIT]) });
+        rig.from_a(BLUE, &frame);
+        assert_eq!(rig.told().iter().map(|(event, _)| event.kind).collect::<Vec<_>>(), told);
+    }
+}
+
+#[test]
 fn a_guests_frame_that_comes_in_is_told_to_a_watcher_of_its_network_and_costs_no_other_one_anything() {
     for (network, wanted) in [(BLUE, 1), (GREEN, 0)] {
         let mut rig = Rig::new();
