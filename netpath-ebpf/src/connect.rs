@@ -116,7 +116,7 @@ fn fill(connection: &mut Connection, now: u32) {
     connection.answers = u32::from(tuple.key.protocol == frame::Protocol::ICMP.0 && !icmp::asks(tuple.icmp_type));
     // SAFETY: `tag` tells whether the row is still the one that was asked for.
     let Some(flow) = (unsafe { maps::FLOWS.get(tuple.key) }) else { return };
-    if flow.tag != tuple.key.tag() {
+    if flow.tag != tuple.key.tag() || tuple.asks_back(flow) {
         return;
     }
     let opposite = tuple.key.opposite(flow);

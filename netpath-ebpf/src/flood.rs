@@ -75,7 +75,7 @@ impl Walk {
 /// A program of its own: copies are charged to the ports that they go to, which takes more stack than `from_guest` has left.
 #[inline(always)]
 pub fn from_guest(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason> {
-    let Handover { side: index, slot, answer: priority, .. } = Handover::read(pkt);
+    let Handover { side: index, slot, priority, .. } = Handover::read(pkt);
     *owner = index;
     let network = maps::NETWORKS.get(index).ok_or(DropReason::UnknownPort)?;
     let frame = &pkt.frame()?;
@@ -84,7 +84,7 @@ pub fn from_guest(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropRe
     let mut walk = Walk::new(pkt, frame, network, index, source);
     walk.each(to_local_or_device);
     if walk.uplink != 0 {
-        vlan::push(pkt, network, priority as u16)?;
+        vlan::push(pkt, network, priority)?;
         return Ok(Verdict::redirect(walk.uplink));
     }
     if walk.tunnels != 0 || walk.unresolved != 0 {

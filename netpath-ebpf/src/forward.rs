@@ -110,7 +110,7 @@ impl Carry {
     /// A tag, whose priority bits (PCP and DEI) go on to the next one (802.1Q §6.9.3).
     #[inline(always)]
     pub fn tagged(tci: u16) -> Self {
-        Self(u32::from(tci & !vlan::VID) << 16)
+        Self(u32::from(tci & vlan::PRIORITY) << 16)
     }
 
     /// The same of a packet that [`begin`] has noted the connection of.

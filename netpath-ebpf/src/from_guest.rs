@@ -51,11 +51,11 @@ pub fn process(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReaso
         && pkt.tag().is_none()
         && solicits_gateway(pkt, &frame, network)
     {
-        return to_gateway(pkt, &frame, port);
+        return to_gateway(pkt, &frame, port, priority);
     }
     let wanted = if frame.destination.is_group() { None } else { learn::find(port.network, frame.destination) };
     match wanted {
-        Some(destination) if destination.kind == destination_kind::GATEWAY => to_gateway(pkt, &frame, port),
+        Some(destination) if destination.kind == destination_kind::GATEWAY => to_gateway(pkt, &frame, port, priority),
         Some(destination) => forward(pkt, &frame, port, network, &destination, priority),
         None => miss(pkt, &frame, port, network, priority),
     }
@@ -118,7 +118,7 @@ fn miss(
     if pkt.wire_len(frame) > usize::from(network.mtu) {
         return Err(DropReason::PacketTooBig);
     }
-    Handover { answer: u32::from(priority), ..Handover::from_port(port) }.to(pkt, stage::FLOOD);
+    Handover { priority, ..Handover::from_port(port) }.to(pkt, stage::FLOOD);
     Err(DropReason::NoRoute)
 }
 
@@ -171,7 +171,7 @@ fn solicits_gateway(pkt: &TcPacket, frame: &Frame, network: &Network) -> bool {
 
 /// A frame for the gateway: another program routes it, or answers it.
 #[inline(always)]
-fn to_gateway(pkt: &mut TcPacket, frame: &Frame, port: &Port) -> Result<Verdict, DropReason> {
+fn to_gateway(pkt: &mut TcPacket, frame: &Frame, port: &Port, priority: u16) -> Result<Verdict, DropReason> {
     // A tag of the guest's own is for stations of its segment: nobody routes what is in it.
     if pkt.tag().is_some() {
         return Err(DropReason::TaggedFrame);
@@ -181,6 +181,6 @@ fn to_gateway(pkt: &mut TcPacket, frame: &Frame, port: &Port) -> Result<Verdict,
         meter::from_guest(pkt, port.slot, false)?;
         next = stage::ANSWER;
     }
-    Handover::from_port(port).to(pkt, next);
+    Handover { priority, ..Handover::from_port(port) }.to(pkt, next);
     Err(DropReason::NoRoute)
 }

@@ -15,7 +15,7 @@ use network_types::eth::EthHdr;
 use crate::{
     admit,
     arrival::{self, Inner},
-    flood,
+    event, flood,
     handover::Handover,
     learn, maps, meter,
     packet::{Rewrite as _, TcPacket},
@@ -48,7 +48,7 @@ pub fn uplink(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason
     let ifindex = pkt.ifindex();
     if let Some(note) = pkt.note() {
         *owner = note.network;
-        return deliver(pkt, note.network, from_tunnel(note.network, note.tunnel), Host::Apart);
+        return deliver(pkt, note.network, from_tunnel(note.network, note.tunnel), Host::Apart, 0);
     }
     match pkt.tag() {
         Some(tag) if !vlan::is_priority_tag(tag) => {
@@ -86,13 +86,11 @@ fn on_segment(
     if is_the_bridges(pkt, segment, 0)? {
         return Ok(Verdict::PASS);
     }
-    if tagged {
-        pkt.pop_tag()?;
-    }
+    let priority = if tagged { vlan::pop(pkt)? } else { 0 };
     let target = maps::NETWORKS.get(segment.network).map_or(segment.ifindex, |network| network.uplink);
     let kind = destination_kind::UPLINK;
     let origin = Destination { network: segment.network, kind, target, ..Destination::default() };
-    deliver(pkt, segment.network, origin, host)
+    deliver(pkt, segment.network, origin, host, priority)
 }
 
 /// Whether a bridge beside netpath has the frame at `start` bytes: it is for no defined port of this host and not for the gateway, and its
@@ -128,13 +126,14 @@ fn tunnelled(pkt: &mut TcPacket, ifindex: u32, owner: &mut u32) -> Result<Option
         return Ok(None);
     };
     let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return Ok(None) };
-    if arrival::is_stripped_here(&packet) {
+    // A trace has no tunnel device to go through.
+    if arrival::is_stripped_here(&packet) || event::is_trace() {
         if is_the_bridges(pkt, &packet.segment, outer.inner())? {
             return Ok(Some(Verdict::PASS));
         }
         decapsulate(pkt, &outer)?;
         let network = packet.segment.network;
-        return deliver(pkt, network, from_tunnel(network, packet.tunnel), Host::Apart).map(Some);
+        return deliver(pkt, network, from_tunnel(network, packet.tunnel), Host::Apart, 0).map(Some);
     }
     // An outer checksum covers the header: the kernel judges such a packet as it came.
     if outer.checksum_absent
@@ -189,7 +188,7 @@ pub fn tunnel_device(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, Dro
     let endpoint = EndpointKey { physical_network: segment.physical_network, remote };
     // SAFETY: the row is copied at once.
     let endpoint = unsafe { maps::ENDPOINTS.get(endpoint) }.copied().ok_or(DropReason::UnknownEndpoint)?;
-    deliver(pkt, segment.network, from_tunnel(segment.network, endpoint.tunnel), Host::Apart)
+    deliver(pkt, segment.network, from_tunnel(segment.network, endpoint.tunnel), Host::Apart, 0)
 }
 
 #[inline(always)]
@@ -197,9 +196,15 @@ fn from_tunnel(network: u32, tunnel: u32) -> Destination {
     Destination { network, kind: destination_kind::TUNNEL, target: tunnel, ..Destination::default() }
 }
 
-/// Gives a tenant's frame to the guest, or the guests, that it is for.
+/// Gives a tenant's frame to the guest, or the guests, that it is for; what is routed on keeps its tag's `priority`.
 #[inline(always)]
-fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) -> Result<Verdict, DropReason> {
+fn deliver(
+    pkt: &mut TcPacket,
+    network: u32,
+    origin: Destination,
+    host: Host,
+    priority: u16,
+) -> Result<Verdict, DropReason> {
     let eth = pkt.header::<EthHdr>(0).ok_or(DropReason::MalformedFrame)?;
     let frame = Frame {
         destination: Mac(eth.dst_addr),
@@ -233,7 +238,7 @@ fn deliver(pkt: &mut TcPacket, network: u32, origin: Destination, host: Host) ->
         Some(place) if place.kind == destination_kind::GATEWAY && is_tagged => Err(DropReason::TaggedFrame),
         Some(place) if place.kind == destination_kind::GATEWAY => {
             let next = if frame.ether_type == EtherType::IPV6 { stage::ANSWER } else { stage::GATEWAY };
-            Handover::new(network, 0, network).to(pkt, next);
+            Handover { priority, ..Handover::new(network, 0, network) }.to(pkt, next);
             Err(DropReason::NoRoute)
         }
         _ if host == Host::Shares && !frame.destination.is_group() => Ok(Verdict::PASS),

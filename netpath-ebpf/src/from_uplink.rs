@@ -21,6 +21,7 @@ use network_types::{eth::EthHdr, vlan::VlanHdr};
 use crate::{
     admit,
     arrival::{self, Inner, Tunnelled},
+    event,
     forward::{self, Carry},
     global, learn, maps, meter,
     packet::{Rewrite as _, Stripped, XdpPacket},
@@ -101,6 +102,10 @@ fn to_stack(
     inner: &Inner,
     is_routed: bool,
 ) -> Result<(), DropReason> {
+    // A trace hands frames from hook to hook without notes.
+    if event::is_trace() {
+        return Ok(());
+    }
     let is_stripped_here = arrival::is_stripped_here(packet);
     let strips =
         is_stripped_here || is_routed && inner.ether_type == EtherType::IPV4 && inner.protocol != Protocol::TCP;

@@ -128,7 +128,7 @@ fn follow(
         if tuple.fragment == fragment::FIRST {
             tuple::note_first_fragment(tuple, u16::from_be_bytes(tuple.ip.id), now);
         }
-        return send::unchanged(pkt, frame, flow, &way);
+        return send::unchanged(pkt, frame, flow, &way, handover.priority);
     }
     let id = identification(tuple, flow, now, || pkt.segments());
     rewrite::packet(pkt, frame, tuple, flow, id)?;
@@ -136,7 +136,7 @@ fn follow(
         handover.again(flow.out).to(pkt, stage::GATEWAY);
         return Err(DropReason::RoutedTooOften);
     }
-    send::along(pkt, frame, flow, &way)
+    send::along(pkt, frame, flow, &way, handover.priority)
 }
 
 /// Charges a packet that no connection carries to the guest that sent it here, and counts it.
@@ -335,7 +335,9 @@ fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, now: u32, changed: bool)
     let timeout = tcp::timeout(key.protocol, flow.state, answered, &gateway.timeouts);
     let inside = if key.side & PUBLIC_SIDE == 0 { *key } else { key.opposite(flow) };
     let expires = now + timeout + idle::MARGIN;
-    if changed && key.protocol == Protocol::TCP.0 && idle::ends_binding(flow.state) {
+    // Where whoever knows of it may use it, a binding lives for as long as any connection of it might.
+    let is_open = gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0;
+    if changed && key.protocol == Protocol::TCP.0 && idle::ends_binding(flow.state) && !is_open {
         bind::shorten(&inside, expires);
     }
     bind::renew(&inside, expires);

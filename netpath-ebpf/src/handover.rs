@@ -14,7 +14,7 @@ use netpath_common::{
     maps::{PUBLIC_SIDE, Port},
 };
 
-use crate::{maps, packet::TcPacket};
+use crate::{maps, packet::TcPacket, vlan};
 
 /// What travels with the packet, in the words of `__sk_buff::cb` that the kernel leaves to programs.
 #[derive(Clone, Copy)]
@@ -27,11 +27,12 @@ pub struct Handover {
     pub rounds: u32,
     /// Row of COUNTERS of the guest's port, if `port` names one.
     pub slot: u32,
-    /// For `stage::ANSWER`: what is to be answered, see [`Answer`]. For `stage::FLOOD`: the priority bits of the frame's tag.
-    /// For the others: [`Self::AGAIN`], or zero.
+    /// For `stage::ANSWER`: what is to be answered, see [`Answer`]. For the others: [`Self::AGAIN`], or zero.
     pub answer: u32,
     /// The network that refusals are counted for.
     pub owner: u32,
+    /// The priority bits (PCP and DEI) of the tag that was taken off, where a tag has them; a tag that is put on has them again.
+    pub priority: u16,
 }
 
 /// What a packet becomes: ICMP type, code, and the MTU of "fragmentation needed", in one word.
@@ -94,16 +95,16 @@ impl Answer {
 }
 
 impl Handover {
-    /// Rounds and slot share a word: a map has at most 2²⁴ rows.
-    const SLOT_BITS: u32 = 24;
-    const SLOT_MASK: u32 = (1 << Self::SLOT_BITS) - 1;
+    /// Rounds share a word with the slot, and priority with the owner: a map has at most 2²⁴ rows.
+    const INDEX_BITS: u32 = 24;
+    const INDEX_MASK: u32 = (1 << Self::INDEX_BITS) - 1;
     /// In `answer`: the packet has come to its public link from a public address of this host, and not by the wire.
     pub const AGAIN: u32 = 1;
 
     /// A packet from `side`, at its first program.
     #[inline(always)]
     pub fn new(side: u32, port: u32, owner: u32) -> Self {
-        Self { side, port, rounds: 0, slot: 0, answer: 0, owner }
+        Self { side, port, rounds: 0, slot: 0, answer: 0, owner, priority: 0 }
     }
 
     /// A guest's packet, at its first program.
@@ -129,16 +130,18 @@ impl Handover {
     pub fn read(pkt: &TcPacket) -> Self {
         // SAFETY: the context is the kernel's; volatile, so that the words are read where this stands.
         let [side, port, walk, answer, owner] = unsafe { (&raw const (*pkt.raw()).cb).read_volatile() };
-        let (rounds, slot) = (walk >> Self::SLOT_BITS, walk & Self::SLOT_MASK);
-        Self { side, port, rounds, slot, answer, owner }
+        let (rounds, slot) = (walk >> Self::INDEX_BITS, walk & Self::INDEX_MASK);
+        let (priority, owner) = ((owner >> 16) as u16 & vlan::PRIORITY, owner & Self::INDEX_MASK);
+        Self { side, port, rounds, slot, answer, owner, priority }
     }
 
     /// Hands the packet to a program of `netpath_common::maps::stage`. Returns only where there is none, or the kernel's
     /// limit of 33 hand-overs is reached.
     #[inline(always)]
     pub fn to(self, pkt: &mut TcPacket, stage: u32) {
-        let Self { side, port, rounds, slot, answer, owner } = self;
-        let walk = (rounds + 1) << Self::SLOT_BITS | slot & Self::SLOT_MASK;
+        let Self { side, port, rounds, slot, answer, owner, priority } = self;
+        let walk = (rounds + 1) << Self::INDEX_BITS | slot & Self::INDEX_MASK;
+        let owner = u32::from(priority & vlan::PRIORITY) << 16 | owner & Self::INDEX_MASK;
         let skb = pkt.skb();
         // SAFETY: the context is the kernel's; no pointer into the packet outlives `&mut`. Volatile, since nothing here
         // reads what is written.

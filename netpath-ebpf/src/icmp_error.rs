@@ -83,7 +83,7 @@ fn follow(pkt: &mut TcPacket, handover: &Handover, owner: &mut u32) -> Result<Ve
         return Err(DropReason::PacketTooBig);
     }
     if flow.flags & flow_flags::TRANSIT != 0 {
-        return send::unchanged(pkt, frame, flow, &way);
+        return send::unchanged(pkt, frame, flow, &way, handover.priority);
     }
     if ip.ttl <= 1 {
         return Err(DropReason::TtlExpired);
@@ -97,7 +97,7 @@ fn follow(pkt: &mut TcPacket, handover: &Handover, owner: &mut u32) -> Result<Ve
         handover.again(flow.out).to(pkt, stage::GATEWAY);
         return Err(DropReason::RoutedTooOften);
     }
-    send::along(pkt, frame, flow, &way)
+    send::along(pkt, frame, flow, &way, handover.priority)
 }
 
 /// What an error is about.

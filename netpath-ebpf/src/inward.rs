@@ -185,8 +185,6 @@ pub fn unclaimed(pkt: &mut TcPacket, handover: &Handover, reason: DropReason) ->
         return Err(reason);
     }
     let link = public::link(index).ok_or(reason)?;
-    if link.vlan != 0 {
-        pkt.push_tag(link.vlan)?;
-    }
+    public::push_tag(pkt, link, handover.priority)?;
     Ok(Verdict::PASS)
 }

@@ -20,7 +20,7 @@ use network_types::{eth::EthHdr, ip::Ipv4Hdr, vlan::VlanHdr};
 
 pub use self::{
     neighbour::{Hop, fresh_hop, next_hop, state},
-    out::send,
+    out::{push_tag, send},
 };
 use crate::{
     account, event,
@@ -28,6 +28,7 @@ use crate::{
     maps,
     packet::{Rewrite as _, TcPacket},
     redirect::Verdict,
+    vlan,
 };
 use neighbour::Heard;
 
@@ -68,10 +69,8 @@ pub fn arrive(pkt: &mut TcPacket, index: u32, tagged: bool, owner: &mut u32) -> 
             let Some(ip) = pkt.header::<Ipv4Hdr>(l3) else { return Ok(Verdict::PASS) };
             let Some(row) = address(index, ip.dst_addr) else { return Ok(Verdict::PASS) };
             *owner = row.network;
-            if tagged {
-                pkt.pop_tag()?;
-            }
-            Handover::new(PUBLIC_SIDE | index, 0, row.network).to(pkt, stage::GATEWAY);
+            let priority = if tagged { vlan::pop(pkt)? } else { 0 };
+            Handover { priority, ..Handover::new(PUBLIC_SIDE | index, 0, row.network) }.to(pkt, stage::GATEWAY);
             Err(DropReason::RoutedTooOften)
         }
         EtherType::ARP => match hear(pkt, index, l3, destination == link.mac) {
@@ -126,6 +125,6 @@ fn answer(pkt: &mut TcPacket, link: &Upstream, l3: usize, tagged: bool) -> Resul
     let (eth, reply) = request.reply(link.mac);
     pkt.write(0, &eth)?;
     pkt.write(EthHdr::LEN, &reply)?;
-    out::push_tag(pkt, link)?;
+    push_tag(pkt, link, 0)?;
     Ok(Verdict::redirect(link.ifindex))
 }

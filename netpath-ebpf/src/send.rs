@@ -78,21 +78,27 @@ pub fn is_charged(flow: &Flow) -> bool {
     flow.address != 0 && flow.hop == hop::LOCAL
 }
 
-/// Sends a packet that was rewritten.
+/// Sends a packet that was rewritten; a tag that it gets has `priority`.
 #[inline(always)]
-pub fn along(pkt: &mut TcPacket, frame: &Frame, flow: &Flow, way: &Way) -> Result<Verdict, DropReason> {
+pub fn along(pkt: &mut TcPacket, frame: &Frame, flow: &Flow, way: &Way, priority: u16) -> Result<Verdict, DropReason> {
     if flow.hop == hop::UPSTREAM || flow.hop == hop::ON_LINK {
-        return public::send(pkt, flow, way.hop);
+        return public::send(pkt, flow, way.hop, priority);
     }
     let network = network(flow)?;
     let source = if flow.hop == hop::UPLINK { wire_mac(flow.out) } else { network.gateway_mac };
-    station(pkt, frame, flow, network, source, way)
+    station(pkt, frame, flow, network, source, way, priority)
 }
 
 /// Sends a packet on to its network's NAT host: only the station on the wire may be a new one.
 #[inline(always)]
-pub fn unchanged(pkt: &mut TcPacket, frame: &Frame, flow: &Flow, way: &Way) -> Result<Verdict, DropReason> {
-    station(pkt, frame, flow, network(flow)?, frame.source, way)
+pub fn unchanged(
+    pkt: &mut TcPacket,
+    frame: &Frame,
+    flow: &Flow,
+    way: &Way,
+    priority: u16,
+) -> Result<Verdict, DropReason> {
+    station(pkt, frame, flow, network(flow)?, frame.source, way, priority)
 }
 
 /// What routed frames of a network come from on its wire.
@@ -110,6 +116,7 @@ fn station(
     network: &Network,
     source: Mac,
     way: &Way,
+    priority: u16,
 ) -> Result<Verdict, DropReason> {
     let eth = EthHdr { dst_addr: flow.mac.0, src_addr: source.0, ether_type: EtherType::IPV4.0.to_be() };
     pkt.overwrite(0, &eth)?;
@@ -128,7 +135,7 @@ fn station(
             tunnel::send(pkt, &frame, network, row, way.tunnel)
         }
         _ => {
-            vlan::push(pkt, network, 0)?;
+            vlan::push(pkt, network, priority)?;
             Ok(Verdict::redirect(flow.target))
         }
     }

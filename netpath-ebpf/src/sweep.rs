@@ -154,8 +154,8 @@ unsafe extern "C" fn visit_flow(_map: *mut c_void, key: *const FlowKey, flow: *m
 /// Has a connection that lives keep its binding, before bindings are looked at.
 #[inline(always)]
 pub fn keep_binding(key: &FlowKey, flow: &Flow, now: u32) {
-    if idle::keeps_binding(key, flow, now)
-        && let Some(gateway) = maps::GATEWAYS.get(flow.network)
+    if let Some(gateway) = maps::GATEWAYS.get(flow.network)
+        && idle::keeps_binding(key, flow, &gateway.timeouts, now)
     {
         let timeout = tcp::timeout(key.protocol, flow.state, true, &gateway.timeouts);
         bind::renew(key, flow.last_seen + timeout + idle::MARGIN);

@@ -6,7 +6,7 @@ use netpath_common::{
     clock::since,
     frame::{self, Protocol},
     icmp::query,
-    maps::{CONNECTION_WORDS, FRAGMENT_LIFETIME, Flow, FlowKey, Fragment, FragmentKey, connection_row},
+    maps::{CONNECTION_WORDS, FRAGMENT_LIFETIME, Flow, FlowKey, Fragment, FragmentKey, connection_row, flow_flags},
 };
 use network_types::ip::Ipv4Hdr;
 
@@ -96,7 +96,16 @@ impl Tuple {
     /// noted of an answer began with no query that is known.
     #[inline(always)]
     pub fn asks_otherwise(&self, flow: &Flow) -> bool {
-        icmp::asks(self.icmp_type) && flow.icmp_type != self.query() && icmp::asks(query_type(flow))
+        icmp::asks(self.icmp_type)
+            && icmp::asks(query_type(flow))
+            && (flow.icmp_type != self.query() || flow.flags & flow_flags::REPLY != 0)
+    }
+
+    /// Whether this asks, and the flow answers: with the identifier 0 a query from the one end is told by nothing else from the answer to
+    /// one from the other end.
+    #[inline(always)]
+    pub fn asks_back(&self, flow: &Flow) -> bool {
+        flow.flags & flow_flags::REPLY != 0 && self.asks_otherwise(flow)
     }
 }
 

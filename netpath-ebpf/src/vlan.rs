@@ -10,6 +10,16 @@ use crate::packet::TcPacket;
 
 /// The VLAN id's bits of a tag control field.
 pub const VID: u16 = 0x0fff;
+/// The priority's bits of it: PCP and DEI.
+pub const PRIORITY: u16 = !VID;
+
+/// Takes the outermost tag off, and answers its priority bits.
+#[inline(always)]
+pub fn pop(pkt: &mut TcPacket) -> Result<u16, DropReason> {
+    let priority = pkt.tag().map_or(0, |(_, tci)| tci & PRIORITY);
+    pkt.pop_tag()?;
+    Ok(priority)
+}
 
 /// Takes off the tag of a guest's frame that its network has no place for, and answers the priority bits (PCP and
 /// DEI) that a priority tag carried.
@@ -30,7 +40,7 @@ pub fn strip_from_guest(pkt: &mut TcPacket, network: &Network) -> Result<u16, Dr
     if network.kind != segment_kind::VLAN && pkt.tag().is_some() {
         return Err(DropReason::TaggedFrame);
     }
-    Ok(tci & !VID)
+    Ok(tci & PRIORITY)
 }
 
 /// Puts the network's tag on a frame that leaves by the uplink, with the priority bits in `priority`.

@@ -6,7 +6,9 @@ use netpath_common::{
     too_big,
 };
 
-use crate::{handover::Handover, learn, maps, meter, next_hop, packet::TcPacket, redirect::Verdict, tunnel, vlan};
+use crate::{
+    handover::Handover, learn, maps, meter, next_hop, packet::TcPacket, public, redirect::Verdict, tunnel, vlan,
+};
 
 /// The way back. All fields have a value for every kind: see [`Verdict`].
 #[derive(Clone, Copy)]
@@ -83,9 +85,7 @@ impl WayBack {
             }
             hop::UPSTREAM => {
                 let link = maps::UPSTREAMS.get(self.target).ok_or(DropReason::NoRoute)?;
-                if link.vlan != 0 {
-                    pkt.push_tag(link.vlan & vlan::VID)?;
-                }
+                public::push_tag(pkt, link, 0)?;
                 Ok(Verdict::redirect(link.ifindex))
             }
             _ => Err(DropReason::NoRoute),

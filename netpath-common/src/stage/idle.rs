@@ -33,14 +33,15 @@ pub const MARGIN: u32 = 2 * RENEWAL;
 const SILENT: u32 = HOLD_DOWN;
 
 /// Whether a connection that lives has to be asked for its binding's sake: it has been silent, so that it has not renewed it, and
-/// another one of the same guest's port may have ended meanwhile and taken its own time for the binding's. One that opens lives no
-/// longer than one that has ended.
+/// another one of the same guest's port may have ended meanwhile and taken its own time for the binding's. One that opens is not asked
+/// where it lives no longer than a binding that ends with another.
 #[inline(always)]
-pub fn keeps_binding(key: &FlowKey, flow: &Flow, now: u32) -> bool {
+pub fn keeps_binding(key: &FlowKey, flow: &Flow, timeouts: &Timeouts, now: u32) -> bool {
+    let opens_shortly = timeouts.tcp_opening <= timeouts.tcp_closing + MARGIN + HOLD_DOWN;
     key.protocol == Protocol::TCP.0
         && key.side & PUBLIC_SIDE == 0
         && flow.flags & flow_flags::BOUND != 0
-        && flow.state != flow_state::OPENING
+        && !(flow.state == flow_state::OPENING && opens_shortly)
         && !ends_binding(flow.state)
         && since(now, flow.last_seen) > SILENT
 }
@@ -84,13 +85,21 @@ mod tests {
         let key = FlowKey { protocol: 6, side: 5, ..FlowKey::default() };
         let flow =
             Flow { last_seen: 1000, flags: flow_flags::BOUND, state: flow_state::ESTABLISHED, ..Flow::default() };
-        assert!(keeps_binding(&key, &flow, 1121));
-        assert!(!keeps_binding(&key, &flow, 1120), "its packets renew it");
-        assert!(!keeps_binding(&key, &Flow { state: flow_state::OPENING, ..flow }, 2000));
-        assert!(!keeps_binding(&key, &Flow { state: flow_state::CLOSING, ..flow }, 2000));
-        assert!(!keeps_binding(&key, &Flow { flags: 0, ..flow }, 2000), "it has none");
-        assert!(!keeps_binding(&FlowKey { side: PUBLIC_SIDE | 5, ..key }, &flow, 2000), "the other direction is asked");
-        assert!(!keeps_binding(&FlowKey { protocol: 17, ..key }, &flow, 2000), "nothing ends it before its time");
+        assert!(keeps_binding(&key, &flow, &TIMEOUTS, 1121));
+        assert!(!keeps_binding(&key, &flow, &TIMEOUTS, 1120), "its packets renew it");
+        let opening = Flow { state: flow_state::OPENING, ..flow };
+        assert!(!keeps_binding(&key, &opening, &TIMEOUTS, 2000));
+        assert!(keeps_binding(&key, &opening, &Timeouts { tcp_closing: 5, ..TIMEOUTS }, 2000));
+        assert!(!keeps_binding(&key, &Flow { state: flow_state::CLOSING, ..flow }, &TIMEOUTS, 2000));
+        assert!(!keeps_binding(&key, &Flow { flags: 0, ..flow }, &TIMEOUTS, 2000), "it has none");
+        assert!(
+            !keeps_binding(&FlowKey { side: PUBLIC_SIDE | 5, ..key }, &flow, &TIMEOUTS, 2000),
+            "the other direction is asked"
+        );
+        assert!(
+            !keeps_binding(&FlowKey { protocol: 17, ..key }, &flow, &TIMEOUTS, 2000),
+            "nothing ends it before its time"
+        );
     }
 
     #[test]

@@ -13,26 +13,27 @@ use crate::{
     account, event,
     packet::{Rewrite as _, TcPacket},
     redirect::{self, Verdict},
+    vlan,
 };
 
 /// Sends a rewritten packet to the next hop that [`super::next_hop`] found; without its MAC address, the packet is
 /// counted as lost and its frame goes out as the question.
 #[inline(always)]
-pub fn send(pkt: &mut TcPacket, flow: &Flow, next: Hop) -> Result<Verdict, DropReason> {
+pub fn send(pkt: &mut TcPacket, flow: &Flow, next: Hop, priority: u16) -> Result<Verdict, DropReason> {
     let link = link(flow.target).ok_or(DropReason::NoRoute)?;
     if next.state == state::READY {
-        address(pkt, link, next.mac)?;
+        address(pkt, link, next.mac, priority)?;
         return Ok(Verdict::redirect(link.ifindex));
     }
     match next.state {
         state::REFRESH => {
-            address(pkt, link, next.mac)?;
+            address(pkt, link, next.mac, priority)?;
             redirect::clone_to(pkt, link.ifindex);
         }
         state::ASK => {
             account::dropped(flow.network, DropReason::NeighbourUnresolved);
             event::dropped(pkt.skb(), event_hook::GATEWAY, flow.network, DropReason::NeighbourUnresolved);
-            push_tag(pkt, link)?;
+            push_tag(pkt, link, 0)?;
         }
         _ => return Err(DropReason::NeighbourUnresolved),
     }
@@ -46,16 +47,16 @@ pub fn send(pkt: &mut TcPacket, flow: &Flow, next: Hop) -> Result<Verdict, DropR
 
 /// The link's Ethernet header and tag.
 #[inline(always)]
-fn address(pkt: &mut TcPacket, link: &Upstream, mac: Mac) -> Result<(), DropReason> {
+fn address(pkt: &mut TcPacket, link: &Upstream, mac: Mac, priority: u16) -> Result<(), DropReason> {
     let eth = EthHdr { dst_addr: mac.0, src_addr: link.mac.0, ether_type: EtherType::IPV4.0.to_be() };
     pkt.overwrite(0, &eth)?;
-    push_tag(pkt, link)
+    push_tag(pkt, link, priority)
 }
 
-/// The link's tag.
+/// The link's tag, with `priority`, where it has one.
 #[inline(always)]
-pub fn push_tag(pkt: &mut TcPacket, link: &Upstream) -> Result<(), DropReason> {
-    if link.vlan == 0 { Ok(()) } else { pkt.push_tag(link.vlan) }
+pub fn push_tag(pkt: &mut TcPacket, link: &Upstream, priority: u16) -> Result<(), DropReason> {
+    if link.vlan == 0 { Ok(()) } else { pkt.push_tag(link.vlan & vlan::VID | priority) }
 }
 
 /// What is kept of the packet: up to the last byte of TCP's checksum field, behind which the kernel does not cut a packet

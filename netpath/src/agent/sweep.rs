@@ -32,6 +32,8 @@ pub(super) struct Sweep {
 struct Pass {
     tables: Tables,
     reaper: Reaper,
+    /// When it began, by the data path's clock in seconds.
+    begun: u32,
     flows: Option<Place>,
     bindings: Place,
     swept: Swept,
@@ -90,7 +92,7 @@ impl Pass {
             tables => tables?,
         };
         let (flows, bindings) = (Some(Place::default()), Place::default());
-        Ok(Some(Self { tables, reaper, flows, bindings, swept: Swept::default() }))
+        Ok(Some(Self { tables, reaper, begun: now(), flows, bindings, swept: Swept::default() }))
     }
 
     /// `false` when the pass is through.
@@ -114,8 +116,10 @@ impl Pass {
         Ok(true)
     }
 
+    /// Bindings that are over by what connections said when they were asked: one that has been silent since may not have been asked yet,
+    /// however long ago that was (a stopped agent, a large table). Its packets have renewed its binding each [`idle::RENEWAL`].
     fn sweep_bindings(&mut self) -> Result<bool, DatapathError> {
-        let now = now();
+        let now = now().min(self.begun + idle::RENEWAL);
         let mut over = Vec::new();
         let goes_on = self.tables.bindings.visit_some(&mut self.bindings, ROWS, |key, binding| {
             if is_binding_over(key, binding, now) {
@@ -146,8 +150,9 @@ impl Networks<'_> {
 /// Whether a row is worth a look of the data path's, which knows better: it looks at the other direction as well before it removes one,
 /// and has one that lives keep its binding.
 fn is_worth_a_look(key: &FlowKey, flow: &Flow, timeouts: Option<&Timeouts>, now: u32) -> bool {
-    let is_over = timeouts.is_none_or(|timeouts| idle::is_idle(flow, key.protocol, timeouts, now));
-    is_over || idle::keeps_binding(key, flow, now)
+    timeouts.is_none_or(|timeouts| {
+        idle::is_idle(flow, key.protocol, timeouts, now) || idle::keeps_binding(key, flow, timeouts, now)
+    })
 }
 
 fn is_binding_over(key: &BindingKey, binding: &Binding, now: u32) -> bool {

@@ -1,5 +1,6 @@
 //! `netpath trace`: one packet through the real programs over the live tables, without consequences.
 
+mod outside;
 mod packet;
 mod steps;
 
@@ -9,8 +10,8 @@ use std::{
 };
 
 use netpath_common::{
-    Address, DropReason, Mac,
-    maps::{Event, NeighbourKey, PUBLIC_SIDE, Port, event_action, event_hook, event_kind, event_step, uplink_flags},
+    DropReason, Mac,
+    maps::{Event, NeighbourKey, Port, event_action, event_hook, event_kind, event_step, uplink_flags},
 };
 use serde::Serialize;
 
@@ -29,9 +30,12 @@ pub(super) struct Args {
     /// The device that it comes in on: a guest's, or an uplink
     #[arg(long, value_name = "DEVICE")]
     from: String,
-    /// The packet: 'tcp 10.1.1.11:40000 -> 198.51.100.7:443', 'udp …', 'icmp echo A -> B', 'arp who-has A tell B'
+    /// The packet: 'tcp 10.1.1.11:40000 -> 198.51.100.7:443', 'udp …', 'icmp A -> B', 'proto N A -> B', 'arp who-has A tell B'
     #[arg(value_name = "PACKET", required_unless_present = "pcap", conflicts_with = "pcap")]
     packet: Vec<String>,
+    /// Of a packet from an uplink: its network, where several have the same addresses
+    #[arg(long, value_name = "NAME", conflicts_with = "pcap")]
+    network: Option<String>,
     /// A capture file with the frame, pcap or pcapng
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
@@ -90,13 +94,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         None => {
             let text = args.packet.join(" ");
             let spec: Spec = text.parse().map_err(|why| Error::Packet { why })?;
-            (frame(&applied, ifindex, &spec)?, None)
+            (frame(&applied, ifindex, &spec, args.network.as_deref())?, None)
         }
     };
     let mut trace = Trace::load(&applied.root)?;
     let mut ran = trace.run(hooks[0], ifindex, &frame)?;
     for hook in &hooks[1..] {
-        if !is_passed(&ran) || pcap::is_noted(&ran.frame) {
+        if !is_passed(&ran) {
             break;
         }
         let next = trace.run(*hook, ifindex, &ran.frame)?;
@@ -135,46 +139,25 @@ fn captured(applied: &Applied, ifindex: u32, path: &Path, number: u64) -> Result
 }
 
 /// The frame of a packet, with the addresses that its sender would have put on it.
-fn frame(applied: &Applied, ifindex: u32, spec: &Spec) -> Result<Vec<u8>, Error> {
+fn frame(applied: &Applied, ifindex: u32, spec: &Spec, network: Option<&str>) -> Result<Vec<u8>, Error> {
     match applied.tables.ports.get(&ifindex)? {
         Some(port) => Ok(spec.frame(port.mac, station(applied, &port, spec)?, 0)),
-        None => from_outside(applied, ifindex, spec),
+        None => outside::frame(applied, ifindex, spec, network),
     }
 }
 
 /// Whom a guest's stack would send it to: a neighbour that it knows of, or the gateway.
 fn station(applied: &Applied, port: &Port, spec: &Spec) -> Result<Mac, Error> {
-    if spec.is_arp() {
-        return Ok(Mac::BROADCAST);
+    if let Some(group) = spec.group() {
+        return Ok(group);
     }
-    let key = NeighbourKey { network: port.network, address: Address::v4(spec.destination.octets()) };
+    let key = NeighbourKey { network: port.network, address: spec.destination.into() };
     let neighbour = applied.tables.neighbours.get(&key)?.map(|row| row.mac);
     let gateway = applied.tables.networks.get(port.network)?.map(|row| row.gateway_mac).filter(|mac| *mac != Mac::ZERO);
     // A virtual router that the definitions do not name may have been learned; who it is, only a capture tells.
     neighbour.or(gateway).ok_or_else(|| Error::Packet {
         why: format!(
             "{} is no station of the network, which has no gateway; trace a captured frame with --pcap",
-            spec.destination
-        ),
-    })
-}
-
-/// A packet from the upstream router of a public link.
-fn from_outside(applied: &Applied, ifindex: u32, spec: &Spec) -> Result<Vec<u8>, Error> {
-    let links = applied.tables.upstreams.rows()?;
-    for (key, _) in applied.tables.public_address.rows()? {
-        let index = key.side & !PUBLIC_SIDE;
-        let Some(link) = links.get(index as usize).filter(|link| link.ifindex == ifindex) else { continue };
-        if key.address == spec.destination.octets() {
-            let known = applied.tables.upstream_macs.get(index)?.map_or(0, |row| row.mac);
-            let [a, b, c, d, e, f, ..] = known.to_le_bytes();
-            let router = if known == 0 { Mac([2, 0, 0, 0, 0, 1]) } else { Mac([a, b, c, d, e, f]) };
-            return Ok(spec.frame(router, if spec.is_arp() { Mac::BROADCAST } else { link.mac }, link.vlan));
-        }
-    }
-    Err(Error::Packet {
-        why: format!(
-            "{} is no public address of this host on that uplink; for a frame of a segment, trace a captured one with --pcap",
             spec.destination
         ),
     })
@@ -300,7 +283,7 @@ impl Report {
             ("answered", _) => format!("Answered, out of {out} again."),
             ("flooded", _) => format!("Copied to {} and, where there are members, out of {out}.", self.copies.join(", ")),
             _ if self.after.as_ref().is_some_and(|after| after.vni.is_some()) => {
-                "Passed to the kernel's tunnel device, which takes the outer headers off; a trace does not follow it there.".to_owned()
+                "Passed to the kernel's tunnel device, which judges what the programs cannot read (fragments, options of IP).".to_owned()
             }
             _ => "Passed: not netpath's, or a bridge's or the host's to deal with.".to_owned(),
         }

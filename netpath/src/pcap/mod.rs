@@ -51,9 +51,3 @@ pub fn frame(path: &Path, number: u64) -> Result<Frame, Error> {
         None => Err(failed(ReadError::TooFew { wanted: number, found: count })),
     }
 }
-
-/// Whether the data path has put a note for itself before a frame, as XDP does for one whose outer headers it took off.
-#[must_use]
-pub fn is_noted(frame: &[u8]) -> bool {
-    frame.starts_with(&0x6e70_7631_u32.to_ne_bytes())
-}

@@ -13,13 +13,14 @@ use netpath_tests::{
     topology::{
         TwoHypervisors,
         internet::{INTERNET, PUBLIC_UPLINK},
+        two_hypervisors::UPLINK,
     },
 };
 use serde_json::Value;
 
 use crate::{
     gateway::online,
-    scene::{A, B, C, STRANGER, delivers, moves_drops, raw_guests, refuses},
+    scene::{A, B, C, STRANGER, UPLINK_MODES, delivers, in_mode, moves_drops, raw_guests, refuses},
 };
 
 /// The devices of blue's NICs 11 and 13 on the first host.
@@ -221,6 +222,30 @@ fn a_tunnel_on_a_port_of_the_definitions_own_is_looked_into() {
         "{traced:#}"
     );
     assert!(traced["to"].as_str().unwrap().ends_with("/hv2"), "{traced:#}");
+}
+
+#[test]
+fn a_packet_from_another_hosts_guest_goes_where_its_trace_from_the_uplink_said() {
+    for mode in UPLINK_MODES {
+        let topology = TwoHypervisors::builder().build().unwrap();
+        for definitions in [topology.vxlan_definitions(), topology.vlan_definitions()] {
+            topology.apply(&in_mode(definitions, mode));
+            let netpath = &topology.hosts[0].netpath;
+            for packet in
+                ["udp 10.1.1.12:1 -> 10.1.1.11:2", "tcp 10.1.1.12 -> 10.1.1.11:80", "icmp 10.1.1.12 -> 10.1.1.11"]
+            {
+                let traced = netpath.json(["trace", "--from", UPLINK, "--network", "blue-web", packet]);
+                let (verdict, out) = (&traced["verdict"], &traced["out"]);
+                assert_eq!((verdict, out), (&"forwarded".into(), &DEVICE_A.into()), "{mode}, {packet}: {traced:#}");
+                assert_eq!(traced["after"]["destination"], "10.1.1.11");
+            }
+            delivers(topology.raw("blue", 12), topology.raw("blue", 11), &guest(B).to(A));
+            let both = netpath.run(["trace", "--from", UPLINK, "udp 10.1.1.12:1 -> 10.1.1.11:2"]);
+            assert!(both.code == 1 && both.stderr.contains("--network: blue-web, green-web"), "{both:?}");
+            let stranger = netpath.run(["trace", "--from", UPLINK, "udp 10.1.1.99:1 -> 10.1.1.11:2"]);
+            assert!(stranger.code == 1 && stranger.stderr.contains("no station of a network"), "{stranger:?}");
+        }
+    }
 }
 
 /// A capture file of one frame.

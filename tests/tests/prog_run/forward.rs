@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use netpath_common::{
     Mac,
-    maps::{Flow, FlowKey, Network, Resolved, Segment, SegmentKey, Tunnel, Upstream, segment_flags, upstream_flags},
+    maps::{
+        Flow, FlowKey, Network, Resolved, Segment, SegmentKey, Tunnel, Upstream, event_kind, segment_flags,
+        upstream_flags,
+    },
 };
 use netpath_tests::{
     guest::PATIENCE,
@@ -15,7 +18,7 @@ use netpath_tests::{
 
 use crate::rig::{
     A, BLUE, BLUE_PUBLIC, C, GATEWAY, HERE, LINK, PUBLIC_VLAN, RED_PUBLIC, REDIRECT, ROUTER, Rig, SERVER, THERE,
-    THERE_MAC, TUNNEL, XDP_PASS, XDP_REDIRECT, now, outward, received, slot,
+    THERE_MAC, TUNNEL, XDP_PASS, XDP_REDIRECT, now, only, outward, received, slot,
 };
 
 /// Protocols with a checksum of their own, and one without ports.
@@ -209,6 +212,30 @@ fn q1_priority_goes_from_one_tag_to_the_other() {
     let sent = rig.xdp(&back.udp(53, 40000).tag(0x8100, 0x5000 | PUBLIC_VLAN).build());
     let parts = dissect(sent.assert_sent(XDP_REDIRECT)).unwrap();
     assert_eq!((parts.tags, parts.dst_mac), (vec![(0x8100, 0x5000 | 100)], C.mac));
+}
+
+/// The first packets of connections, and all that a guest here sends, go through TC. The tag stays beside the packet until a device writes
+/// it: what is told of the frame has it.
+#[test]
+fn q1_priority_goes_from_one_tag_to_the_other_in_tc() {
+    let mut rig = Rig::routed();
+    rig.watch(only(&[event_kind::EXIT]));
+    let tag = |rig: &mut crate::rig::Routed| rig.told().last().unwrap().0.tag;
+    for (index, priority) in [0xb000, 0xf000, 0x1000].into_iter().enumerate() {
+        let wanted = |vlan: u16| 0x8100_0000 | u32::from(priority | vlan);
+        let port = 40000 + index as u16;
+        let remote = guest(C).to_mac(GATEWAY.0).to_ip(SERVER).tag(0x8100, priority | 100).udp(port, 53);
+        rig.from_wire(&remote).assert_sent(REDIRECT);
+        assert_eq!(tag(&mut rig), wanted(PUBLIC_VLAN));
+        let back = Packet::between(ROUTER.mac, rig.uplink_mac, SERVER.into(), RED_PUBLIC.into());
+        rig.from_wire(&back.tag(0x8100, priority | PUBLIC_VLAN).udp(53, port)).assert_sent(REDIRECT);
+        assert_eq!(tag(&mut rig), wanted(100));
+        let local = outward(A).tag(0x8100, priority).udp(port, 53);
+        for _first_and_known in 0..2 {
+            rig.from(BLUE, A, &local).assert_sent(REDIRECT);
+            assert_eq!(tag(&mut rig), wanted(PUBLIC_VLAN));
+        }
+    }
 }
 
 #[test]

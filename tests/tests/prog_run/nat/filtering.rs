@@ -2,7 +2,7 @@
 
 use netpath_common::{DropReason as R, maps::gateway_flags};
 
-use crate::rig::{A, ACK, BLUE, BLUE_PUBLIC, DNS, OTHER_SERVER, Rig, SERVER, SYN, WEB};
+use crate::rig::{A, ACK, BLUE, BLUE_PUBLIC, DNS, FIN, OTHER_SERVER, Rig, SERVER, SYN, WEB};
 
 #[test]
 fn u8_only_who_was_sent_to_may_answer() {
@@ -35,6 +35,18 @@ fn t3_a_syn_from_elsewhere_is_filtered_as_defined() {
     rig.change_gateway(BLUE, |gateway| gateway.flags |= gateway_flags::ENDPOINT_INDEPENDENT);
     let got = rig.tcp_in((OTHER_SERVER, 443), public, SYN).seen();
     assert_eq!((got.source, got.destination), ((OTHER_SERVER, 443), (A.ip, 5000)));
+}
+
+#[test]
+fn t3_a_closed_connection_keeps_nobody_from_a_port_that_everybody_may_use() {
+    let mut rig = Rig::routed();
+    rig.change_gateway(BLUE, |gateway| gateway.flags |= gateway_flags::ENDPOINT_INDEPENDENT);
+    let public = rig.connect(BLUE, A, 5000, WEB);
+    assert_eq!(rig.connect(BLUE, A, 5000, (OTHER_SERVER, 443)), public);
+    rig.tcp_out(BLUE, A, 5000, WEB, FIN | ACK).seen();
+    rig.tcp_in(WEB, public, FIN | ACK).seen();
+    rig.age(600);
+    assert_eq!(rig.tcp_in((SERVER, 9), public, SYN).seen().destination, (A.ip, 5000));
 }
 
 #[test]

@@ -83,6 +83,25 @@ fn rules_of_icmp_types_and_codes_hold_for_queries_with_the_identifier_of_a_known
     }
 }
 
+/// With the identifier 0 a query has the key of an answer to one from the other end.
+#[test]
+fn a_query_with_the_identifier_0_is_judged_while_the_guests_own_is_answered() {
+    let mut rig = owned();
+    rig.ingress(BLUE, OWN, &[]);
+    for _ in 0..2 {
+        assert_eq!(rig.ping_out(BLUE, A, 0, SERVER).seen().source, (OWN, 0));
+        rig.pong_in(SERVER, OWN, 0).seen();
+        rig.from_wire(&inward(SERVER, OWN).body(echo(8, 0))).assert_refused(BLUE, R::IngressDenied);
+        let timestamp = Body::Icmp { kind: 13, code: 0, rest: [0; 4], payload: vec![7; 12] };
+        rig.from_wire(&inward(SERVER, OWN).body(timestamp)).assert_refused(BLUE, R::IngressDenied);
+        rig.pong_in(SERVER, OWN, 0).seen();
+    }
+    rig.ingress(BLUE, OWN, &[any(true)]);
+    let got = rig.from_wire(&inward(SERVER, OWN).body(echo(8, 0))).seen();
+    assert_eq!(got.destination.0, A.ip);
+    assert_eq!(rig.from(BLUE, A, &outward(A).body(echo(0, 0))).seen().source.0, OWN);
+}
+
 /// The address is another host's now, and so is the connection: what the guest goes on sending has another way from here.
 #[test]
 fn a_connection_to_an_address_that_has_moved_away_is_forgotten_here() {
