@@ -1,6 +1,9 @@
 //! The BPF object that this build embeds.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use super::DatapathError;
 
@@ -21,12 +24,21 @@ pub fn bytes() -> Result<&'static [u8], DatapathError> {
     }
 }
 
-/// Tells this build's programs from another's: part of their pins' path. A mismatch costs a reload, nothing more.
+/// Tells this build's programs from another's: part of their pins' path. A mismatch costs a reload, nothing more. Programs that
+/// were loaded while the kernel interpreted BPF stay interpreted, so they are others than those that it compiles.
 ///
 /// # Errors
 /// As [`bytes`].
 pub fn fingerprint() -> Result<String, DatapathError> {
     let mut hasher = DefaultHasher::new();
     bytes()?.hash(&mut hasher);
+    if is_interpreted() {
+        "interpreted".hash(&mut hasher);
+    }
     Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// Whether the kernel has its BPF compiler switched off.
+fn is_interpreted() -> bool {
+    fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").is_ok_and(|enabled| enabled.trim() == "0")
 }

@@ -1,6 +1,9 @@
 //! Guests' devices, and what stands beside netpath on them.
 
+use std::collections::BTreeSet;
+
 use super::{Fault, Guest, Host};
+use crate::netlink::Device;
 
 /// `on_miss: pass` hands frames to the bridge that the port belongs to; without one they would reach the host itself.
 pub(super) fn guest_bridgeless(host: &Host) -> Vec<Fault> {
@@ -37,16 +40,23 @@ pub(super) fn guest_of_other_root(host: &Host) -> Vec<Fault> {
 }
 
 pub(super) fn bridge_netfilter(host: &Host) -> Vec<Fault> {
-    let on_bridges = host.guests.iter().filter(|guest| guest.is_bridge_port).count();
-    if on_bridges == 0 || host.system.bridge_calls_iptables.unwrap_or(0) == 0 {
+    let is_bridged = |device: &Device| host.master(device).is_some_and(|above| above.kind.as_deref() == Some("bridge"));
+    let uplinks: BTreeSet<&str> =
+        host.present_uplinks().filter(|(_, device)| is_bridged(device)).map(|(_, device)| &*device.name).collect();
+    let guests = host.guests.iter().filter(|guest| guest.is_bridge_port).count();
+    let calls = &host.system.bridge_calls;
+    if guests + uplinks.len() == 0 || calls.is_empty() {
         return Vec::new();
     }
-    let fault = Fault::note(
+    let mut ports = uplinks.into_iter().map(|name| format!("uplink {name}")).collect::<Vec<_>>();
+    ports.extend((guests > 0).then(|| format!("{guests} guest devices")));
+    let settings = calls.iter().map(|name| format!(" net.bridge.{name}=0")).collect::<String>();
+    let fault = Fault::warning(
         "bridges",
-        format!("bridge-nf-call-iptables is 1, and {on_bridges} guest devices are ports of a bridge"),
+        format!("{} is on, and ports of bridges are {}", calls.join(", "), ports.join(", ")),
     )
     .because("what goes over the bridge is walked through iptables and its connection tracking; netpath's own frames are not")
-    .mend("`sysctl -w net.bridge.bridge-nf-call-iptables=0`, unless security groups by iptables are in use");
+    .mend(format!("`sysctl -w{settings}`, unless security groups by iptables are in use"));
     vec![fault]
 }
 

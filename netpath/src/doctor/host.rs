@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Instant};
 
+use ipnet::Ipv4Net;
+
 use crate::{
     apply::{Fallback, Unpaced},
     compile::{TunnelDevice, UplinkUse},
@@ -30,8 +32,8 @@ pub(crate) struct Host {
     pub(crate) document: Option<Document>,
     /// Devices of the namespace.
     pub(crate) devices: Vec<Device>,
-    /// Its IPv4 addresses, with the index of the device that has each.
-    pub(crate) addresses: Vec<(u32, Ipv4Addr)>,
+    /// Its IPv4 addresses and their prefixes, with the index of the device that has each.
+    pub(crate) addresses: Vec<(u32, Ipv4Net)>,
     /// The uplinks that its networks use.
     pub(crate) uplinks: Vec<UplinkUse>,
     /// Devices that are gone, and were attached to as uplinks.
@@ -233,8 +235,10 @@ pub(crate) struct Egress {
     pub(crate) has_rules: bool,
     /// What no rule names may leave.
     pub(crate) allows: bool,
-    /// It has a public address to leave from.
+    /// Its guests have a public address to leave from, or another host does that for them and says.
     pub(crate) has_address: bool,
+    /// It has an ACL: of the networks of a router, some are not meant to reach the outside.
+    pub(crate) is_tier: bool,
 }
 
 /// How full a map is.
@@ -258,6 +262,10 @@ pub(crate) struct Orphan {
     pub(crate) is_attached: bool,
 }
 
+/// Settings of br_netfilter, under `net.bridge`.
+pub(crate) const BRIDGE_CALLS: [&str; 3] =
+    ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"];
+
 /// What files under /proc and /sys say; `None` where there is no such file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct System {
@@ -269,8 +277,8 @@ pub(crate) struct System {
     pub(crate) jit_harden: Option<u32>,
     /// `kernel.unprivileged_bpf_disabled`.
     pub(crate) unprivileged_bpf_disabled: Option<u32>,
-    /// `net.bridge.bridge-nf-call-iptables`.
-    pub(crate) bridge_calls_iptables: Option<u32>,
+    /// Those of [`BRIDGE_CALLS`] that are on.
+    pub(crate) bridge_calls: Vec<&'static str>,
     /// Processors that are online.
     pub(crate) processors: usize,
     /// How many processors have a governor, by its name.

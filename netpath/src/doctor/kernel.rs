@@ -44,9 +44,10 @@ pub(super) fn jit_off(host: &Host) -> Vec<Fault> {
     one(host.system.jit == Some(0), || {
         Fault::warning("kernel", "BPF programs are interpreted: net.core.bpf_jit_enable is 0")
             .because("each packet costs several times as much")
-            .mend(
-                "`sysctl -w net.core.bpf_jit_enable=1`, and in /etc/sysctl.d; then apply again after `netpath detach`",
-            )
+            .mend(format!(
+                "`sysctl -w net.core.bpf_jit_enable=1`, and in /etc/sysctl.d; then `{}`, which loads them anew, in place",
+                host.apply
+            ))
     })
 }
 
@@ -54,7 +55,7 @@ pub(super) fn jit_hardened(host: &Host) -> Vec<Fault> {
     one(host.system.jit_harden.is_some_and(|level| level >= 2), || {
         Fault::note("kernel", "constants of all programs are blinded: net.core.bpf_jit_harden is 2")
             .because("programs are larger and slower; only those of unprivileged users need it, which 1 is for")
-            .mend("`sysctl -w net.core.bpf_jit_harden=1`")
+            .mend("`sysctl -w net.core.bpf_jit_harden=1`, and in /etc/sysctl.d; programs that are loaded from then on are not blinded")
     })
 }
 

@@ -21,9 +21,9 @@ pub(super) fn rxvlan_on(host: &Host) -> Vec<Fault> {
     hidden.map(fault).collect()
 }
 
-/// TCP for local guests that comes by VXLAN goes the GRO way (docs/performance.md).
+/// TCP for local guests goes the GRO way (docs/performance.md), whether it comes in a tunnel, in a VLAN or from a public link.
 pub(super) fn gro_off(host: &Host) -> Vec<Fault> {
-    let off = host.links.iter().filter(|link| link.has_tunnels && link.gro.is_some_and(|gro| !gro.is_on));
+    let off = host.links.iter().filter(|link| link.gro.is_some_and(|gro| !gro.is_on));
     let fault = |link: &Link| {
         Fault::warning(format!("uplink {}", link.device), "GRO is off")
             .because("TCP for guests is not merged: each segment costs what a super-packet of forty would")

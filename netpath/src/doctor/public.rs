@@ -8,7 +8,6 @@ use super::{
 };
 
 pub(super) fn upstream_silent(host: &Host) -> Vec<Fault> {
-    let is_silent = |link: &&PublicLink| !link.answers && link.heard.is_none_or(|seconds| seconds > PATIENCE_KNOWN);
     let fault = |link: &PublicLink| {
         let PublicLink { name, device, router, .. } = link;
         let place = match link.vlan {
@@ -20,28 +19,36 @@ pub(super) fn upstream_silent(host: &Host) -> Vec<Fault> {
             None => "it was never heard of".to_owned(),
         };
         let filter = if link.vlan == 0 { "arp".to_owned() } else { format!("vlan {} and arp", link.vlan) };
-        Fault::error(
+        // One answer may be lost; for as long as this the data path sends to whom it knows, too.
+        let is_recent = link.heard.is_some_and(|seconds| seconds <= PATIENCE_KNOWN);
+        let fault = if is_recent { Fault::warning } else { Fault::error };
+        fault(
             format!("public link {name}"),
             format!("the upstream router {router} does not answer ARP {place}; {heard}"),
         )
         .because("no guest whose public address is here reaches the outside, or is reached: the tag is wrong, or the router is down")
         .mend(format!("compare the VLAN with the switch's port; `tcpdump -eni {device} {filter}` shows what comes"))
     };
-    host.public_links.iter().filter(is_silent).map(fault).collect()
+    host.public_links.iter().filter(|link| !link.answers).map(fault).collect()
 }
 
 pub(super) fn egress_without_address(host: &Host) -> Vec<Fault> {
     let fault = |egress: &Egress| {
         let object = format!("network {}", egress.network);
-        let fault = match (egress.has_address, egress.has_rules, egress.allows) {
-            (true, ..) | (false, false, false) => return None,
-            (false, true, _) => Fault::warning(object, "it has egress rules, and no public address to leave from"),
-            (false, false, true) => {
-                Fault::note(object, "it lets its guests out, and has no public address to leave from")
+        let fault = match egress {
+            Egress { has_address: true, .. } | Egress { has_rules: false, allows: false, .. } => return None,
+            Egress { has_rules: true, .. } => {
+                Fault::warning(object, "it has egress rules, and guests without a public address to leave from")
+            }
+            Egress { is_tier: true, .. } => {
+                Fault::note(object, "it lets its guests out, and they have no public address to leave from")
+            }
+            Egress { .. } => {
+                Fault::warning(object, "it lets its guests out, and they have no public address to leave from")
             }
         };
         let fault = fault
-            .because("what its guests send to the outside is dropped")
+            .because("what they send to the outside is dropped (no_public_address)")
             .mend(format!("give it `source_nat` in the definitions, then `{}`", host.apply));
         Some(fault)
     };

@@ -33,7 +33,7 @@ pub(super) fn underlay_mtu(host: &Host) -> Vec<Fault> {
 
 pub(super) fn tunnel_address_missing(host: &Host) -> Vec<Fault> {
     let missing = host.present_uplinks().filter_map(|(uplink, device)| {
-        let local = uplink.local.filter(|local| !host.addresses.iter().any(|(_, address)| address == local))?;
+        let local = uplink.local.filter(|local| !host.addresses.iter().any(|(_, address)| address.addr() == *local))?;
         let above = host.master(device).unwrap_or(device);
         let fault = Fault::error(host.object(), format!("no device has its tunnel address {local}"))
             .because("the other hosts send to an address that nobody answers for, and drop what comes from another one")
@@ -102,7 +102,7 @@ pub(super) fn rp_filter(host: &Host) -> Vec<Fault> {
             );
             let fault = Fault::error(format!("device {name}"), found)
                 .because("tunnelled TCP from there goes through the host's stack, which drops it for coming in on the wrong device")
-                .mend(format!("`sysctl -w net.ipv4.conf.{name}.rp_filter=2`, or route {remote} by {name}"));
+                .mend(format!("`sysctl -w net/ipv4/conf/{name}/rp_filter=2`, or route {remote} by {name}"));
             faults.push(fault);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::Ipv4Net;
+
 use super::{Fault, Host};
 use crate::{
     apply::{Fallback, Unpaced},
@@ -72,23 +74,24 @@ pub(super) fn uplink_enslaved(host: &Host) -> Vec<Fault> {
         let above = host.master(device)?;
         let (name, above_name) = (&device.name, &above.name);
         let object = format!("uplink {name}");
-        let has = |device: &Device| uplink.local.is_some_and(|local| host.addresses.contains(&(device.index, local)));
+        let address = |device: &Device| {
+            let is_it = |(index, net): &&(u32, Ipv4Net)| *index == device.index && Some(net.addr()) == uplink.local;
+            host.addresses.iter().find(is_it).map(|(_, net)| net)
+        };
         match above.kind.as_deref() {
             Some("bond" | "team") => Some(
                 Fault::error(object, format!("it is a slave of {above_name}"))
                     .because("frames that the other slaves receive are not taken, and what is sent leaves past the bond")
                     .mend(format!("name {above_name} as the uplink in the definitions, then `{}`", host.apply)),
             ),
-            _ if has(device) && !has(above) => Some(
+            _ => address(device).filter(|_| address(above).is_none()).map(|net| {
                 Fault::error(object, format!("it is a port of {above_name}, but the tunnel address is still on {name} itself"))
                     .because("a port's own address answers nobody: no tunnel of this host works")
                     .mend(format!(
-                        "`ip link set {name} nomaster`, or move the address: `ip address del {local}/N dev {name} && ip address \
-                         add {local}/N dev {above_name}`",
-                        local = uplink.local.map_or_else(String::new, |local| local.to_string())
-                    )),
-            ),
-            _ => None,
+                        "`ip link set {name} nomaster`, or move the address: `ip address del {net} dev {name} && ip address add \
+                         {net} dev {above_name}`"
+                    ))
+            }),
         }
     };
     let mut faults: Vec<Fault> = host.present_uplinks().filter_map(fault).collect();

@@ -5,6 +5,8 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::{
     NetlinkError,
     codec::{ACK, CREATE, DUMP, EXCLUSIVE, Message, Reply, u32_at},
@@ -16,6 +18,8 @@ const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 /// `struct ifaddrmsg`.
 pub(super) const IFADDR_LEN: usize = 8;
+/// Where it has the prefix's length.
+const IFA_PREFIXLEN: usize = 1;
 const AF_INET: u8 = 2;
 /// Link scope: never chosen as the source of anything that leaves the link.
 const RT_SCOPE_LINK: u8 = 253;
@@ -49,20 +53,21 @@ pub fn memberships() -> Result<Vec<Membership>, NetlinkError> {
 /// # Errors
 /// When the kernel refuses the request.
 pub fn addresses() -> Result<Vec<Ipv4Addr>, NetlinkError> {
-    Ok(by_device()?.into_iter().map(|(_, address)| address).collect())
+    Ok(by_device()?.into_iter().map(|(_, address)| address.addr()).collect())
 }
 
 /// The same, each with the index of the device that has it.
 ///
 /// # Errors
 /// When the kernel refuses the request.
-pub fn by_device() -> Result<Vec<(u32, Ipv4Addr)>, NetlinkError> {
+pub fn by_device() -> Result<Vec<(u32, Ipv4Net)>, NetlinkError> {
     let mut header = [0; IFADDR_LEN];
     header[0] = AF_INET;
     let replies = Socket::route()?.ask("list addresses", Message::new(RTM_GETADDR, DUMP, &header))?;
     let address = |reply: &Reply| {
         let octets = <[u8; 4]>::try_from(reply.attributes(IFADDR_LEN).find(IFA_LOCAL)?).ok()?;
-        Some((u32_at(&reply.payload, 4)?, Ipv4Addr::from(octets)))
+        let net = Ipv4Net::new(octets.into(), *reply.payload.get(IFA_PREFIXLEN)?).ok()?;
+        Some((u32_at(&reply.payload, 4)?, net))
     };
     Ok(replies.iter().filter(|reply| membership(reply).is_none()).filter_map(address).collect())
 }

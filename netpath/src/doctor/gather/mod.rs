@@ -214,7 +214,7 @@ fn describe(rows: &Rows, host: &mut Host, applied: Option<&Applied>) -> Result<(
 
 /// Asks other hosts and routers.
 fn probe(host: &mut Host, rows: &Rows) -> Result<(), Error> {
-    let own = |peer: &super::host::Peer| host.addresses.iter().any(|(_, address)| *address == peer.local);
+    let own = |peer: &super::host::Peer| host.addresses.iter().any(|(_, address)| address.addr() == peer.local);
     let asked: Vec<usize> = (0..host.peers.len()).filter(|place| own(&host.peers[*place])).collect();
     let targets: Vec<echo::Target> = asked.iter().map(|place| echo::Target::of(&host.peers[*place])).collect();
     for (place, answer) in asked.into_iter().zip(echo::ask(&targets)?) {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use netpath_common::maps::{
-    NameKey, Network, PUBLIC_SIDE, Uplink, UplinkKey, gateway_flags, name_kind, nat_place, segment_flags, tunnel_flags,
-    uplink_flags,
+    Gateway, NameKey, Network, PUBLIC_SIDE, Port, StaticKey, Uplink, UplinkKey, gateway_flags, name_kind, nat_place,
+    segment_flags, tunnel_flags, uplink_flags,
 };
 
 use crate::{
@@ -114,16 +114,24 @@ pub(super) fn public_links(rows: &Rows, devices: &[Device]) -> Vec<PublicLink> {
     links.collect()
 }
 
-/// What leaves the networks of this host's guests.
+/// What leaves the networks of this host's guests, and those that it does NAT for.
 pub(super) fn gateways(rows: &Rows) -> Vec<Egress> {
-    let with_guests: BTreeSet<u32> = rows.ports.values().map(|port| port.network).collect();
     let with_static: BTreeSet<u32> = rows.static_nat.keys().map(|key| key.network).collect();
-    let routed = rows.gateways.iter().filter(|(index, _)| with_guests.contains(index));
-    let egress = routed.map(|(index, row)| Egress {
+    let guests = |network: u32| rows.ports.values().filter(move |port| port.network == network && port.ip4 != [0; 4]);
+    let has_own = |port: &Port| rows.static_nat.contains_key(&StaticKey { network: port.network, address: port.ip4 });
+    let has_address = |index: u32, row: &Gateway| match row.nat_place {
+        _ if guests(index).next().is_some() && guests(index).all(has_own) => true,
+        nat_place::HERE if guests(index).next().is_none() => row.pool_count > 0 || with_static.contains(&index),
+        nat_place::HERE => row.pool_count > 0,
+        place => place != nat_place::NONE,
+    };
+    let concerns = |index: u32, row: &Gateway| row.nat_place == nat_place::HERE || guests(index).next().is_some();
+    let egress = rows.gateways.iter().filter(|(index, row)| concerns(**index, row)).map(|(index, row)| Egress {
         network: name(rows, name_kind::NETWORK, *index),
         has_rules: row.egress.count > 0 && row.flags & gateway_flags::ACL == 0,
         allows: row.flags & gateway_flags::EGRESS_ALLOW != 0,
-        has_address: row.nat_place != nat_place::NONE || with_static.contains(index),
+        has_address: has_address(*index, row),
+        is_tier: row.flags & gateway_flags::ACL != 0,
     });
     egress.collect()
 }

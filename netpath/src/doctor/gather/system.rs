@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::doctor::host::{Interrupt, System};
+use crate::doctor::host::{BRIDGE_CALLS, Interrupt, System};
 
 /// Words of interrupts that bring no packets.
 const NO_RECEIVE_QUEUES: [&str; 6] = ["async", "config", "output", "mgmnt", "admin", "cmd"];
@@ -24,7 +24,10 @@ pub(in crate::doctor) fn read(root: &Path, devices: &[&str]) -> System {
         jit: sysctl("net/core/bpf_jit_enable"),
         jit_harden: sysctl("net/core/bpf_jit_harden"),
         unprivileged_bpf_disabled: sysctl("kernel/unprivileged_bpf_disabled"),
-        bridge_calls_iptables: sysctl("net/bridge/bridge-nf-call-iptables"),
+        bridge_calls: BRIDGE_CALLS
+            .into_iter()
+            .filter(|name| sysctl(&format!("net/bridge/{name}")) == Some(1))
+            .collect(),
         processors: processors(&text(&root.join("sys/devices/system/cpu/online"))),
         governors: governors(&root.join("sys/devices/system/cpu")),
         has_vhost_net: root.join("dev/vhost-net").exists(),
@@ -163,7 +166,7 @@ mod tests {
         let system = read(&folder.0, &["eth1", "eth1.5", "eth2", "eth3", "np4789"]);
         assert_eq!((system.kernel, system.processors), ((6, 1), 4));
         assert_eq!((system.jit, system.jit_harden, system.unprivileged_bpf_disabled), (Some(0), Some(2), Some(0)));
-        assert_eq!(system.bridge_calls_iptables, Some(1));
+        assert_eq!(system.bridge_calls, ["bridge-nf-call-iptables"]);
         assert_eq!(system.rp_filter, [("all".into(), 1), ("eth1.5".into(), 2)].into());
         assert_eq!(system.forwarding, [("np4789".into(), 0)].into());
         assert_eq!(system.governors, [("performance".into(), 1), ("powersave".into(), 2)].into());

@@ -5,6 +5,8 @@ mod network;
 
 use std::collections::BTreeSet;
 
+use ipnet::Ipv4Net;
+
 use super::{CHECKS, Finding, Host, Severity, examine, host::Pins};
 use crate::{
     compile::UplinkUse,
@@ -38,7 +40,7 @@ fn healthy() -> Host {
         apply: "netpath apply -f zone.yaml --host kvm1".into(),
         pins: Pins::Applied { is_current: true },
         devices: vec![device(2, "eth1")],
-        addresses: vec![(2, [192, 0, 2, 11].into())],
+        addresses: vec![(2, Ipv4Net::new_assert([192, 0, 2, 11].into(), 24))],
         uplinks: vec![uplink(Some(2), Isolation::Vxlan)],
         ..Host::default()
     }

@@ -173,14 +173,14 @@ fn a_nic_that_is_not_told_of_tunnels_is_noted_where_it_could_be() {
 }
 
 #[test]
-fn a_router_that_was_heard_of_lately_need_not_answer() {
+fn a_router_that_does_not_answer_is_a_warning_while_it_was_heard_of_lately() {
     let with = |answers, heard| {
         let (name, device) = ("public/900".into(), "eth3".into());
         let link = PublicLink { name, device, vlan: 900, router: [203, 0, 113, 1].into(), heard, answers };
         Host { public_links: vec![link], ..healthy() }
     };
     assert_eq!(examine(&with(true, None)), []);
-    assert_eq!(examine(&with(false, Some(20))), []);
+    assert_found(&with(false, Some(20)), "upstream_silent", Severity::Warning, &["last heard of 20 s ago"]);
     let words = ["203.0.113.1", "VLAN 900 of eth3", "last heard of 90 s ago", "tcpdump -eni eth3 vlan 900 and arp"];
     assert_found(&with(false, Some(90)), "upstream_silent", Severity::Error, &words);
     assert_found(&with(false, None), "upstream_silent", Severity::Error, &["never heard of"]);
@@ -193,8 +193,10 @@ fn guests_are_looked_at_where_they_are() {
     assert_found(&passes, "guest_bridgeless", Severity::Error, &["device vnet0", "on_miss: drop"]);
     let mut bridged = with(Guest { passes: true, is_bridge_port: true, ..Guest::default() });
     assert_eq!(examine(&bridged), []);
-    bridged.system.bridge_calls_iptables = Some(1);
-    assert_found(&bridged, "bridge_netfilter", Severity::Note, &["bridge-nf-call-iptables", "sysctl -w"]);
+    bridged.system.bridge_calls = vec!["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
+    let words =
+        ["1 guest devices", "sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"];
+    assert_found(&bridged, "bridge_netfilter", Severity::Warning, &words);
     let bypassed = Host { bypasses: vec![("vnet0".into(), vec!["queueing discipline htb".into()])], ..healthy() };
     assert_found(&bypassed, "guest_bypass", Severity::Warning, &["vnet0", "queueing discipline htb"]);
 }

@@ -34,19 +34,22 @@ fn guests_that_would_talk_to_the_host_itself_are_found() {
 }
 
 #[test]
-fn iptables_for_bridged_frames_is_noted_while_guests_are_on_bridges() {
+fn iptables_for_bridged_frames_is_found_while_guests_are_on_bridges() {
     let topology = at_work();
     let host = &topology.hosts[0];
-    let setting = "net/bridge/bridge-nf-call-iptables";
-    let is_there = host.ns.run(|| Path::new("/proc/sys").join(setting).exists());
+    let setting = |family| format!("net/bridge/bridge-nf-call-{family}tables");
+    let is_there = host.ns.run(|| Path::new("/proc/sys").join(setting("ip")).exists());
     skip_unless!(is_there, "this kernel has no br_netfilter");
-    let calls = |value: &str| host.ns.run(|| sysctl(setting, value)).unwrap();
-    calls("1");
+    let call = |family, value| host.ns.run(|| sysctl(&setting(family), value)).unwrap();
+    call("ip", "1");
     assert_nothing(&host.netpath, &[]);
     host.ns.run(|| Link::named("vnet11").enslave_to(&Link::bridge("br0").unwrap())).unwrap();
     assert_finds(&host.netpath, &[], &[("bridge_netfilter", "bridges")]);
-    assert_eq!(doctor(&host.netpath, &[]).0, 0, "a note alone is healthy");
-    calls("0");
+    assert_eq!(doctor(&host.netpath, &[]).0, 1, "it costs what goes over the bridge");
+    for family in ["ip", "ip6", "arp"] {
+        assert_finds(&host.netpath, &[], &[("bridge_netfilter", "bridges")]);
+        call(family, "0");
+    }
     assert_nothing(&host.netpath, &[]);
 }
 

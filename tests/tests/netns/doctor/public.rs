@@ -1,6 +1,9 @@
 //! The public side.
 
-use netpath_tests::{guest::kernel::NIC, topology::Link};
+use netpath_tests::{
+    guest::kernel::NIC,
+    topology::{Link, internet::INTERNET},
+};
 use serde_json::json;
 
 use super::{apply, assert_finds, assert_nothing, hypervisors};
@@ -16,6 +19,10 @@ fn a_router_that_is_down_is_found_until_it_answers() {
     assert_nothing(&topology.hosts[1].netpath, &[]);
     router.run(|| Link::named(NIC).up()).unwrap();
     assert_nothing(netpath, &[]);
+    // The data path has heard of it, and goes on for a while; doctor asks by itself.
+    topology.kernel("blue", 11).ping(INTERNET.ip).unwrap();
+    router.run(|| Link::named(NIC).down()).unwrap();
+    assert_finds(netpath, &[], &[("upstream_silent", "public link public/untagged")]);
 }
 
 #[test]
@@ -38,11 +45,19 @@ fn a_network_that_lets_its_guests_out_without_a_public_address_is_found() {
     apply(&topology, &document);
     let both = [("egress_without_address", "network blue-web"), ("egress_without_address", "network green-web")];
     assert_finds(netpath, &[], &both);
-    assert_eq!(super::doctor(netpath, &[]).0, 0, "what the offering allows is a note");
+    assert_eq!(super::doctor(netpath, &[]).0, 1);
     document["networks"][0]["firewall"] = json!({"egress": [{"protocol": "tcp", "ports": "25"}]});
     apply(&topology, &document);
     assert_finds(netpath, &[], &both);
-    assert_eq!(super::doctor(netpath, &[]).0, 1, "rules that somebody wrote are a warning");
-    apply(&topology, &topology.gateway_definitions());
+    let mut document = topology.gateway_definitions();
+    apply(&topology, &document);
     assert_nothing(netpath, &[]);
+    // Ports that are forwarded, and one guest's own address, are no way out for the others.
+    for missing in ["source_nat", "port_forwarding"] {
+        let blue = &mut document["networks"][0];
+        blue.as_object_mut().unwrap().remove(missing);
+        blue["firewall"].as_object_mut().unwrap().remove("ingress");
+        apply(&topology, &document);
+        assert_finds(netpath, &[], &both[..1]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use netpath_tests::{
     skip_unless,
-    topology::{Link, netns::sysctl, two_hypervisors::UPLINK},
+    topology::{Link, internet::PUBLIC_UPLINK, netns::sysctl, two_hypervisors::UPLINK},
 };
 
 use super::{apply, assert_among, assert_finds, assert_nothing, at_work, faults, hypervisors, with_file};
@@ -56,14 +56,15 @@ fn offloads_of_uplinks_that_do_harm_are_found() {
 }
 
 #[test]
-fn gro_that_is_off_is_found_where_tunnels_come_in() {
+fn gro_that_is_off_is_found_on_every_uplink() {
     let topology = at_work();
     let host = &topology.hosts[0];
     let gro = |device: &str, on| host.ns.run(|| Link::named(device).offload("rx-gro", on)).unwrap();
     gro(UPLINK, false);
-    gro("eth3", false);
-    assert_finds(&host.netpath, &[], &[("gro_off", "uplink eth1")]);
+    gro(PUBLIC_UPLINK, false);
+    assert_finds(&host.netpath, &[], &[("gro_off", "uplink eth1"), ("gro_off", "uplink eth3")]);
     gro(UPLINK, true);
+    gro(PUBLIC_UPLINK, true);
     assert_nothing(&host.netpath, &[]);
 }
 
