@@ -96,8 +96,12 @@ fn debian(dist: &Path, version: &str, binary: &Path, files: &[File], stamp: &str
         size += bytes.len();
         put(&staging.join(&file.in_system), &bytes, file.mode)?;
     }
-    // Debian's policy, §12.1: manual pages are compressed.
-    process::run(Command::new("gzip").args(["-9", "-n", "-r"]).arg(staging.join(package::MANUAL_IN_SYSTEM)))?;
+    let date = process::output(Command::new("date").args(["-u", "-R", "-d"]).arg(format!("@{stamp}")))?;
+    let changelog = staging.join(package::DOC).join("changelog");
+    put(&changelog, package::changelog(version, date.trim()).as_bytes(), 0o644)?;
+    // Debian's policy, §12.1 and §12.7: manual pages and the changelog are compressed.
+    let manual = staging.join(package::MANUAL_IN_SYSTEM);
+    process::run(Command::new("gzip").args(["-9", "-n", "-r"]).args([manual, changelog]))?;
     // Definitions name tenants; nobody else has to read them.
     let definitions = staging.join("etc/netpath");
     folder_of_all(&definitions)?;
@@ -107,6 +111,7 @@ fn debian(dist: &Path, version: &str, binary: &Path, files: &[File], stamp: &str
     let meta = staging.join("DEBIAN");
     put(&meta.join("control"), control.to_string().as_bytes(), 0o644)?;
     put(&meta.join("conffiles"), package::conffiles(files).as_bytes(), 0o644)?;
+    put(&meta.join("md5sums"), md5sums(&staging)?.as_bytes(), 0o644)?;
     for script in SCRIPTS {
         put(&meta.join(script), &fs::read(workspace::root().join("dist").join(script))?, 0o755)?;
     }
@@ -116,6 +121,16 @@ fn debian(dist: &Path, version: &str, binary: &Path, files: &[File], stamp: &str
     process::run(dpkg.arg(&staging).arg(&made))?;
     fs::remove_dir_all(staging)?;
     Ok(made)
+}
+
+/// The sums that `dpkg --verify` compares files with.
+fn md5sums(staging: &Path) -> Result<String> {
+    let mut find = Command::new("find");
+    find.args(["usr", "-type", "f", "-exec", "md5sum", "{}", "+"]).current_dir(staging);
+    let sums = process::output(&mut find)?;
+    let mut lines: Vec<&str> = sums.lines().collect();
+    lines.sort_by_key(|line| line.split_once("  ").map(|(_, path)| path));
+    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
 }
 
 /// An empty folder.

@@ -1,6 +1,9 @@
 //! `netpath metrics`: what Prometheus scrapes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::{net::TcpListener, runtime};
 
@@ -11,7 +14,7 @@ use crate::{error::Error, metrics};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Answer `GET /metrics` at this address until it is stopped
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:9700")]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:9700", value_parser = address)]
     listen: Option<SocketAddr>,
 }
 
@@ -21,6 +24,19 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         Some(address) => listen(address, global)?,
     }
     Ok(Exit::Done)
+}
+
+/// An address and a port; `:9700` is every address of the host, `localhost:9700` this host alone.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    let port = || port.parse().map_err(|_| format!("`{text}` has no port; write 127.0.0.1:9700"));
+    match host {
+        "" => Ok((Ipv4Addr::UNSPECIFIED, port()?).into()),
+        "localhost" => Ok((Ipv4Addr::LOCALHOST, port()?).into()),
+        _ => {
+            text.parse().map_err(|_| format!("`{text}` is no address with a port; write 127.0.0.1:9700 or [::1]:9700"))
+        }
+    }
 }
 
 fn listen(address: SocketAddr, global: &Global) -> Result<(), Error> {
@@ -38,4 +54,24 @@ fn listen(address: SocketAddr, global: &Global) -> Result<(), Error> {
         output::print_text(&format!("http://{bound}/metrics\n"))?;
         metrics::serve(listener, move || metrics::collect(&root)).await.map_err(failed)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_be_all_or_this_hosts() {
+        for (text, wanted) in [
+            ("127.0.0.1:9700", "127.0.0.1:9700"),
+            (":9700", "0.0.0.0:9700"),
+            ("localhost:1", "127.0.0.1:1"),
+            ("[::1]:9700", "[::1]:9700"),
+        ] {
+            assert_eq!(address(text), Ok(wanted.parse().unwrap()), "{text}");
+        }
+        for wrong in ["", "9700", "127.0.0.1", "host:9700", ":x", ":99999"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,19 +1,24 @@
 //! The server that Prometheus scrapes: `GET /metrics`, and nothing else.
 //!
-//! A request is at most [`REQUEST_MAX`] bytes and takes at most [`TIME_MAX`]; [`CONNECTIONS_MAX`] are open at once, and
-//! the maps are read at most once in [`FRESH`], however many ask.
+//! A request is at most [`REQUEST_MAX`] bytes and takes at most [`HEAD_TIME`], all of it at most [`TIME_MAX`];
+//! [`CONNECTIONS_MAX`] are open at once: one more, and who has waited the longest without a request goes. The maps are read at most
+//! once in [`FRESH`], however many ask.
 
 use std::{
+    collections::VecDeque,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
-    sync::{Mutex, Semaphore},
-    task,
+    sync::Mutex,
+    task::{self, AbortHandle},
     time::{sleep, timeout},
 };
 
@@ -21,9 +26,11 @@ use crate::error::Error;
 
 /// The bytes of a request's head.
 const REQUEST_MAX: usize = 8 << 10;
+/// For the head of a request.
+const HEAD_TIME: Duration = Duration::from_secs(2);
 /// For a whole request and its answer.
 const TIME_MAX: Duration = Duration::from_secs(10);
-/// Connections at once; more wait in the kernel's queue.
+/// Connections at once.
 const CONNECTIONS_MAX: usize = 16;
 /// An answer is given again for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -44,9 +51,8 @@ where
     C: Fn() -> Result<String, Error> + Send + Sync + 'static,
 {
     let source = Arc::new(Source { collect, last: Mutex::new(None) });
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut open = Open::default();
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -56,21 +62,49 @@ where
                 continue;
             }
         };
-        let source = Arc::clone(&source);
-        tokio::spawn(async move {
+        open.make_room();
+        let (source, has_asked) = (Arc::clone(&source), Arc::new(AtomicBool::new(false)));
+        let noted = Arc::clone(&has_asked);
+        let conversation = tokio::spawn(async move {
             // Whoever is too slow, or gone, gets no answer.
-            let _ = timeout(TIME_MAX, converse(stream, source)).await;
-            drop(place);
+            let _ = timeout(TIME_MAX, converse(stream, source, &noted)).await;
         });
+        open.0.push_back(Connection { task: conversation.abort_handle(), has_asked });
     }
 }
 
-async fn converse<S, C>(mut stream: S, source: Arc<Source<C>>) -> io::Result<()>
+/// The connections that are open, the oldest first.
+#[derive(Default)]
+struct Open(VecDeque<Connection>);
+
+struct Connection {
+    task: AbortHandle,
+    /// Its request is there.
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Open {
+    /// Forgets those that are over; closes one where there are too many: the oldest without a request, or of all.
+    fn make_room(&mut self) {
+        self.0.retain(|connection| !connection.task.is_finished());
+        if self.0.len() < CONNECTIONS_MAX {
+            return;
+        }
+        let idle = self.0.iter().position(|connection| !connection.has_asked.load(Ordering::Relaxed));
+        if let Some(connection) = self.0.remove(idle.unwrap_or(0)) {
+            connection.task.abort();
+        }
+    }
+}
+
+async fn converse<S, C>(mut stream: S, source: Arc<Source<C>>, has_asked: &AtomicBool) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     C: Fn() -> Result<String, Error> + Send + Sync + 'static,
 {
-    let answer = match request(&mut stream).await? {
+    let request = timeout(HEAD_TIME, request(&mut stream)).await??;
+    has_asked.store(true, Ordering::Relaxed);
+    let answer = match request {
         None => Answer::status("431 Request Header Fields Too Large"),
         Some(head) => match route(&head) {
             Route::Metrics => match source.text().await {
@@ -89,7 +123,7 @@ where
 async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let mut head = Vec::new();
     let mut part = [0; 1024];
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+    while !is_whole(&head) {
         if head.len() >= REQUEST_MAX {
             return Ok(None);
         }
@@ -99,6 +133,11 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec
         }
     }
     Ok(Some(head))
+}
+
+/// Whether an empty line has come; lines may end without a carriage return (RFC 9112 §2.2).
+fn is_whole(head: &[u8]) -> bool {
+    head.windows(4).any(|end| end == b"\r\n\r\n") || head.windows(2).any(|end| end == b"\n\n")
 }
 
 /// What is asked for.
@@ -111,7 +150,7 @@ enum Route {
 
 /// Judges a request by its first line.
 fn route(head: &[u8]) -> Route {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version, rest) = (words.next(), words.next(), words.next(), words.next());
     let (Some(method), Some(target), Some(b"HTTP/1.0" | b"HTTP/1.1"), None) = (method, target, version, rest) else {
@@ -177,9 +216,9 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
-    use tokio::{io::duplex, runtime};
+    use tokio::{io::duplex, net::TcpStream, runtime};
 
     use super::*;
 
@@ -196,7 +235,7 @@ mod tests {
         runtime.block_on(async {
             let (mut ours, theirs) = duplex(1 << 20);
             ours.write_all(bytes).await.unwrap();
-            converse(theirs, Arc::clone(source)).await.unwrap();
+            converse(theirs, Arc::clone(source), &AtomicBool::new(false)).await.unwrap();
             let mut answer = String::new();
             ours.read_to_string(&mut answer).await.unwrap();
             answer
@@ -235,6 +274,31 @@ mod tests {
         assert!(answered(&source, &endless).starts_with("HTTP/1.1 431 "));
         let allowed = answered(&source, b"PUT /metrics HTTP/1.1\r\n\r\n");
         assert!(allowed.starts_with("HTTP/1.1 405 ") && allowed.contains("\r\nAllow: GET\r\n"));
+    }
+
+    /// All at once on one thread, so that nobody's patience ends meanwhile.
+    #[test]
+    fn who_says_nothing_keeps_nobody_from_being_answered() {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = tokio::spawn(serve(listener, || Ok("netpath_applied 1\n".to_owned())));
+            let mut silent = Vec::new();
+            for _ in 0..3 * CONNECTIONS_MAX {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(b"GET /met").await.unwrap();
+                silent.push(stream);
+            }
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\n\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("\r\n\r\nnetpath_applied 1\n"), "{answer}");
+            // The first of the others was closed for it.
+            assert!(matches!(silent[0].read(&mut [0; 1]).await, Ok(0) | Err(_)));
+            server.abort();
+        });
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::scene::{A, C, delivers};
 
 /// `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_PERFMON` and `CAP_BPF`: what the unit in dist/ leaves the agent.
 const CAPABILITIES: [libc::c_ulong; 4] = [12, 13, 38, 39];
+/// `CAP_NET_ADMIN` and `CAP_BPF`: what the other unit leaves the metrics.
+const OF_METRICS: [libc::c_ulong; 2] = [12, 39];
 /// `CAP_CHECKPOINT_RESTORE`, the last one that Linux 6.18 has.
 const LAST_CAPABILITY: libc::c_ulong = 40;
 
@@ -23,14 +25,15 @@ fn the_capabilities_of_the_unit_are_enough_to_apply_look_and_detach() {
     let topology = TwoHypervisors::builder().build().unwrap();
     let file = topology.write("zone.yaml", &topology.vxlan_definitions());
     for host in &topology.hosts {
-        succeeds(least(host.netpath.command(host.netpath.apply_args(&file))));
+        succeeds(least(host.netpath.command(host.netpath.apply_args(&file)), &CAPABILITIES));
     }
     delivers(topology.raw("blue", 11), topology.raw("blue", 13), &guest(A).to(C).udp(1, 2).payload(marker()));
     let netpath = &topology.hosts[0].netpath;
     for looks in [&["status"][..], &["show", "ports"], &["show", "counters"], &["map", "dump", "PORTS"]] {
-        succeeds(least(netpath.command(looks)));
+        succeeds(least(netpath.command(looks), &CAPABILITIES));
     }
-    succeeds(least(netpath.command(["detach", "--purge"])));
+    succeeds(least(netpath.command(["metrics"]), &OF_METRICS));
+    succeeds(least(netpath.command(["detach", "--purge"]), &CAPABILITIES));
     assert!(!netpath.root().join("links").exists());
 }
 
@@ -53,13 +56,13 @@ fn nobody_but_root_reads_pins_or_what_was_applied() {
     }
 }
 
-/// The command with the capabilities of the unit and no others, although its user is root: what a new program of root's has is
+/// The command with these capabilities and no others, although its user is root: what a new program of root's has is
 /// bounded.
-fn least(mut command: Command) -> Command {
+fn least(mut command: Command, capabilities: &'static [libc::c_ulong]) -> Command {
     // SAFETY: system calls that touch no memory of the forked child.
     unsafe {
         command.pre_exec(|| {
-            for capability in (0..=LAST_CAPABILITY).filter(|capability| !CAPABILITIES.contains(capability)) {
+            for capability in (0..=LAST_CAPABILITY).filter(|capability| !capabilities.contains(capability)) {
                 if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 {
                     return Err(io::Error::last_os_error());
                 }

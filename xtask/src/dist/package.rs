@@ -9,10 +9,14 @@ use anyhow::{Context, Result};
 
 /// Its name.
 pub(super) const PACKAGE: &str = "netpath";
+/// Who made the package.
+const MAINTAINER: &str = "netpath <netpath@localhost>";
 /// Scripts of `dist/` that dpkg runs.
 pub(super) const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
+/// Units of `dist/`.
+const UNITS: [&str; 2] = ["netpath-agent.service", "netpath-metrics.service"];
 /// Where documents go.
-const DOC: &str = "usr/share/doc/netpath";
+pub(super) const DOC: &str = "usr/share/doc/netpath";
 
 /// Where manual pages go.
 pub(super) const MANUAL_IN_SYSTEM: &str = "usr/share/man/man1";
@@ -67,16 +71,13 @@ pub(super) fn files(binary: &Path, made: &Path, root: &Path) -> Result<Vec<File>
     let dist = root.join("dist");
     let mut files = vec![
         File::new(binary.to_owned(), "netpath", "usr/bin/netpath", 0o755),
-        File::new(
-            dist.join("netpath-agent.service"),
-            "netpath-agent.service",
-            "usr/lib/systemd/system/netpath-agent.service",
-            0o644,
-        ),
         File::new(dist.join("netpath.default"), "netpath.default", "etc/default/netpath", 0o644),
         File::new(root.join("README.md"), "README.md", &format!("{DOC}/README.md"), 0o644),
         File::new(dist.join("copyright"), "copyright", &format!("{DOC}/copyright"), 0o644),
     ];
+    for unit in UNITS {
+        files.push(File::new(dist.join(unit), unit, &format!("usr/lib/systemd/system/{unit}"), 0o644));
+    }
     for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
         files.push(File::new(root.join(name), name, &format!("{DOC}/{name}"), 0o644));
     }
@@ -128,7 +129,7 @@ impl fmt::Display for Control<'_> {
         writeln!(f, "Package: {PACKAGE}")?;
         writeln!(f, "Version: {version}")?;
         writeln!(f, "Architecture: amd64")?;
-        writeln!(f, "Maintainer: netpath <netpath@localhost>")?;
+        writeln!(f, "Maintainer: {MAINTAINER}")?;
         writeln!(f, "Installed-Size: {installed_kib}")?;
         writeln!(f, "Depends: libc6 (>= {libc}), libgcc-s1")?;
         writeln!(f, "Section: net")?;
@@ -142,6 +143,13 @@ impl fmt::Display for Control<'_> {
         )?;
         writeln!(f, " then `systemctl enable --now netpath-agent`.")
     }
+}
+
+/// Debian's changelog (policy §12.7), of a package whose changes are told by its sources; `date` as RFC 5322 has it.
+pub(super) fn changelog(version: &str, date: &str) -> String {
+    format!(
+        "{PACKAGE} ({version}) stable; urgency=medium\n\n  * What has changed, the history of the sources says.\n\n -- {MAINTAINER}  {date}\n"
+    )
 }
 
 /// The oldest glibc that a binary runs with: the newest version among those that its symbols have.
@@ -194,6 +202,7 @@ mod tests {
         for place in [
             "usr/bin/netpath",
             "usr/lib/systemd/system/netpath-agent.service",
+            "usr/lib/systemd/system/netpath-metrics.service",
             "usr/share/bash-completion/completions/netpath",
             "usr/share/zsh/vendor-completions/_netpath",
             "usr/share/fish/vendor_completions.d/netpath.fish",
