@@ -60,7 +60,10 @@ impl Files {
     }
 
     /// Watches what the files depend on now, until nothing of it changed while it was looked at.
-    fn look(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn look(&mut self) -> io::Result<()> {
         for _ in 0..LOOKS_MAX {
             let lookups = Lookups::of(&self.path)?;
             let mut folders = HashMap::new();

@@ -44,6 +44,8 @@ struct Facts {
     vxlan: Option<VxlanSettings>,
     /// Of an uplink: it can send.
     is_running: bool,
+    /// Of an uplink: it was told to take frames for everybody, and it does.
+    takes_all: (bool, bool),
 }
 
 impl Interest {
@@ -128,13 +130,15 @@ impl Interest {
 
     /// Whether a guest's device is up is the guest's affair.
     fn facts(&self, device: &Device) -> Facts {
+        let is_uplink = self.uplinks.contains(&device.name);
         Facts {
             name: device.name.clone(),
             mac: device.mac,
             mtu: device.mtu,
             master: device.master,
             vxlan: device.vxlan,
-            is_running: self.uplinks.contains(&device.name) && device.is_running,
+            is_running: is_uplink && device.is_running,
+            takes_all: (is_uplink && device.is_promiscuous, is_uplink && device.promiscuity > 0),
         }
     }
 }
@@ -213,6 +217,15 @@ networks:
         assert_eq!(interest.note(&Event::Gone { index: 3 }), (APPLY, None));
         let bridge = Device { kind: Some("bridge".into()), ..Device::hardware(30, "cloudbr0") };
         assert_eq!(interest.note(&Event::Device(bridge)), (APPLY, None));
+    }
+
+    #[test]
+    fn an_uplink_that_takes_its_own_frames_only_calls_for_an_apply_and_a_guests_device_does_not() {
+        let promiscuous = |device: Device| Device { is_promiscuous: true, promiscuity: 1, ..device };
+        let (uplink, guest) = (Device::hardware(2, "bond0"), Device::hardware(7, "vnet0"));
+        let mut interest = interest(&[promiscuous(uplink.clone()), promiscuous(guest.clone())]);
+        assert_eq!(interest.note(&Event::Device(guest)), (NOTHING, None));
+        assert_eq!(interest.note(&Event::Device(uplink)), (APPLY, None));
     }
 
     #[test]

@@ -277,6 +277,15 @@ impl Agent {
         }
         if done.applied.is_some() {
             self.attached = check::count(&self.options.root).ok();
+        } else if !done.keeps_any {
+            self.attached = None;
+        }
+        if done.is_readable_again {
+            if let Err(error) = self.files.look() {
+                tracing::warn!("not all of what the definitions depend on is watched: {error}");
+            }
+            // Of a change before they were watched nothing was heard.
+            self.read_what_is_whole();
         }
         // What is tried again and fails as before was said.
         let said = self.record.last_error.as_ref().map(|said| &said.message);

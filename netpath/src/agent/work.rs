@@ -70,6 +70,10 @@ pub(super) struct Done {
     pub(super) interest: Option<Interest>,
     /// What matters was worked out of devices that were listed after the plan: one that came in between is in neither.
     pub(super) again: bool,
+    /// Something is kept in force.
+    pub(super) keeps_any: bool,
+    /// The files were read after they could not be: there may be other folders to watch.
+    pub(super) is_readable_again: bool,
     /// The revision that is kept in force, where that is not the definitions as they are.
     pub(super) keeps: Option<u64>,
 }
@@ -89,6 +93,8 @@ struct Candidate {
     zone: Zone,
     text: String,
     sha256: String,
+    /// What stood when it was refused, where it was.
+    refused_beside: Option<Stood>,
 }
 
 /// The definitions that the agent works with.
@@ -139,11 +145,14 @@ impl Work {
     /// Does what is asked for.
     pub(super) fn perform(&mut self, order: Order) -> Done {
         let mut done = Done::default();
+        let was_unreadable = self.is_unreadable;
+        let reads = order.read || was_unreadable && order.apply;
         // Before any plan: what comes after is heard of, and judged by what matters then.
-        let devices = if order.changes_interest() || self.is_stale { devices() } else { None };
-        if order.read || self.is_unreadable && order.apply {
+        let devices = if order.changes_interest() || reads || self.is_stale { devices() } else { None };
+        if reads {
             self.read();
         }
+        done.is_readable_again = was_unreadable && !self.is_unreadable;
         (done.error, done.retry) = (self.broken.clone(), self.is_unreadable);
         let history = History::open(&self.state_dir, &self.root);
         if let Some(candidate) = self.candidate.take() {
@@ -155,7 +164,8 @@ impl Work {
                 }
                 Ok(Err(dropped)) => self.dropped = Some(dropped),
                 Err(error) => {
-                    self.candidate = Some(candidate);
+                    let refused_beside = Some(revisions::stood(&history));
+                    self.candidate = Some(Candidate { refused_beside, ..candidate });
                     (done.error, done.retry) = (Some(described(&error)), true);
                 }
             }
@@ -166,13 +176,15 @@ impl Work {
                 Err(error) => (done.error, done.retry) = (Some(described(&error)), true),
             }
         }
-        self.is_stale |= order.read || order.look;
+        self.is_stale |= reads || order.look;
         if self.is_stale {
-            done.again = devices.is_none();
+            let is_late = devices.is_none();
             done.interest = devices.or_else(self::devices).map(|devices| self.interest(&devices));
             self.is_stale = done.interest.is_none();
+            // What cannot be listed now may be later.
+            (done.again, done.retry) = (is_late && !self.is_stale, done.retry || self.is_stale);
         }
-        done.keeps = self.kept.revision;
+        (done.keeps, done.keeps_any) = (self.kept.revision, self.kept.zone.is_some());
         // Where no revision is said to be kept instead, nothing else says so.
         if done.keeps.is_none() && done.error.is_none() {
             done.error = self.dropped.clone();
@@ -186,7 +198,7 @@ impl Work {
         let source = self.definitions.display().to_string();
         let loaded = definitions::read(&self.definitions).and_then(|text| {
             let zone = definitions::parse(&source, &text)?;
-            Ok(Candidate { zone, sha256: sha256(text.as_bytes()), text })
+            Ok(Candidate { zone, sha256: sha256(text.as_bytes()), text, refused_beside: None })
         });
         if stamps(&self.definitions) != before {
             tracing::debug!("the definitions changed while they were read");
@@ -234,10 +246,15 @@ impl Work {
             return None;
         }
         let text = &candidate.text;
+        let number = standing.map(|standing| standing.meta.number);
+        if candidate.refused_beside.as_ref().is_some_and(|stood| *stood != revisions::stood(history)) {
+            let by = number.map_or_else(|| "what others have done".to_owned(), |number| format!("revision {number}"));
+            return Some(format!("was refused, and {by} came after it"));
+        }
         if let Some(back) = told(history.taken_back(text, &self.host)).flatten() {
             return Some(format!("is revision {}, which was taken back", back.meta.number));
         }
-        let number = standing?.meta.number;
+        let number = number?;
         let is_as_taken = match &self.taken {
             Some(taken) => *taken == candidate.sha256,
             None => self.was_taken_before(history, text, standing?),

@@ -95,16 +95,12 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
     match result {
         Ok((plan, made)) => {
             announce::announce(&mut work.tables, &plan);
-            // All is in force: from here on there is nothing to take back.
+            // All is in force: from here on there is nothing to take back, and nothing has failed.
             let put_away = work.programs.drop_others().and_then(|()| work.takeover.iter().try_for_each(Takeover::end));
-            match put_away {
-                Ok(()) => Ok(Outcome { plan, made, loading }),
-                Err(error) => Err(Error::Apply {
-                    failed: "put away what was in force before".to_owned(),
-                    left: vec!["all of the document, which is in force".to_owned()],
-                    source: Box::new(error.into()),
-                }),
+            if let Err(error) = put_away {
+                tracing::warn!("what was in force before is still there, and the next apply puts it away: {error}");
             }
+            Ok(Outcome { plan, made, loading })
         }
         Err((failed, source)) => {
             let mut left = work.undo();

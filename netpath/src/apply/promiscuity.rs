@@ -1,6 +1,7 @@
 //! Which uplinks have to take frames for stations that are not their own. On VLAN and untagged networks guests and gateways are
 //! stations of the wire themselves, and a NIC that is no bridge's port passes only what is for its own address. (Tunnels and public
-//! addresses have the uplink's.) UPLINKS remembers where netpath has seen to it.
+//! addresses have the uplink's.) UPLINKS remembers where netpath has seen to it. What a bridge holds its port to goes on for as long as
+//! the port is one; what somebody who listens does (tcpdump) ends with him, and is not relied on.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,8 @@ pub(super) fn steps(existing: &Rows, compiled: &mut Compiled, devices: &[Device]
     for device in devices {
         let (is_wanted, is_own) = (wanted.contains(&device.index), is_own(device));
         let step = |on| Step::Promiscuity { device: device.name.clone(), ifindex: device.index, on };
-        let is_missing = is_wanted && device.promiscuity == 0;
+        let is_held = device.master.is_some() && device.promiscuity > 0;
+        let is_missing = is_wanted && !device.is_promiscuous && !is_held;
         if (is_missing || is_wanted && is_own)
             && let Some(row) = compiled.rows.uplinks.get_mut(&key(device.index))
         {
@@ -86,13 +88,16 @@ mod tests {
     #[test]
     fn uplinks_of_guests_stations_are_promiscuous_and_are_so_no_longer_than_that() {
         // A bridge's port, or its operator's, is so already; public addresses have the uplink's own.
-        let devices = [device(1, 0, false), device(2, 1, false), device(3, 1, true), device(4, 0, false)];
+        let port = || Device { master: Some(9), ..device(2, 1, false) };
+        let devices = [device(1, 0, false), port(), device(3, 1, true), device(4, 0, false)];
         let mut first = compiled(&[(1, 0), (2, 0), (3, 0), (4, segment_flags::PUBLIC)]);
         let (on, off) = steps(&Rows::default(), &mut first, &devices);
         let step = |on| Step::Promiscuity { device: "eth1".into(), ifindex: 1, on };
         assert_eq!((on, off, marked(&first)), (vec![step(true)], vec![], vec![1]));
+        let listened_to = [device(1, 1, false)];
+        assert_eq!(steps(&Rows::default(), &mut compiled(&[(1, 0)]), &listened_to), (vec![step(true)], vec![]));
 
-        let devices = [device(1, 1, true), device(2, 1, false), device(3, 1, true)];
+        let devices = [device(1, 1, true), port(), device(3, 1, true)];
         let mut again = compiled(&[(1, 0), (2, 0), (3, 0)]);
         assert_eq!(steps(&first.rows, &mut again, &devices), (vec![], vec![]));
         assert_eq!(marked(&again), [1]);

@@ -74,8 +74,8 @@ struct Begun {
     slot: Slot,
     /// Written for this work.
     is_new: bool,
-    /// What had become of it, where it is tried again.
-    before: Option<Outcome>,
+    /// What had become of it, and who had brought it, where it is tried again.
+    before: Option<(Outcome, Revision)>,
 }
 
 impl History {
@@ -250,42 +250,43 @@ impl Writer<'_> {
             folder.rename(&pending, &slot.name())?;
         }
         let newest = slots.last();
-        let is_newest = newest.is_some_and(|slot| match self.history.read(slot) {
-            Ok(revision) => revision.is(draft.document, draft.host),
+        let same = newest.and_then(|slot| match self.history.read(slot) {
+            Ok(revision) => revision.is(draft.document, draft.host).then_some((slot, revision)),
             Err(error) => {
                 tracing::warn!("{error}");
-                false
+                None
             }
         });
-        let (number, before) = match newest {
-            Some(slot) if is_newest && slot.outcome == Outcome::Applied => {
-                return Ok(Begun { slot: slot.clone(), is_new: false, before: None });
+        let number = match (&same, newest) {
+            (Some((slot, _)), _) if slot.outcome == Outcome::Applied => {
+                return Ok(Begun { slot: (*slot).clone(), is_new: false, before: None });
             }
             // What did not come into force is tried again.
-            Some(slot) if is_newest => (slot.number, Some(slot)),
-            Some(slot) => (slot.number + 1, None),
-            None => (1, None),
+            (Some((slot, _)), _) => slot.number,
+            (None, Some(slot)) => slot.number + 1,
+            (None, None) => 1,
         };
         let slot = Slot { number, outcome: Outcome::Pending };
         folder.put(&slot.name(), &revision(draft, number).encode()?)?;
-        if let Some(before) = before {
+        if let Some((before, _)) = &same {
             folder.remove(&before.name())?;
         }
-        Ok(Begun { slot, is_new: true, before: before.map(|before| before.outcome) })
+        Ok(Begun { slot, is_new: true, before: same.map(|(slot, revision)| (slot.outcome, revision)) })
     }
 
     /// Says what became of the work.
     fn finish(&self, Begun { slot: pending, before, .. }: &Begun, result: Result<(), &Error>) {
         let folder = &self.history.folder;
-        let outcome = match result {
-            Ok(()) => Some(Outcome::Applied),
-            Err(Error::Apply { .. }) => Some(Outcome::Failed),
-            // Refused before anything was touched: what it had left before is there still.
-            Err(_) => *before,
-        };
-        let finished = match outcome {
-            Some(outcome) => folder.rename(&pending.name(), &Slot { outcome, ..pending.clone() }.name()),
-            None => folder.remove(&pending.name()),
+        let name = |outcome| Slot { outcome, ..pending.clone() }.name();
+        let turn = |outcome| folder.rename(&pending.name(), &name(outcome));
+        let finished = match (result, before) {
+            (Ok(()), _) => turn(Outcome::Applied),
+            (Err(Error::Apply { .. }), _) => turn(Outcome::Failed),
+            // Refused before anything was touched: what it had left before is there still, and whose it is.
+            (Err(_), Some((outcome, revision))) => turn(*outcome)
+                .and_then(|()| Ok(revision.encode()?))
+                .and_then(|bytes| folder.put(&name(*outcome), &bytes)),
+            (Err(_), None) => folder.remove(&pending.name()),
         };
         self.tell(finished.and_then(|()| self.prune()));
     }
