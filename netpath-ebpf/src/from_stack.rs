@@ -126,9 +126,10 @@ fn tunnelled(pkt: &mut TcPacket, ifindex: u32, owner: &mut u32) -> Result<Option
         return Ok(None);
     };
     let Some(packet) = arrival::tunnelled(pkt, ifindex, &outer, owner)? else { return Ok(None) };
+    let is_stripped_here = arrival::is_stripped_here(&packet);
     // A trace has no tunnel device to go through.
-    if arrival::is_stripped_here(&packet) || event::is_trace() {
-        if is_the_bridges(pkt, &packet.segment, outer.inner())? {
+    if is_stripped_here || event::is_trace() {
+        if is_stripped_here && is_the_bridges(pkt, &packet.segment, outer.inner())? {
             return Ok(Some(Verdict::PASS));
         }
         decapsulate(pkt, &outer)?;

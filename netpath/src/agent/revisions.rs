@@ -91,7 +91,7 @@ fn read(Revision { meta, document }: &Revision, host: &str) -> Option<Zone> {
         );
         return None;
     }
-    match definitions::parse(&format!("revision {number}"), document) {
+    match definitions::parse_applied(&format!("revision {number}"), document) {
         Ok(zone) => {
             tracing::info!(revision = number, source = meta.source, "kept in force until the definitions change");
             Some(zone)

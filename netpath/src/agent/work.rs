@@ -85,6 +85,8 @@ pub(super) struct Applied {
     pub(super) steps: usize,
     pub(super) waiting: usize,
     pub(super) took: Duration,
+    /// Nothing is left of what was in force before.
+    pub(super) is_all: bool,
 }
 
 /// What was read and is not in force yet.
@@ -93,8 +95,14 @@ struct Candidate {
     zone: Zone,
     text: String,
     sha256: String,
-    /// What stood when it was refused, where it was.
-    refused_beside: Option<Stood>,
+}
+
+/// A document that was refused by the host as it was.
+#[derive(Debug)]
+struct Refused {
+    sha256: String,
+    /// What stood when that was first so.
+    beside: Stood,
 }
 
 /// The definitions that the agent works with.
@@ -108,6 +116,8 @@ pub(super) struct Work {
     candidate: Option<Candidate>,
     /// The checksum of the definitions that were taken up last: what is read again is not a change.
     taken: Option<String>,
+    /// The document that was refused last.
+    refused: Option<Refused>,
     /// Why the files' document is not brought into force, as long as it is as it is.
     dropped: Option<String>,
     /// What is wrong with the files, as long as they are as they are.
@@ -129,6 +139,7 @@ impl Work {
             kept: Kept::default(),
             candidate: None,
             taken: None,
+            refused: None,
             dropped: None,
             broken: None,
             is_unreadable: false,
@@ -160,12 +171,13 @@ impl Work {
                 Ok(Ok((applied, stood))) => {
                     self.kept = Kept { zone: Some(candidate.zone), revision: None, stood };
                     self.taken = Some(candidate.sha256);
+                    self.refused = None;
                     done.applied = Some(applied);
                 }
                 Ok(Err(dropped)) => self.dropped = Some(dropped),
                 Err(error) => {
-                    let refused_beside = Some(revisions::stood(&history));
-                    self.candidate = Some(Candidate { refused_beside, ..candidate });
+                    self.note_refusal(&history, &candidate, &error);
+                    self.candidate = Some(candidate);
                     (done.error, done.retry) = (Some(described(&error)), true);
                 }
             }
@@ -176,6 +188,7 @@ impl Work {
                 Err(error) => (done.error, done.retry) = (Some(described(&error)), true),
             }
         }
+        done.retry |= done.applied.as_ref().is_some_and(|applied| !applied.is_all);
         self.is_stale |= reads || order.look;
         if self.is_stale {
             let is_late = devices.is_none();
@@ -198,7 +211,7 @@ impl Work {
         let source = self.definitions.display().to_string();
         let loaded = definitions::read(&self.definitions).and_then(|text| {
             let zone = definitions::parse(&source, &text)?;
-            Ok(Candidate { zone, sha256: sha256(text.as_bytes()), text, refused_beside: None })
+            Ok(Candidate { zone, sha256: sha256(text.as_bytes()), text })
         });
         if stamps(&self.definitions) != before {
             tracing::debug!("the definitions changed while they were read");
@@ -238,6 +251,15 @@ impl Work {
         Ok(Ok((applied, revisions::stood(history))))
     }
 
+    /// Notes that the host refused a document, and what stood then. Who waits for others to be done is not refused.
+    fn note_refusal(&mut self, history: &History, candidate: &Candidate, error: &Error) {
+        let waits = matches!(error, Error::History(HistoryError::Awaiting { .. } | HistoryError::Locked(_)));
+        let is_known = self.refused.as_ref().is_some_and(|refused| refused.sha256 == candidate.sha256);
+        if !waits && !is_known {
+            self.refused = Some(Refused { sha256: candidate.sha256.clone(), beside: revisions::stood(history) });
+        }
+    }
+
     /// Why definitions are not brought again in the place of what stands: others have taken them back, or have brought
     /// something else since they were taken up.
     fn why_not(&self, history: &History, candidate: &Candidate, standing: Option<&Revision>) -> Option<String> {
@@ -247,7 +269,8 @@ impl Work {
         }
         let text = &candidate.text;
         let number = standing.map(|standing| standing.meta.number);
-        if candidate.refused_beside.as_ref().is_some_and(|stood| *stood != revisions::stood(history)) {
+        let is_refused = |refused: &&Refused| refused.sha256 == candidate.sha256;
+        if self.refused.as_ref().filter(is_refused).is_some_and(|refused| refused.beside != revisions::stood(history)) {
             let by = number.map_or_else(|| "what others have done".to_owned(), |number| format!("revision {number}"));
             return Some(format!("was refused, and {by} came after it"));
         }
@@ -272,7 +295,7 @@ impl Work {
         let taken = told(history.taken()).flatten();
         taken.is_some_and(|taken| taken.is(text, &self.host) && taken.revision < standing.meta.number)
             && standing.meta.host == self.host
-            && definitions::parse(&standing.name(), &standing.document).is_ok()
+            && definitions::parse_applied(&standing.name(), &standing.document).is_ok()
     }
 
     /// Are the definitions themselves in force, as they were taken up, and nothing that others have brought since?
@@ -301,12 +324,14 @@ impl Work {
     fn apply(&self, zone: &Zone) -> Result<Applied, Error> {
         let start = Instant::now();
         let at = Instance { root: &self.root, state_dir: &self.state_dir };
-        let Outcome { plan, made, .. } = apply::apply(zone, &self.host, at, Look::Errors, &|_, _| {})?;
+        let Outcome { plan, made, is_put_away: is_all, .. } =
+            apply::apply(zone, &self.host, at, Look::Errors, &|_, _| {})?;
         Ok(Applied {
             edits: plan.edits.len(),
             steps: made.len() + plan.steps().count(),
             waiting: plan.waiting.len(),
             took: start.elapsed(),
+            is_all,
         })
     }
 

@@ -30,6 +30,8 @@ pub struct Outcome {
     pub made: Vec<Step>,
     /// Whether programs were loaded.
     pub loading: Loading,
+    /// Nothing is left of what was in force before; otherwise the next apply sees to it.
+    pub is_put_away: bool,
 }
 
 /// Told, while steps are made, how many are done of how many.
@@ -96,11 +98,12 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
         Ok((plan, made)) => {
             announce::announce(&mut work.tables, &plan);
             // All is in force: from here on there is nothing to take back, and nothing has failed.
-            let put_away = work.programs.drop_others().and_then(|()| work.takeover.iter().try_for_each(Takeover::end));
-            if let Err(error) = put_away {
+            let put_away = [work.programs.drop_others(), work.takeover.iter().try_for_each(Takeover::end)];
+            let is_put_away = put_away.iter().all(Result::is_ok);
+            for error in put_away.into_iter().filter_map(Result::err) {
                 tracing::warn!("what was in force before is still there, and the next apply puts it away: {error}");
             }
-            Ok(Outcome { plan, made, loading })
+            Ok(Outcome { plan, made, loading, is_put_away })
         }
         Err((failed, source)) => {
             let mut left = work.undo();

@@ -33,7 +33,7 @@ pub(super) fn steps(existing: &Rows, compiled: &mut Compiled, devices: &[Device]
     for device in devices {
         let (is_wanted, is_own) = (wanted.contains(&device.index), is_own(device));
         let step = |on| Step::Promiscuity { device: device.name.clone(), ifindex: device.index, on };
-        let is_held = device.master.is_some() && device.promiscuity > 0;
+        let is_held = device.promiscuity > 0 && is_bridge_port(device, devices);
         let is_missing = is_wanted && !device.is_promiscuous && !is_held;
         if (is_missing || is_wanted && is_own)
             && let Some(row) = compiled.rows.uplinks.get_mut(&key(device.index))
@@ -47,6 +47,12 @@ pub(super) fn steps(existing: &Rows, compiled: &mut Compiled, devices: &[Device]
         }
     }
     (on, off)
+}
+
+/// Whether the device is a port of a bridge, which wants all frames of it.
+fn is_bridge_port(device: &Device, devices: &[Device]) -> bool {
+    let is_bridge = |above: &Device| matches!(above.kind.as_deref(), Some("bridge" | "openvswitch"));
+    devices.iter().any(|above| device.master == Some(above.index) && is_bridge(above))
 }
 
 #[cfg(test)]
@@ -89,7 +95,8 @@ mod tests {
     fn uplinks_of_guests_stations_are_promiscuous_and_are_so_no_longer_than_that() {
         // A bridge's port, or its operator's, is so already; public addresses have the uplink's own.
         let port = || Device { master: Some(9), ..device(2, 1, false) };
-        let devices = [device(1, 0, false), port(), device(3, 1, true), device(4, 0, false)];
+        let bridge = || Device { kind: Some("bridge".into()), ..device(9, 0, false) };
+        let devices = [device(1, 0, false), port(), device(3, 1, true), device(4, 0, false), bridge()];
         let mut first = compiled(&[(1, 0), (2, 0), (3, 0), (4, segment_flags::PUBLIC)]);
         let (on, off) = steps(&Rows::default(), &mut first, &devices);
         let step = |on| Step::Promiscuity { device: "eth1".into(), ifindex: 1, on };
@@ -97,7 +104,7 @@ mod tests {
         let listened_to = [device(1, 1, false)];
         assert_eq!(steps(&Rows::default(), &mut compiled(&[(1, 0)]), &listened_to), (vec![step(true)], vec![]));
 
-        let devices = [device(1, 1, true), port(), device(3, 1, true)];
+        let devices = [device(1, 1, true), port(), device(3, 1, true), bridge()];
         let mut again = compiled(&[(1, 0), (2, 0), (3, 0)]);
         assert_eq!(steps(&first.rows, &mut again, &devices), (vec![], vec![]));
         assert_eq!(marked(&again), [1]);

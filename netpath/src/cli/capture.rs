@@ -10,7 +10,7 @@ use std::{
 
 use netpath_common::{
     DropReason,
-    maps::{CAPTURE_BYTES, Event, SegmentKey, Watch, event_action, event_kind},
+    maps::{CAPTURE_BYTES, Event, SegmentKey, Watch, event_action, event_hook, event_kind},
 };
 use rustix::process::geteuid;
 use serde::Serialize;
@@ -115,6 +115,8 @@ struct Capture {
 
 /// A frame that came in.
 struct Came {
+    /// Where.
+    ifindex: u32,
     /// It is wanted.
     is_wanted: bool,
     /// Its headers, where only what becomes of it tells whether it is.
@@ -130,14 +132,17 @@ impl Capture {
         let bytes = with_tag(bytes, event.tag);
         let packet = Headers::of(&bytes, &self.applied.tunnel_ports);
         let mut network = self.network_of(event, &packet)?;
-        let is_decided = !is_entry || !self.filter.asks_outcome();
+        // What XDP passes, TC decides about.
+        let is_passed_on = event.hook == event_hook::FROM_UPLINK_XDP && event.action == event_action::PASS;
+        let is_decided = !(is_entry || is_passed_on) || !self.filter.asks_outcome();
         let outcome = Outcome { verdict: verdict(event, is_entry), reason: DropReason::from_code(event.reason) };
         let mut is_wanted = is_decided && self.filter.wants(&packet, outcome);
         if is_entry {
             let undecided = (!is_decided).then(|| packet.clone());
-            self.came.insert(event.cpu, Came { is_wanted, undecided, network });
-        } else if let Some(came) = self.came.remove(&event.cpu) {
-            is_wanted |= came.is_wanted || came.undecided.is_some_and(|came| self.filter.wants(&came, outcome));
+            self.came.insert(event.cpu, Came { ifindex: event.ifindex, is_wanted, undecided, network });
+        } else if let Some(came) = self.came.remove(&event.cpu).filter(|came| came.ifindex == event.ifindex) {
+            let is_wanted_by = |came: Headers| is_decided && self.filter.wants(&came, outcome);
+            is_wanted |= came.is_wanted || came.undecided.is_some_and(is_wanted_by);
             network = if network == 0 { came.network } else { network };
         }
         if !is_wanted || self.network != 0 && network != self.network {

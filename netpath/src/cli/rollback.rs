@@ -28,7 +28,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, Error> {
         None => history.previous()?,
     };
     let Revision { meta, document } = &revision;
-    let zone = definitions::parse(&revision.name(), document)?;
+    let zone = definitions::parse_applied(&revision.name(), document)?;
     if global.output == Format::Table {
         let plan = apply::plan(&zone, &meta.host, &global.root, Look::All)?;
         let from = format!("revision {}, of {} by {}, for host {}", meta.number, meta.time, meta.user, meta.host);

@@ -153,33 +153,50 @@ fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DefinitionsError> {
 /// [`DefinitionsError::Findings`] with every error of the document.
 pub fn parse(name: &str, text: &str) -> Result<Zone, DefinitionsError> {
     let mut findings = Findings::default();
+    let zone = decoded(name, text, &mut findings);
+    if let Some(zone) = &zone {
+        check::check(zone, &mut findings);
+    }
+    zone.filter(|_| findings.is_empty()).ok_or_else(|| refused(name, findings))
+}
+
+/// The same of a document that has been in force: what this build alone refuses of it is warned of. It is kept, or restored, as it was.
+///
+/// # Errors
+/// [`DefinitionsError::Findings`] where it cannot be read.
+pub fn parse_applied(name: &str, text: &str) -> Result<Zone, DefinitionsError> {
+    let mut findings = Findings::default();
+    let zone = decoded(name, text, &mut findings);
+    let Some(zone) = zone.filter(|_| findings.is_empty()) else { return Err(refused(name, findings)) };
+    check::check(&zone, &mut findings);
+    for finding in findings.into_sorted() {
+        tracing::warn!("{name} has been in force, and would be refused now: {finding}");
+    }
+    Ok(zone)
+}
+
+fn refused(name: &str, mut findings: Findings) -> DefinitionsError {
+    if findings.is_empty() {
+        findings.add(Pos::START, "", "no definitions in the document", "begin with `zone: NAME`");
+    }
+    DefinitionsError::Findings { file: name.into(), findings: findings.into_sorted() }
+}
+
+fn decoded(name: &str, text: &str, findings: &mut Findings) -> Option<Zone> {
+    let root = root(name, text, findings)?;
+    Zone::decode(&root, findings)
+}
+
+fn root<'t>(name: &str, text: &'t str, findings: &mut Findings) -> Option<Rc<Node<'t>>> {
     let Some(files) = files_in(text) else {
         findings.open(name, text);
-        let root = node::read(text, &mut findings);
-        return checked(name, root, findings);
+        return node::read(text, findings);
     };
     let mut roots = Vec::new();
     for (file, text) in files {
         findings.open(file, text);
-        roots.extend(node::read(text, &mut findings));
+        roots.extend(node::read(text, findings));
     }
     // What one file lacks because it is no YAML would be missed in all the others.
-    let root = if findings.is_empty() { merge(&roots, &mut findings) } else { None };
-    checked(name, root, findings)
-}
-
-fn checked(name: &str, root: Option<Rc<Node<'_>>>, mut findings: Findings) -> Result<Zone, DefinitionsError> {
-    let zone = root.as_ref().and_then(|root| Zone::decode(root, &mut findings));
-    if let Some(zone) = &zone {
-        check::check(zone, &mut findings);
-    }
-    match zone {
-        Some(zone) if findings.is_empty() => Ok(zone),
-        _ => {
-            if findings.is_empty() {
-                findings.add(Pos::START, "", "no definitions in the document", "begin with `zone: NAME`");
-            }
-            Err(DefinitionsError::Findings { file: name.into(), findings: findings.into_sorted() })
-        }
-    }
+    if findings.is_empty() { merge(&roots, findings) } else { None }
 }

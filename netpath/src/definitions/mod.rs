@@ -26,7 +26,7 @@ pub use self::{
     decode::{At, Policy, Several},
     findings::{DefinitionsError, Finding, Pos},
     force::not_in_force,
-    load::{LIMIT_MIB, documents_in, is_document, is_same_text, load, parse, read},
+    load::{LIMIT_MIB, documents_in, is_document, is_same_text, load, parse, parse_applied, read},
     model::*,
     per_network::{ByNetwork, PerNetwork},
     placement::wire_mac,

@@ -32,6 +32,8 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 const TIME_MAX: Duration = Duration::from_secs(10);
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 16;
+/// Between two looks whether one of all places is free.
+const BUSY: Duration = Duration::from_millis(20);
 /// An answer is given again for this long.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,11 @@ where
     let source = Arc::new(Source { collect, last: Mutex::new(None) });
     let mut open = Open::default();
     loop {
+        if !open.make_room() {
+            // All that there are have asked, and are answered; more wait in the kernel's queue.
+            sleep(BUSY).await;
+            continue;
+        }
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -62,7 +69,6 @@ where
                 continue;
             }
         };
-        open.make_room();
         let (source, has_asked) = (Arc::clone(&source), Arc::new(AtomicBool::new(false)));
         let noted = Arc::clone(&has_asked);
         let conversation = tokio::spawn(async move {
@@ -70,6 +76,8 @@ where
             let _ = timeout(TIME_MAX, converse(stream, source, &noted)).await;
         });
         open.0.push_back(Connection { task: conversation.abort_handle(), has_asked });
+        // What it has sent by now is read before another one may take its place.
+        task::yield_now().await;
     }
 }
 
@@ -84,16 +92,15 @@ struct Connection {
 }
 
 impl Open {
-    /// Forgets those that are over; closes one where there are too many: the oldest without a request, or of all.
-    fn make_room(&mut self) {
+    /// Forgets those that are over; of too many it closes the oldest that has not asked. `false` where all have.
+    fn make_room(&mut self) -> bool {
         self.0.retain(|connection| !connection.task.is_finished());
         if self.0.len() < CONNECTIONS_MAX {
-            return;
+            return true;
         }
         let idle = self.0.iter().position(|connection| !connection.has_asked.load(Ordering::Relaxed));
-        if let Some(connection) = self.0.remove(idle.unwrap_or(0)) {
-            connection.task.abort();
-        }
+        let closed = idle.and_then(|idle| self.0.remove(idle));
+        closed.inspect(|connection| connection.task.abort()).is_some()
     }
 }
 

@@ -121,7 +121,7 @@ fn append(path: &Path, line: &str, kept: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let len = file.metadata()?.len();
     if len + line.len() as u64 + 1 > kept {
-        file = thinned(path, file)?;
+        file = thinned(path, file, kept)?;
     }
     // What a kill has torn ends before the next one begins.
     let torn = if is_torn(&mut file)? { "\n" } else { "" };
@@ -139,26 +139,25 @@ fn is_torn(file: &mut File) -> io::Result<bool> {
     Ok(last != *b"\n")
 }
 
-/// Puts a file in the place of this one that lacks every second line but for the newest quarter: the older a time is, the fewer
-/// readings there are of it, and the first of all stays.
-fn thinned(path: &Path, file: File) -> io::Result<File> {
+/// A line of the file.
+struct Line {
+    start: u64,
+    len: u64,
+    /// Seconds since 1970.
+    at: u64,
+}
+
+/// Puts a file in the place of this one that has three quarters of `kept` bytes at most: the older a time is, the further apart are the
+/// readings of it. Those that count since another moment than the newest are nobody's any more.
+fn thinned(path: &Path, file: File, kept: u64) -> io::Result<File> {
     let mut old = BufReader::new(file);
-    old.rewind()?;
-    let mut lines = 0_usize;
-    while old.skip_until(b'\n')? > 0 {
-        lines += 1;
-    }
-    old.rewind()?;
+    let lines = lines(&mut old)?;
     let fresh = path.with_extension("new");
     let new = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     let mut writer = BufWriter::new(&new);
-    let mut line = Vec::new();
-    for number in 0..lines {
-        line.clear();
-        old.read_until(b'\n', &mut line)?;
-        if number % 2 == 0 || number >= lines - lines / 4 {
-            writer.write_all(&line)?;
-        }
+    for line in chosen(&lines, kept / 4 * 3) {
+        old.seek(SeekFrom::Start(line.start))?;
+        io::copy(&mut old.by_ref().take(line.len), &mut writer)?;
     }
     writer.flush()?;
     drop(writer);
@@ -166,32 +165,90 @@ fn thinned(path: &Path, file: File) -> io::Result<File> {
     Ok(new)
 }
 
+/// The whole lines that count since the same moment as the newest.
+fn lines(file: &mut BufReader<File>) -> io::Result<Vec<Line>> {
+    file.rewind()?;
+    let (mut lines, mut since) = (Vec::new(), String::new());
+    let (mut text, mut start) = (Vec::new(), 0);
+    loop {
+        text.clear();
+        let len = file.read_until(b'\n', &mut text)? as u64;
+        if len == 0 {
+            return Ok(lines);
+        }
+        let head = serde_json::from_slice::<Head>(&text).ok().filter(|_| text.ends_with(b"\n"));
+        if let Some(head) = head {
+            if head.counted_since != since {
+                (lines, since) = (Vec::new(), head.counted_since);
+            }
+            let at = when::parse(&head.at, SystemTime::UNIX_EPOCH).map_or(0, when::seconds);
+            lines.push(Line { start, len, at });
+        }
+        start += len;
+    }
+}
+
+/// The first of all, and of the others each that is further from the one before it than a part of its age; the largest part that leaves
+/// no more than so many bytes.
+fn chosen(lines: &[Line], most: u64) -> Vec<&Line> {
+    let now = lines.last().map_or(0, |line| line.at);
+    let by_part = |part: u64| {
+        let mut last: Option<u64> = None;
+        let is_apart = |line: &&Line| {
+            let apart = last.is_none_or(|last| line.at.saturating_sub(last) * part >= now.saturating_sub(line.at));
+            last = if apart { Some(line.at) } else { last };
+            apart
+        };
+        lines.iter().filter(is_apart).collect::<Vec<_>>()
+    };
+    let bytes = |lines: &[&Line]| lines.iter().map(|line| line.len).sum::<u64>();
+    let fitting = (0..16).rev().map(|bits| by_part(1 << bits)).find(|lines| bytes(lines) <= most);
+    // So few have room that only the newest do.
+    fitting.unwrap_or_else(|| {
+        let mut room = most;
+        let has_room = |line: &&Line| room.checked_sub(line.len).inspect(|left| room = *left).is_some();
+        let mut newest: Vec<_> = lines.iter().rev().take_while(has_room).collect();
+        newest.reverse();
+        newest
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sample(at: u64, since: &str) -> String {
+        let at = when::text(SystemTime::UNIX_EPOCH + Duration::from_secs(at));
+        serde_json::to_string(&Usage { at, counted_since: since.into(), ..Usage::default() }).unwrap()
+    }
+
     #[test]
-    fn older_ones_are_thinned_out_for_room_and_what_is_torn_ends_before_the_next() {
+    fn older_ones_are_further_apart_for_room_and_what_is_torn_ends_before_the_next() {
         let folder = std::env::temp_dir().join(format!("netpath-samples-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("samples.jsonl");
-        let lines = || fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
-        (0..99).for_each(|number| append(&path, &format!("{number:09}"), 999).unwrap());
-        assert_eq!(lines().len(), 99);
-        append(&path, "000000099", 999).unwrap();
-        // 0, 2, … 74, then 75 to 99.
-        assert_eq!(lines().len(), 38 + 25);
-        assert_eq!(
-            [&lines()[..2], &lines()[37..39], &lines()[62..]].concat(),
-            ["000000000", "000000002", "000000074", "000000075", "000000099"]
-        );
-        (100..400).for_each(|number| append(&path, &format!("{number:09}"), 999).unwrap());
-        assert_eq!([&lines()[0], lines().last().unwrap()], ["000000000", "000000399"]);
-        assert!(lines().len() < 100 && lines().is_sorted());
-        let whole = lines().len();
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"torn").unwrap();
-        append(&path, "whole", 999).unwrap();
-        assert_eq!(lines()[whole..], ["torn", "whole"]);
+        let times = || -> Vec<u64> {
+            let text = fs::read_to_string(&path).unwrap();
+            let heads = text.lines().filter_map(|line| serde_json::from_str::<Head>(line).ok());
+            heads.map(|head| when::seconds(when::parse(&head.at, SystemTime::UNIX_EPOCH).unwrap())).collect()
+        };
+        let kept = 100 * (sample(0, "now").len() as u64 + 1);
+        append(&path, &sample(7, "before"), kept).unwrap();
+        // A minute apart for a day, and at its end somebody asks every second.
+        let asked = (1440 * 60..1440 * 60 + 600).map(|second| 1000 + second);
+        for at in (0..1440).map(|minute| 1000 + minute * 60).chain(asked) {
+            append(&path, &sample(at, "now"), kept).unwrap();
+        }
+        let (times, len) = (times(), fs::metadata(&path).unwrap().len());
+        assert!(len <= kept && times.len() > 40 && times.is_sorted(), "{len} of {kept}: {times:?}");
+        assert_eq!((times[0], *times.last().unwrap()), (1000, 1000 + 1440 * 60 + 599));
+        let end = *times.last().unwrap();
+        for pair in times.windows(2) {
+            assert!(pair[1] - pair[0] <= 120 + (end - pair[0]) / 2, "{pair:?} of {times:?}");
+        }
+        fs::write(&path, "torn").unwrap();
+        append(&path, "whole", kept).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "torn\nwhole\n");
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -201,10 +258,6 @@ mod tests {
         let samples = Samples::of(&state_dir, Path::new("/sys/fs/bpf/netpath"));
         fs::create_dir_all(samples.path().parent().unwrap()).unwrap();
         let began = "1970-01-01T00:00:00Z";
-        let sample = |at: u64, since: &str| {
-            let at = when::text(SystemTime::UNIX_EPOCH + Duration::from_secs(at));
-            serde_json::to_string(&Usage { at, counted_since: since.into(), ..Usage::default() }).unwrap()
-        };
         let lines =
             [sample(50, "another"), sample(60, began), sample(120, began), "{\"at\":".into(), sample(180, began)];
         fs::write(samples.path(), lines.join("\n")).unwrap();

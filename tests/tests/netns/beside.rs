@@ -8,7 +8,7 @@ use std::{
 use netpath_tests::{
     agent::{Agent, until},
     runner::Netpath,
-    topology::{Link, Offloads, Tap, TwoHypervisors},
+    topology::{Link, Offloads, Tap, TwoHypervisors, two_hypervisors::UPLINK},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -107,6 +107,38 @@ fn while_a_document_awaits_confirmation_the_agent_serves_it_and_applies_no_other
     assert!(said.contains(&format!("agent (process {})", agent.pid())), "{said}");
     // The definitions have changed meanwhile, and are waited for no longer.
     agent.until("its own is in force", |agent| keeps(agent) == (None, ""));
+    assert!(scene.is_in_force(2));
+}
+
+#[test]
+fn definitions_that_change_while_a_document_awaits_confirmation_come_after_it_was_taken_back() {
+    let scene = Scene::new();
+    let mut agent = Agent::in_force(scene.netpath(), &scene.file);
+    scene.apply_to_be_confirmed(&scene.documents[1], "1h");
+    agent.until("the agent keeps it", |agent| keeps(agent) == (Some(2), ""));
+    scene.follow(2);
+    agent.until("its own is refused", |agent| last_error(agent).contains("awaits confirmation"));
+    scene.netpath().succeed(["rollback"]);
+    agent.until("its own is in force", |agent| keeps(agent) == (None, ""));
+    assert!(scene.is_in_force(2));
+}
+
+#[test]
+fn definitions_that_were_refused_do_not_come_after_what_others_have_brought_since() {
+    let scene = Scene::new();
+    let mut agent = Agent::in_force(scene.netpath(), &scene.file);
+    let mut large: Value = serde_json::from_str(&fs::read_to_string(&scene.documents[1]).unwrap()).unwrap();
+    large["networks"][0]["mtu"] = 1700.into();
+    replace(&scene.topology, &scene.file, &large.to_string());
+    agent.until("its own is refused", |agent| last_error(agent).contains("MTU"));
+    scene.netpath().apply(&scene.documents[2]);
+    agent.until("the agent keeps what was applied", |agent| agent["keeps"] == 2);
+    scene.topology.hosts[0].ns.run(|| Link::named(UPLINK).mtu(2000)).unwrap();
+    let drops = || agent.log().matches("was refused, and revision 2 came after it").count();
+    until("the agent drops its own", || drops() > 0);
+    // Read again, it is the same.
+    agent.signal(Signal::HUP);
+    until("the agent drops it again", || drops() > 1);
     assert!(scene.is_in_force(2));
 }
 

@@ -40,7 +40,7 @@ impl Before {
         Ok(match restores {
             Restores::Revision(number) => {
                 let revision = history.revision(number)?;
-                let zone = definitions::parse(&revision.name(), &revision.document)?;
+                let zone = definitions::parse_applied(&revision.name(), &revision.document)?;
                 Self::Revision(Box::new((revision, zone)))
             }
             Restores::Detached => Self::Detached,

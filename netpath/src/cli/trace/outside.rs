@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use netpath_common::{
-    Mac,
+    Address, Mac,
     maps::{
         Destination, FdbKey, NeighbourKey, NextHop, PUBLIC_SIDE, SegmentKey, Tunnel, Upstream, destination_kind,
-        segment_flags,
+        nat_place, segment_flags,
     },
     vxlan::Outer,
 };
@@ -19,11 +19,6 @@ const SOMEBODY: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 /// The frame as it is on the wire of the uplink; `network` names one where several have the packet's addresses.
 pub(super) fn frame(applied: &Applied, ifindex: u32, spec: &Spec, network: Option<&str>) -> Result<Vec<u8>, Error> {
-    if network.is_none()
-        && let Some(frame) = from_router(applied, ifindex, spec)?
-    {
-        return Ok(frame);
-    }
     let wanted = network.map(|name| watch::network(applied, name)).transpose()?;
     let mut found = Vec::new();
     for (key, row) in applied.tables.segments.rows()? {
@@ -33,6 +28,13 @@ pub(super) fn frame(applied: &Applied, ifindex: u32, spec: &Spec, network: Optio
         }
     }
     let Spec { source, destination, .. } = spec;
+    // The router of the public link knows no guests.
+    if found.is_empty()
+        && network.is_none()
+        && let Some(frame) = from_router(applied, ifindex, spec)?
+    {
+        return Ok(frame);
+    }
     match found.len() {
         1 => Ok(found.remove(0).1),
         0 => Err(Error::Packet {
@@ -87,10 +89,9 @@ fn from_guest(applied: &Applied, key: &SegmentKey, network: u32, spec: &Spec) ->
         Some(group) => group,
         None => match station(spec.destination)? {
             Some((mac, _)) => mac,
-            // To whoever does NAT: on a wire by the address that is its own.
-            None => match (key.udp_port, tables.gateways.get(network)?) {
-                (0, Some(gateway)) => gateway.wire_mac,
-                _ => tables.networks.get(network)?.map_or(Mac::ZERO, |row| row.gateway_mac),
+            None => match nat_host(applied, key, network, spec.destination)? {
+                Some(mac) => mac,
+                None => return Ok(None),
             },
         },
     };
@@ -105,4 +106,17 @@ fn from_guest(applied: &Applied, key: &SegmentKey, network: u32, spec: &Spec) ->
     let destination_mac = device.and_then(|device| device.mac).unwrap_or(SOMEBODY);
     let hop = NextHop { destination_mac, source_mac: SOMEBODY, ..NextHop::default() };
     Ok(Some([&Outer::of(&there, &hop, key.id, 0, 0, inner.len()).as_bytes()[..], &inner].concat()))
+}
+
+/// By which address the other hosts of a network send to this one what it does NAT for; `None` where it does none, and for what is a station
+/// of another network: its sender's host routes that itself.
+fn nat_host(applied: &Applied, key: &SegmentKey, network: u32, to: IpAddr) -> Result<Option<Mac>, Error> {
+    let tables = &applied.tables;
+    let Some(gateway) = tables.gateways.get(network)?.filter(|row| row.nat_place == nat_place::HERE) else {
+        return Ok(None);
+    };
+    let address = Address::from(to);
+    let is_station = tables.neighbours.rows()?.iter().any(|(key, _)| key.address == address);
+    let row = tables.networks.get(network)?.filter(|_| !is_station);
+    Ok(row.map(|row| if key.udp_port == 0 { gateway.wire_mac } else { row.gateway_mac }))
 }

@@ -28,6 +28,8 @@ fn one(host: &Host, device: &Device) -> Link {
     let has_tunnels = host.present_uplinks().any(|(used, uplink)| {
         used.isolation == Isolation::Vxlan && [Some(device.index), device.master].contains(&Some(uplink.index))
     });
+    // The kernel merges where a device is polled: of a bond in its slaves, of a VLAN device below it.
+    let is_own = !matches!(device.kind.as_deref(), Some("bond" | "team" | "vlan"));
     let offload = |name| ethtool::offload(device.index, name).ok();
     let (received, lost) = (received(device.index), lost(&device.name));
     Link {
@@ -39,7 +41,7 @@ fn one(host: &Host, device: &Device) -> Link {
         takes_xdp,
         xdp_is_generic: device.xdp_is_generic,
         rx_vlan: offload(ethtool::RX_VLAN),
-        gro: offload(ethtool::RX_GRO),
+        gro: if is_own { offload(ethtool::RX_GRO) } else { None },
         tunnel_port: offload(ethtool::RX_TUNNEL_PORT),
         queues: ethtool::receive_queues(device.index).ok().flatten(),
         received: (received, received),
