@@ -59,7 +59,8 @@ pub fn uplink(pkt: &mut TcPacket, owner: &mut u32) -> Result<Verdict, DropReason
             on_segment(pkt, &segment, true, Host::Apart, owner)
         }
         tag => {
-            if tag.is_none()
+            // The kernel has taken a tag out of the frame by now, if there was one.
+            if (tag.is_none() || pkt.has_offloaded_tag())
                 && let Some(verdict) = tunnelled(pkt, ifindex, owner)?
             {
                 return Ok(verdict);
@@ -132,14 +133,17 @@ fn tunnelled(pkt: &mut TcPacket, ifindex: u32, owner: &mut u32) -> Result<Option
         if is_stripped_here && is_the_bridges(pkt, &packet.segment, outer.inner())? {
             return Ok(Some(Verdict::PASS));
         }
+        if pkt.has_offloaded_tag() {
+            pkt.pop_tag()?;
+        }
         decapsulate(pkt, &outer)?;
         let network = packet.segment.network;
         return deliver(pkt, network, from_tunnel(network, packet.tunnel), Host::Apart, 0).map(Some);
     }
-    // An outer checksum covers the header: the kernel judges such a packet as it came.
-    if outer.checksum_absent
-        && let Some(header) = vxlan::without_reserved_bits(pkt, &outer)
-    {
+    if let Some(header) = vxlan::without_reserved_bits(pkt, &outer) {
+        if let Some(check) = vxlan::check_without_reserved_bits(pkt, &outer) {
+            pkt.write(outer.vxlan - size_of_val(&check), &check)?;
+        }
         pkt.write(outer.vxlan, &header)?;
     }
     pkt.set_mark(JUDGED);

@@ -313,10 +313,12 @@ pub fn count(tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, len: u64, now: u
     }
     let from_outside = tuple.key.side & PUBLIC_SIDE != 0 && gateway.flags & gateway_flags::INBOUND_REFRESH == 0;
     // What only answers a stranger keeps nothing alive (RFC 7857 §4).
-    if from_outside || tuple.tcp_flags & tcp::RST != 0 {
+    let is_reset = tuple.tcp_flags & tcp::RST != 0;
+    if from_outside || is_reset {
+        let is_strangers = (tuple.key.side & PUBLIC_SIDE == 0) == (flow.flags & flow_flags::REPLY != 0);
         // The flow's own time does not move, but its timeout may have: the port is its for as long as it may live.
-        if changed && flow.flags & flow_flags::BOUND != 0 {
-            renew(&tuple.key, flow, gateway, now, changed);
+        if changed && flow.flags & flow_flags::BOUND != 0 && !(is_reset && is_strangers) {
+            renew(&tuple.key, flow, gateway, flow.last_seen, changed);
         }
         return;
     }
@@ -328,13 +330,13 @@ pub fn count(tuple: &Tuple, flow: &mut Flow, gateway: &Gateway, len: u64, now: u
     }
 }
 
-/// Keeps the binding of a flow alive, or lets it end with the flow where that has `changed` to its end.
+/// Keeps the binding of a flow alive that lives `from` then on, or lets it end with the flow where that has `changed` to its end.
 #[inline(never)]
-fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, now: u32, changed: bool) {
+fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, from: u32, changed: bool) {
     let answered = flow.flags & flow_flags::ANSWERED != 0;
     let timeout = tcp::timeout(key.protocol, flow.state, answered, &gateway.timeouts);
     let inside = if key.side & PUBLIC_SIDE == 0 { *key } else { key.opposite(flow) };
-    let expires = now + timeout + idle::MARGIN;
+    let expires = from + timeout + idle::MARGIN;
     // Where whoever knows of it may use it, a binding lives for as long as any connection of it might.
     let is_open = gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0;
     if changed && key.protocol == Protocol::TCP.0 && idle::ends_binding(flow.state) && !is_open {

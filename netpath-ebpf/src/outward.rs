@@ -65,12 +65,14 @@ fn is_sane(key: &FlowKey, gateway: &Gateway) -> Result<(), DropReason> {
     {
         return Err(DropReason::MartianDestination);
     }
-    if is_within(&key.source, &gateway.prefix, &gateway.mask) {
-        return Ok(());
-    }
-    // Somebody behind a station of the network, to whom a static route leads.
-    let route = maps::ROUTES.get(&route_key(key.side, &key.source));
-    if route.is_some_and(|route| route.network == key.side) { Ok(()) } else { Err(DropReason::MartianSource) }
+    if is_from_network(key, gateway) { Ok(()) } else { Err(DropReason::MartianSource) }
+}
+
+/// Whether the source is of the network, or somebody behind one of its stations, to whom a static route leads.
+#[inline(always)]
+pub fn is_from_network(key: &FlowKey, gateway: &Gateway) -> bool {
+    is_within(&key.source, &gateway.prefix, &gateway.mask)
+        || maps::ROUTES.get(&route_key(key.side, &key.source)).is_some_and(|route| route.network == key.side)
 }
 
 #[inline(always)]

@@ -13,7 +13,7 @@ use netpath_common::{
 
 use crate::{
     bind,
-    connection::{self, Place, is_within},
+    connection::{self, Place},
     gateway, maps, outward,
 };
 
@@ -66,7 +66,7 @@ pub fn stand_in(key: &FlowKey, flow: &mut Flow, from_guest: bool, now: u32) -> R
     }
     (flow.network, flow.out) = (key.side, key.side);
     let gateway = connection::routed(key.side)?;
-    if !is_within(&key.source, &gateway.prefix, &gateway.mask) {
+    if !outward::is_from_network(key, gateway) {
         return Err(DropReason::IcmpErrorUnmatched);
     }
     let mut route = Route { network: 0, via: [0; 4] };

@@ -91,13 +91,44 @@ fn v2_reserved_bits_are_ignored_on_every_way_into_a_guest() {
         let topology = raw_guests_in(mode);
         let (wire, a) = (topology.wire(0), topology.raw("blue", 11));
         let outer = Outer::new(5001, topology.endpoint(1), topology.endpoint(0));
-        for flags in [(0x0c, [0; 3], 0), (0x08, [0, 0, 1], 0), (0x08, [0; 3], 1), (0xff, [0xff; 3], 0xff)] {
-            let variant = outer.clone().flags(flags.0, flags.1, flags.2);
+        let flags = [(0x0c, [0; 3], 0), (0x08, [0, 0, 1], 0), (0x08, [0; 3], 1), (0xff, [0xff; 3], 0xff)];
+        let sums = [Checksum::Zero, Checksum::Right];
+        for (flags, sum) in flags.into_iter().flat_map(|flags| sums.map(|sum| (flags, sum))) {
+            let variant = outer.clone().flags(flags.0, flags.1, flags.2).outer(|packet| packet.checksum(sum));
             for packet in [guest(B).to(A), guest(B).to(A).tcp(1, 2, 2), guest(B).to_mac(BROADCAST)] {
                 let frame = packet.payload(marker()).build();
                 wire.send(variant.wrap(&frame));
                 a.expect_frame(&frame);
             }
+        }
+    }
+}
+
+#[test]
+fn v2_an_outer_checksum_that_is_wrong_is_not_made_right() {
+    for mode in UPLINK_MODES {
+        let topology = raw_guests_in(mode);
+        let (wire, a) = (topology.wire(0), topology.raw("blue", 11));
+        let outer = Outer::new(5001, topology.endpoint(1), topology.endpoint(0)).flags(0x0c, [0; 3], 1);
+        let (secret, end) = (marker(), marker());
+        let wrong = outer.clone().outer(|packet| packet.checksum(Checksum::Wrong));
+        wire.send(wrong.wrap(&guest(B).to(A).payload(&secret).build()));
+        wire.send(outer.outer(|packet| packet.checksum(Checksum::Right)).wrap(&guest(B).to(A).payload(&end).build()));
+        a.expect_none_before(|f| contains(f, &secret), |f| contains(f, &end));
+    }
+}
+
+#[test]
+fn q2_a_tunnel_packet_in_a_priority_tag_is_one_without() {
+    for mode in UPLINK_MODES {
+        let topology = raw_guests_in(mode);
+        let (wire, a) = (topology.wire(0), topology.raw("blue", 11));
+        let outer = Outer::new(5001, topology.endpoint(1), topology.endpoint(0));
+        let tagged = outer.outer(|packet| packet.tag(0x8100, 0x6000));
+        for packet in [guest(B).to(A), guest(B).to(A).tcp(1, 2, 2), guest(B).to_mac(BROADCAST)] {
+            let frame = packet.payload(marker()).build();
+            wire.send(tagged.wrap(&frame));
+            a.expect_frame(&frame);
         }
     }
 }

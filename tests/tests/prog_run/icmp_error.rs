@@ -4,13 +4,13 @@ use std::net::Ipv4Addr;
 
 use netpath_common::{
     DropReason as R, checksum,
-    maps::{Gateway, gateway_flags, nat_place},
+    maps::{Gateway, Segment, SegmentKey, gateway_flags, nat_place, segment_flags},
 };
-use netpath_tests::packet::{Body, Checksum, Endpoint, Packet, dissect, guest, verify_checksums};
+use netpath_tests::packet::{Body, Checksum, Endpoint, Outer, Packet, dissect, guest, verify_checksums};
 
 use crate::rig::{
-    A, B, BLUE, BLUE_PUBLIC, C, GATEWAY, GREEN, GREEN_PUBLIC, OTHER_SERVER, Outcome, REDIRECT, ROUTER, Rig, Routed,
-    SERVER, TUNNEL, any, outward, slot,
+    A, B, BLUE, BLUE_PUBLIC, C, E, GATEWAY, GREEN, GREEN_PUBLIC, HERE, OTHER_SERVER, Outcome, REDIRECT, ROUTER, Rig,
+    Routed, SERVER, THERE, THERE_MAC, TIER, TIER_GATEWAY, TUNNEL, any, outward, slot,
 };
 
 /// A router somewhere on the way.
@@ -305,6 +305,24 @@ fn i5_an_error_for_a_station_of_its_own_network_takes_no_static_route_that_cover
     let packet = guest(A).to_ip(B.ip).udp(40000, 53).dont_fragment().build();
     let error = guest(B).to_mac(GATEWAY.0).to_ip(A.ip).body(error(3, 3, &packet[14..]));
     assert_eq!(rig.from(BLUE, B, &error).seen().macs.1, A.mac);
+}
+
+/// Another host has routed the packet into this tier, of which no connection is known here.
+#[test]
+fn i5_an_error_from_behind_a_static_route_finds_the_other_tier() {
+    let mut rig = Rig::routed();
+    rig.tier();
+    let behind = Ipv4Addr::new(172, 16, 0, 5);
+    rig.route(TIER, [172, 16, 0, 0].into(), 16, TIER, E.ip);
+    let uplink = rig.uplink;
+    let key = SegmentKey { ifindex: uplink, udp_port: 4789, id: 5005 };
+    let flags = segment_flags::STRIP;
+    rig.put("SEGMENTS", key, Segment { ifindex: uplink, network: TIER, physical_network: 1, flags });
+    let packet = guest(A).to_ip(behind).udp(40000, 9).dont_fragment().build();
+    let error = Packet::between(E.mac, TIER_GATEWAY.0, behind.into(), A.ip.into()).body(error(3, 3, &packet[14..]));
+    let wrapped = Outer::new(5005, (THERE_MAC, THERE), (rig.uplink_mac, HERE)).wrap(&error.build());
+    let got = rig.tc("from_uplink", uplink, &wrapped).seen();
+    assert_eq!((got.macs.1, got.source.0, got.destination.0), (A.mac, behind, A.ip));
 }
 
 #[test]

@@ -84,6 +84,21 @@ fn u6a_n6_packets_from_outside_do_not_keep_it_unless_defined() {
     }
 }
 
+#[test]
+fn n6_a_reset_that_answers_a_stranger_does_not_keep_it() {
+    let mut rig = Rig::routed();
+    rig.change_gateway(BLUE, |gateway| {
+        gateway.flags = gateway.flags & !gateway_flags::INBOUND_REFRESH | gateway_flags::ENDPOINT_INDEPENDENT;
+    });
+    let stranger = (OTHER_SERVER, 443);
+    let public = rig.tcp_out(BLUE, A, 5000, WEB, SYN).seen().source;
+    rig.age(200);
+    assert_eq!(rig.tcp_in(stranger, public, SYN).seen().destination, (A.ip, 5000));
+    rig.tcp_out(BLUE, A, 5000, stranger, RST | ACK).seen();
+    rig.age(100);
+    rig.tcp_in((SERVER, 9), public, SYN).assert_dropped(BLUE, R::Unsolicited);
+}
+
 /// A packet from outside finds its own direction idle and the guest's alive, or both judged by older rules: they are written
 /// down again, and no younger for it.
 #[test]
