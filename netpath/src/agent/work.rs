@@ -86,7 +86,7 @@ pub(super) struct Applied {
     pub(super) waiting: usize,
     pub(super) took: Duration,
     /// Nothing is left of what was in force before.
-    pub(super) is_all: bool,
+    pub(super) is_put_away: bool,
 }
 
 /// What was read and is not in force yet.
@@ -188,7 +188,7 @@ impl Work {
                 Err(error) => (done.error, done.retry) = (Some(described(&error)), true),
             }
         }
-        done.retry |= done.applied.as_ref().is_some_and(|applied| !applied.is_all);
+        done.retry |= done.applied.as_ref().is_some_and(|applied| !applied.is_put_away);
         self.is_stale |= reads || order.look;
         if self.is_stale {
             let is_late = devices.is_none();
@@ -324,14 +324,13 @@ impl Work {
     fn apply(&self, zone: &Zone) -> Result<Applied, Error> {
         let start = Instant::now();
         let at = Instance { root: &self.root, state_dir: &self.state_dir };
-        let Outcome { plan, made, is_put_away: is_all, .. } =
-            apply::apply(zone, &self.host, at, Look::Errors, &|_, _| {})?;
+        let Outcome { plan, made, is_put_away, .. } = apply::apply(zone, &self.host, at, Look::Errors, &|_, _| {})?;
         Ok(Applied {
             edits: plan.edits.len(),
             steps: made.len() + plan.steps().count(),
             waiting: plan.waiting.len(),
             took: start.elapsed(),
-            is_all,
+            is_put_away,
         })
     }
 
