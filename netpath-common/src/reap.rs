@@ -1,5 +1,6 @@
-//! How the agent tells the data path what it has found to be over: a frame that is never sent, for a program that looks at
-//! each row once more and removes it. What is counted of the rows stays right, because only the data path counts.
+//! How the loader and its agent tell the data path what is to become of its rows: a frame that is never sent, for a program that looks
+//! at each row once more. What is counted of the rows stays right, and no claim of a port is lost, because only the data path writes
+//! either.
 //!
 //! ```text
 //! 14 bytes of Ethernet | what the keys are of | how many | keys, each in 24 bytes
@@ -12,9 +13,13 @@ pub const KEY_LEN: usize = 24;
 /// The most keys of a frame.
 pub const KEYS_MAX: usize = 64;
 
-/// The keys are of FLOWS.
+/// The keys are of FLOWS: what is over is removed.
 pub const FLOWS: u8 = 1;
-/// The keys are inside ones of BINDINGS.
+/// The keys are inside ones of BINDINGS: what is over is removed.
 pub const BINDINGS: u8 = 2;
+/// The keys are inside ones of BINDINGS: rows of the outside ends are made, by which strangers come in.
+pub const OPEN: u8 = 3;
+/// The keys are pairs of an inside and an outside end: the binding between them is taken away, and its port given back.
+pub const RELEASE: u8 = 4;
 
 const _: () = assert!(size_of::<crate::maps::FlowKey>() <= KEY_LEN && size_of::<crate::maps::BindingKey>() <= KEY_LEN);

@@ -1,7 +1,9 @@
 //! Source NAT's memory: which public port stands for which guest's port, for every destination (RFC 4787 REQ-1).
 //!
-//! A binding is two rows that point to each other. The inside one says until when it holds: it is renewed by its flows,
-//! and whoever takes a dead binding away turns that word to zero first, so that nobody revives what is going.
+//! A binding is the row of its inside end, and a claimed bit of its port's block. The row says until when it holds: it is renewed by
+//! its flows, and whoever takes a dead binding away turns that word to zero first, so that nobody revives what is going. Where
+//! filtering is endpoint independent a second row, of the outside end, points back: there strangers come in by it. Elsewhere nobody
+//! would look it up, and a new connection is made in three writes instead of four.
 
 use core::ffi::c_void;
 
@@ -9,7 +11,10 @@ use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     DropReason,
     frame::{self, Protocol},
-    maps::{Binding, BindingKey, FlowKey, Forward, Gateway, POOL_ADDRESSES, PUBLIC_SIDE, PoolAddress, flow_flags},
+    maps::{
+        Binding, BindingKey, FlowKey, Forward, Gateway, POOL_ADDRESSES, PUBLIC_SIDE, PoolAddress, flow_flags,
+        gateway_flags,
+    },
     stage::{idle, ports, tcp},
 };
 
@@ -45,10 +50,42 @@ pub fn source(connection: &mut Connection, gateway: &Gateway) -> Result<(), Drop
             connection.made = expires - 1;
         }
     }
+    if is_open(gateway) && !points_to(&outside, &inside) && !open(&inside) && connection.made != 0 {
+        return Err(DropReason::BindingTableFull);
+    }
     let flow = &mut connection.flow;
     (flow.source, flow.source_port, flow.out) = (outside.address, outside.port, outside.side);
     flow.flags |= flow_flags::BOUND;
     Ok(())
+}
+
+/// Whether a network's bindings let in whoever sends to them.
+#[inline(always)]
+fn is_open(gateway: &Gateway) -> bool {
+    gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0
+}
+
+/// Makes the row of the outside end of a binding, unless somebody is taking the binding away.
+#[inline(never)]
+pub fn open(inside: &BindingKey) -> bool {
+    let Some(row) = maps::BINDINGS.get_ptr_mut(inside) else { return false };
+    // SAFETY: a row of the map; that it is the right one is asked before and after it counts.
+    let row = unsafe { &mut *row };
+    let outside = outside_key(inside, row);
+    let back = Binding { side: inside.side, address: inside.address, port: inside.port, ..*row };
+    // Whoever has the port's claim has its row, whatever was there.
+    if back.expires == 0 || !is_still(inside, row) || maps::BINDINGS.insert(outside, back, 0).is_err() {
+        return false;
+    }
+    // SAFETY: in a map's value.
+    if unsafe { Word::at(&raw mut row.expires) }.load() == 0 || !is_still(inside, row) {
+        // Whoever took it away may not have met the other row.
+        if points_to(&outside, inside) {
+            let _ = maps::BINDINGS.remove(outside);
+        }
+        return false;
+    }
+    true
 }
 
 /// Takes away the binding that was made for a connection which then was refused: nothing is left of it.
@@ -66,7 +103,7 @@ extern "C" fn netpath_take_back() -> u32 {
     {
         let inside = inside_key(&connection.key);
         if let Some(row) = maps::BINDINGS.get_ptr_mut(inside) {
-            // SAFETY: a row of the map; a recycled one holds until another time.
+            // SAFETY: a row of the map; whether it is still the one that was asked for is asked before it is taken away.
             sweep::release(&inside, unsafe { &mut *row }, connection.made);
         }
     }
@@ -83,21 +120,33 @@ fn inside_key(key: &FlowKey) -> BindingKey {
 #[inline(never)]
 fn revive(inside: &BindingKey, gateway: &Gateway, expires: u32, outside: &mut BindingKey) -> bool {
     let Some(row) = maps::BINDINGS.get_ptr_mut(inside) else { return false };
-    // SAFETY: a row of the map; that it is the right one, its other end tells.
+    // SAFETY: a row of the map; whether it was the right one is asked when it has been read.
     let row = unsafe { &mut *row };
     let before = row.expires;
-    (outside.side, outside.address, outside.port) = (row.side, row.address, row.port);
-    if before == 0 || !points_to(outside, inside) {
+    *outside = outside_key(inside, row);
+    if before == 0 || !is_still(inside, row) {
         return false;
     }
-    if !has(gateway, outside) {
+    if pool_of(gateway, outside) == 0 {
         sweep::release(inside, row, before);
         return false;
     }
     extend(row, before, expires)
 }
 
-/// Whether the outside end of a binding points to `inside`.
+/// The outside end of a binding.
+#[inline(always)]
+pub fn outside_key(inside: &BindingKey, row: &Binding) -> BindingKey {
+    BindingKey { side: row.side, address: row.address, port: row.port, protocol: inside.protocol, pad: 0 }
+}
+
+/// Whether a row that was looked up and read is the inside end's still: one that was removed meanwhile may be another's.
+#[inline(always)]
+pub fn is_still(inside: &BindingKey, row: &Binding) -> bool {
+    maps::BINDINGS.get_ptr(inside).is_some_and(|now| core::ptr::eq(now, row))
+}
+
+/// Whether there is a row of a binding's outside end, and it points to `inside`.
 #[inline(always)]
 pub fn points_to(outside: &BindingKey, inside: &BindingKey) -> bool {
     // SAFETY: compared field by field at once.
@@ -162,39 +211,43 @@ fn pool_address<'g>(gateway: &'g Gateway, inside: &BindingKey) -> Option<&'g Poo
     gateway.pool.get(index as usize & (POOL_ADDRESSES - 1)).filter(|pool| pool.side & PUBLIC_SIDE != 0)
 }
 
-/// Whether a public address is one of the network's.
-#[inline(always)]
-fn has(gateway: &Gateway, outside: &BindingKey) -> bool {
-    let mut found = false;
+/// One more than the index in PORT_BLOCKS of a public address, as in [`Binding::pool`]; 0 where it is not one of the network's.
+#[inline(never)]
+pub fn pool_of(gateway: &Gateway, outside: &BindingKey) -> u32 {
     for (index, pool) in gateway.pool.iter().enumerate() {
-        found |= (index as u32) < gateway.pool_count && pool.address == outside.address && pool.side == outside.side;
+        if (index as u32) < gateway.pool_count && pool.address == outside.address && pool.side == outside.side {
+            return pool.pool + 1;
+        }
     }
-    found
+    0
 }
+
+/// Whether some guest of a network has a public port, or had it a moment ago.
+#[inline(never)]
+pub fn is_given_out(gateway: &Gateway, outside: &BindingKey) -> bool {
+    pool_of(gateway, outside)
+        .checked_sub(1)
+        .and_then(|pool| ports::block_of(pool, outside.protocol, outside.port))
+        .and_then(|index| maps::PORT_BLOCKS.get(index))
+        .is_some_and(|word| word & ports::bit_of(outside.port) != 0)
+}
+
+/// `BPF_NOEXIST`.
+const NEW: u64 = 1;
 
 /// Claims a port and writes the binding down.
 #[inline(always)]
 fn make(inside: &BindingKey, outside: &mut BindingKey, pool: u32, expires: u32) -> Result<(), DropReason> {
-    const NEW: u64 = 1;
     claim(inside.port, outside, pool)?;
-    let row = |other: &BindingKey| Binding {
-        side: other.side,
-        address: other.address,
-        port: other.port,
+    let row = Binding {
+        side: outside.side,
+        address: outside.address,
+        port: outside.port,
         pool: u16::try_from(pool + 1).unwrap_or(0),
         expires,
     };
-    if maps::BINDINGS.insert(*outside, row(inside), NEW).is_err() {
-        // A port that somebody has, though its block had it free, is not given back: the block has it right now.
-        // SAFETY: nothing is read.
-        if unsafe { maps::BINDINGS.get(*outside) }.is_none() {
-            free(outside, pool);
-        }
-        return Err(DropReason::BindingTableFull);
-    }
-    if maps::BINDINGS.insert(inside, row(outside), NEW).is_err() {
+    if maps::BINDINGS.insert(inside, row, NEW).is_err() {
         // Another processor was faster with the same guest's port, or the table is full.
-        let _ = maps::BINDINGS.remove(*outside);
         free(outside, pool);
         return Err(DropReason::BindingTableFull);
     }

@@ -210,12 +210,14 @@ fn refused(
 /// has another way.
 #[inline(always)]
 pub fn is_revoked(reason: DropReason, connection: &Connection) -> bool {
-    use DropReason::{AclDenied, EgressDenied, ForwardDenied, IngressDenied, Unsolicited};
+    use DropReason::{AclDenied, EgressDenied, ForwardDenied, IngressDenied, Unsolicited, UnsolicitedSource};
     let begins = connection.tuple.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
     let FlowKey { side, destination, .. } = connection.key;
     let is_by_rule = match reason {
         AclDenied | EgressDenied | ForwardDenied | IngressDenied => true,
-        Unsolicited => connection.known_bound == 0 && public::address(side & !PUBLIC_SIDE, destination).is_some(),
+        Unsolicited | UnsolicitedSource => {
+            connection.known_bound == 0 && public::address(side & !PUBLIC_SIDE, destination).is_some()
+        }
         _ => false,
     };
     is_by_rule && !(begins && connection.is_reply != 0)

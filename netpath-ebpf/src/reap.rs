@@ -1,4 +1,5 @@
-//! What the agent has found to be over: looked at once more, and removed. Between the two looks a packet may have come.
+//! What the agent has found to be over: looked at once more, and removed. Between the two looks a packet may have come. And what an
+//! apply wants done to rows that only the data path writes.
 
 use core::ffi::c_void;
 
@@ -10,17 +11,17 @@ use netpath_common::{
     stage::idle,
 };
 
-use crate::{maps, packet::TcPacket, scratch::Scratch, sweep, tuple};
+use crate::{bind, maps, packet::TcPacket, scratch::Scratch, sweep, tuple};
 
 /// The walk over the keys.
 #[repr(C)]
 struct Walk {
     kind: u32,
     now: u32,
-    removed: u32,
+    done: u32,
 }
 
-/// Removes what is over of the rows whose keys are in the packet; gives how many rows of FLOWS or bindings went.
+/// Does what the packet says to the rows whose keys are in it; gives to how many.
 #[inline(always)]
 pub fn process(pkt: &mut TcPacket) -> i32 {
     let Some(head) = pkt.header::<[u8; reap::HEAD_LEN]>(0) else { return 0 };
@@ -28,13 +29,13 @@ pub fn process(pkt: &mut TcPacket) -> i32 {
     if Scratch::copy(pkt, reap::HEAD_LEN, count * reap::KEY_LEN).is_none() {
         return 0;
     }
-    let mut walk = Walk { kind, now: tuple::now(), removed: 0 };
+    let mut walk = Walk { kind, now: tuple::now(), done: 0 };
     // SAFETY: the visitor takes the loop's counter and this walk, which outlives the loop.
     unsafe {
         let visit: *const () = visit as *const ();
         helper::bpf_loop(count as u32, visit.cast_mut().cast::<c_void>(), (&raw mut walk).cast(), 0);
     }
-    walk.removed as i32
+    walk.done as i32
 }
 
 /// Visits a key; they lie in this processor's scratch memory.
@@ -46,14 +47,22 @@ unsafe extern "C" fn visit(position: u32, walk: *mut Walk) -> i64 {
     let offset = (position as usize & (reap::KEYS_MAX - 1)) * reap::KEY_LEN;
     // SAFETY: within the row, as asserted above.
     let place = unsafe { scratch.cast::<u8>().add(offset) };
-    let removed = if walk.kind == u32::from(reap::FLOWS) {
+    let is_done = if walk.kind == u32::from(reap::FLOWS) {
         // SAFETY: a key has no more bytes than its place, and any bytes are one.
         flow(&unsafe { place.cast::<FlowKey>().read_unaligned() }, walk.now)
     } else {
         // SAFETY: as above.
-        binding(&unsafe { place.cast::<BindingKey>().read_unaligned() }, walk.now)
+        let [key, outside] = unsafe { place.cast::<[BindingKey; 2]>().read_unaligned() };
+        match walk.kind as u8 {
+            // What is known of a binding is known by its inside end.
+            _ if key.side & PUBLIC_SIDE != 0 => false,
+            reap::BINDINGS => binding(&key, walk.now),
+            reap::OPEN => bind::open(&key),
+            reap::RELEASE => release(&key, &outside),
+            _ => false,
+        }
     };
-    walk.removed += u32::from(removed);
+    walk.done += u32::from(is_done);
     0
 }
 
@@ -75,9 +84,23 @@ fn flow(key: &FlowKey, now: u32) -> bool {
 #[inline(always)]
 fn binding(key: &BindingKey, now: u32) -> bool {
     let Some(row) = maps::BINDINGS.get_ptr_mut(key) else { return false };
-    // SAFETY: a row of the map; whether it is still the one that was asked for, its other end tells.
+    // SAFETY: a row of the map; whether it is still the one that was asked for is asked before it is taken away.
     let row = unsafe { &mut *row };
-    if key.side & PUBLIC_SIDE != 0 || !idle::is_released(row, now) {
+    if !idle::is_released(row, now) {
+        return false;
+    }
+    let expires = row.expires;
+    sweep::release(key, row, expires);
+    true
+}
+
+/// Takes a binding away that an apply has no use for, if it is that one still.
+#[inline(always)]
+fn release(key: &BindingKey, outside: &BindingKey) -> bool {
+    let Some(row) = maps::BINDINGS.get_ptr_mut(key) else { return false };
+    // SAFETY: as above.
+    let row = unsafe { &mut *row };
+    if row.side != outside.side || row.address != outside.address || row.port != outside.port {
         return false;
     }
     let expires = row.expires;

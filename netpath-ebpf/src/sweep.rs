@@ -193,40 +193,42 @@ unsafe extern "C" fn visit_binding(
     0
 }
 
-/// Gives a port back to the one of a network's public addresses that it is of.
-#[inline(always)]
-fn free_of_pool(network: u32, outside: &BindingKey) {
-    if let Some(gateway) = maps::GATEWAYS.get(network) {
-        for pool in &gateway.pool {
-            if pool.side == outside.side && pool.address == outside.address {
-                bind::free(outside, pool.pool);
-            }
-        }
-    }
-}
+/// `-ENOENT`.
+const ENOENT: i32 = -2;
 
-/// Takes a binding away, unless it was renewed in the meantime.
+/// Takes a binding away, unless it was renewed in the meantime, or somebody else does.
 #[inline(never)]
 pub fn release(inside: &BindingKey, row: &mut Binding, expires: u32) {
+    let (outside, pool) = (bind::outside_key(inside, row), row.pool);
+    if expires == 0 || !bind::is_still(inside, row) {
+        return;
+    }
     // SAFETY: in a map's value.
     let word = unsafe { Word::at(&raw mut row.expires) };
     if word.replace(expires, 0) != expires {
         return;
     }
-    let outside =
-        BindingKey { side: row.side, address: row.address, port: row.port, protocol: inside.protocol, pad: 0 };
     if bind::points_to(&outside, inside) {
-        // Who removes a row gives its port back, and nobody else.
-        if maps::BINDINGS.remove(outside).is_ok() {
-            match row.pool {
-                0 => free_of_pool(inside.side, &outside),
-                pool => bind::free(&outside, u32::from(pool) - 1),
-            }
+        let _ = maps::BINDINGS.remove(outside);
+    }
+    // Who removes the row gives its port back, and nobody else.
+    match maps::BINDINGS.remove(inside) {
+        Ok(()) => {}
+        Err(ENOENT) => return,
+        Err(_) => {
+            // The kernel could not: it is there still, for the next one who looks.
+            word.replace(0, expires);
+            return;
         }
     }
-    if maps::BINDINGS.remove(inside).is_ok()
-        && let Some(state) = gateway::state(inside.side)
-    {
+    let pool = match pool {
+        0 => maps::GATEWAYS.get(inside.side).map_or(0, |gateway| bind::pool_of(gateway, &outside)),
+        pool => pool.into(),
+    };
+    if pool != 0 {
+        bind::free(&outside, pool - 1);
+    }
+    if let Some(state) = gateway::state(inside.side) {
         // SAFETY: a row of the map.
         add(unsafe { &raw mut (*state).bindings }, u64::MAX);
     }

@@ -181,8 +181,8 @@ pub struct BindingKey {
     pub pad: u8,
 }
 
-/// The other end of a binding: of an inside address the public one, of a public address the inside one. Two rows, each
-/// pointing to the other, are one binding (RFC 4787 §4.1: endpoint-independent).
+/// The other end of a binding: of an inside address the public one, of a public address the inside one. A binding is the first of
+/// these rows (RFC 4787 §4.1: endpoint-independent); where filtering is endpoint independent, too, it has the second one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Binding {
@@ -195,7 +195,7 @@ pub struct Binding {
     /// One more than the public address's index in PORT_BLOCKS, which its port is given back to; 0 in rows of builds that did
     /// not say it, and then the network's pool tells.
     pub pool: u16,
-    /// When the binding ends, unless a flow of it renews it.
+    /// When the binding ends, unless a flow of it renews it. The row of the outside end is not renewed.
     pub expires: u32,
 }
 

@@ -107,7 +107,7 @@ pub mod capacity {
     pub const DROPS: usize = 65536;
     /// Directions of connections on this host: two rows each.
     pub const FLOWS: usize = 131_072;
-    /// Ends of bindings on this host: two rows each.
+    /// Bindings on this host: a row each, and two where filtering is endpoint independent.
     pub const BINDINGS: usize = 131_072;
     /// Fragmented packets on their way at a time.
     pub const FRAGMENTS: usize = 8192;
@@ -214,7 +214,7 @@ shapes! {
     FLOWS: Hash<FlowKey, Flow>, 0, capacity::FLOWS, "flows", State 1..=GROWN;
     /// What is known of a packet while a program runs, by `connection_row`. Written and read by the data path, within one packet.
     CONNECTION: PerCpuArray<u32, [u64; CONNECTION_WORDS]>, 0, connection_row::COUNT, "", Contract 1..=1;
-    /// Endpoint-independent mappings, by either end. Written by the data path.
+    /// Endpoint-independent mappings, by their inside ends, and by their outside ends where strangers come in. Written by the data path.
     BINDINGS: Hash<BindingKey, Binding>, 0, capacity::BINDINGS, "bindings", State 1..=1;
     /// Ports given out: a bit each, by pool, protocol and block. Claimed by the data path.
     PORT_BLOCKS: Array<u32, u64>, 0, capacity::PORT_BLOCKS, "port_blocks", Claims 1..=1;

@@ -16,7 +16,7 @@ pub fn is_idle(flow: &Flow, protocol: u8, timeouts: &Timeouts, now: u32) -> bool
     since(now, flow.last_seen) > tcp::timeout(protocol, flow.state, answered, timeouts)
 }
 
-/// Whether a binding's port may be given to somebody else. Of its two rows, the inside one tells.
+/// Whether a binding's port may be given to somebody else. The row of its inside end tells.
 #[inline(always)]
 pub fn is_released(inside: &Binding, now: u32) -> bool {
     now > inside.expires.saturating_add(HOLD_DOWN)

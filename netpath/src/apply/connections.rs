@@ -5,14 +5,14 @@ use std::{
     ops::ControlFlow,
 };
 
-use netpath_common::{
-    maps::{BLOCKS, Binding, BindingKey, Flow, FlowKey, GatewayState, POOL_PROTOCOLS, PUBLIC_SIDE, PublicKey},
-    stage::ports,
+use netpath_common::maps::{
+    BLOCKS, Binding, BindingKey, Flow, FlowKey, Gateway, GatewayState, POOL_PROTOCOLS, PUBLIC_SIDE, PublicKey,
+    gateway_flags,
 };
 
 use crate::{
-    compile::{Row, Rows},
-    datapath::{DatapathError, Tables},
+    compile::Row,
+    datapath::{DatapathError, Programs, Reaper, Tables},
     reconcile::Edit,
 };
 
@@ -58,7 +58,7 @@ pub(super) fn addresses_left(edits: &[Edit]) -> HashSet<(u32, u32, [u8; 4])> {
     let mut left = HashSet::new();
     for edit in edits {
         if let (Some(Row::Gateways(index, before)), Some(Row::Gateways(_, after))) = (&edit.before, &edit.after) {
-            let pool = |row: &netpath_common::maps::Gateway| {
+            let pool = |row: &Gateway| {
                 let used = row.pool.iter().take(row.pool_count as usize);
                 used.map(|address| (*index, address.side, address.address)).collect::<HashSet<_>>()
             };
@@ -68,22 +68,61 @@ pub(super) fn addresses_left(edits: &[Edit]) -> HashSet<(u32, u32, [u8; 4])> {
     left
 }
 
+/// The networks whose bindings let in whoever sends to them from now on.
+fn opened(edits: &[Edit]) -> HashSet<u32> {
+    // An apply that was killed in between has not come to it.
+    const OPEN: u32 = gateway_flags::ENDPOINT_INDEPENDENT;
+    let was_open = |row: &Gateway| row.flags & (OPEN | gateway_flags::CHANGING) == OPEN;
+    let opens = |edit: &Edit| match (&edit.before, &edit.after) {
+        (Some(Row::Gateways(index, before)), Some(Row::Gateways(_, after))) => {
+            (!was_open(before) && after.flags & OPEN != 0).then_some(*index)
+        }
+        _ => None,
+    };
+    edits.iter().filter_map(opens).collect()
+}
+
+/// Has bindings that there are let in whoever sends to them, where the edits say so for the first time. Those that are made from now
+/// on do. One that this does not come to, because it is killed, does with its guest's next packet.
+pub(super) fn open(tables: &Tables, programs: &Programs, edits: &[Edit]) -> Result<(), DatapathError> {
+    let networks = opened(edits);
+    if networks.is_empty() {
+        return Ok(());
+    }
+    let mut keys = Vec::new();
+    tables.bindings.visit::<DatapathError>(|key, _| {
+        if networks.contains(&key.side) {
+            keys.push(*key);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let opened = Reaper::of(programs)?.open_bindings(&keys)? as usize;
+    if opened < keys.len() {
+        let left = keys.len() - opened;
+        tracing::warn!(
+            "{left} of {} bindings let in whoever sends to them only after their guests' next packets",
+            keys.len()
+        );
+    }
+    Ok(())
+}
+
 /// Deletes what there is of it. The ports of `pools` are free again, and so are those of deleted bindings elsewhere.
 pub(super) fn clear(
     tables: &mut Tables,
-    existing: &Rows,
+    programs: &Programs,
     gone: &Gone,
     pools: &HashSet<u32>,
 ) -> Result<(), DatapathError> {
     if gone.is_empty() && pools.is_empty() {
         return Ok(());
     }
-    let mut counts: HashMap<u32, GatewayState> = HashMap::new();
+    let mut counts: HashMap<u32, u64> = HashMap::new();
     if !(gone.networks.is_empty() && gone.links.is_empty()) {
         clear_flows(tables, gone, &mut counts)?;
         clear_learned(tables, gone)?;
     }
-    clear_bindings(tables, existing, gone, pools, &mut counts)?;
+    clear_bindings(tables, programs, gone, pools)?;
     for index in &gone.networks {
         tables.gateway_state.put(*index, &GatewayState::default())?;
         counts.remove(index);
@@ -91,9 +130,7 @@ pub(super) fn clear(
     for (network, count) in counts {
         // A number that the data path counts up at this very moment is lost; it is off by one then.
         if let Some(state) = tables.gateway_state.get(network)? {
-            let (flows, bindings) =
-                (state.flows.saturating_sub(count.flows), state.bindings.saturating_sub(count.bindings));
-            tables.gateway_state.put(network, &GatewayState { flows, bindings, ..state })?;
+            tables.gateway_state.put(network, &GatewayState { flows: state.flows.saturating_sub(count), ..state })?;
         }
     }
     for pool in pools {
@@ -104,7 +141,7 @@ pub(super) fn clear(
     Ok(())
 }
 
-fn clear_flows(tables: &mut Tables, gone: &Gone, counts: &mut HashMap<u32, GatewayState>) -> Result<(), DatapathError> {
+fn clear_flows(tables: &mut Tables, gone: &Gone, counts: &mut HashMap<u32, u64>) -> Result<(), DatapathError> {
     let mut found = Vec::new();
     tables.flows.visit::<DatapathError>(|key, flow| {
         if gone.flow(key, flow) {
@@ -115,7 +152,7 @@ fn clear_flows(tables: &mut Tables, gone: &Gone, counts: &mut HashMap<u32, Gatew
     for (key, network) in found {
         // What the data path has removed in the meantime it has counted.
         if tables.flows.take(&key)? {
-            counts.entry(network).or_default().flows += 1;
+            *counts.entry(network).or_default() += 1;
         }
     }
     Ok(())
@@ -140,52 +177,43 @@ fn clear_learned(tables: &mut Tables, gone: &Gone) -> Result<(), DatapathError> 
     Ok(())
 }
 
+/// Has the data path take bindings away, which counts them and gives their ports back.
 fn clear_bindings(
     tables: &mut Tables,
-    existing: &Rows,
+    programs: &Programs,
     gone: &Gone,
     pools: &HashSet<u32>,
-    counts: &mut HashMap<u32, GatewayState>,
 ) -> Result<(), DatapathError> {
-    let mut keys = Vec::new();
-    tables.bindings.visit::<DatapathError>(|key, binding| {
-        if gone.binding(key, binding) {
-            keys.push(*key);
+    /// One that is renewed at the very moment stays, and is met again.
+    const PASSES: usize = 4;
+    // Another address may get the index of a pool that goes, and its ports must not be given back for bindings of this one's.
+    let is_of_pool =
+        |binding: &Binding| u32::from(binding.pool).checked_sub(1).is_some_and(|pool| pools.contains(&pool));
+    for _ in 0..PASSES {
+        let (mut bindings, mut outside) = (Vec::new(), Vec::new());
+        tables.bindings.visit::<DatapathError>(|key, binding| {
+            let (side, address, port) = (binding.side, binding.address, binding.port);
+            match key.side & PUBLIC_SIDE {
+                _ if !gone.binding(key, binding) && !is_of_pool(binding) => {}
+                0 => bindings.push([*key, BindingKey { side, address, port, ..*key }]),
+                _ => outside.push(*key),
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if bindings.is_empty() && outside.is_empty() {
+            break;
         }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let numbers: HashMap<(u32, [u8; 4]), u32> = existing
-        .gateways
-        .values()
-        .flat_map(|row| row.pool.into_iter().take(row.pool_count as usize))
-        .map(|address| ((address.side, address.address), address.pool))
-        .collect();
-    for key in keys {
-        let is_removed = tables.bindings.take(&key)?;
-        if key.side & PUBLIC_SIDE == 0 {
-            counts.entry(key.side).or_default().bindings += u64::from(is_removed);
-            continue;
+        Reaper::of(programs)?.release(&bindings)?;
+        for key in outside {
+            tables.bindings.delete(&key)?;
         }
-        match numbers.get(&(key.side, key.address)) {
-            Some(pool) if is_removed && !pools.contains(pool) => free(tables, *pool, &key)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Gives a port back to a pool that stays, because another network has it now.
-fn free(tables: &mut Tables, pool: u32, key: &BindingKey) -> Result<(), DatapathError> {
-    let Some(block) = ports::block_of(pool, key.protocol, key.port) else { return Ok(()) };
-    if let Some(word) = tables.port_blocks.get(block)? {
-        tables.port_blocks.put(block, &(word & !ports::bit_of(key.port)))?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use netpath_common::maps::{Gateway, PoolAddress};
+    use netpath_common::maps::PoolAddress;
 
     use super::*;
 
@@ -203,6 +231,18 @@ mod tests {
         assert_eq!(gone(Gone { addresses: [(5, PUBLIC, X)].into(), ..Gone::default() }), (true, true));
         assert_eq!(gone(Gone { addresses: [(6, PUBLIC, X)].into(), ..Gone::default() }), (false, false));
         assert_eq!(gone(Gone { networks: [3].into(), links: [5].into(), ..Gone::default() }), (false, false));
+    }
+
+    #[test]
+    fn a_network_that_opens_its_bindings_is_noticed_once() {
+        let row = |flags| Some(Row::Gateways(5, Box::new(Gateway { flags, ..Gateway::default() })));
+        let open = gateway_flags::ROUTES | gateway_flags::ENDPOINT_INDEPENDENT;
+        let edit = |before, after| [Edit { before, after }];
+        assert_eq!(opened(&edit(row(gateway_flags::ROUTES), row(open))), [5].into());
+        assert_eq!(opened(&edit(row(open), row(open))), [].into());
+        assert_eq!(opened(&edit(row(open), row(gateway_flags::ROUTES))), [].into());
+        assert_eq!(opened(&edit(None, row(open))), [].into(), "it has no bindings yet");
+        assert_eq!(opened(&edit(row(open | gateway_flags::CHANGING), row(open))), [5].into(), "killed in between");
     }
 
     #[test]

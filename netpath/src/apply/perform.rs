@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::Path};
 use netpath_common::maps::name_kind;
 
 use super::{
-    Plan, announce, counts, epochs,
+    Plan, announce, connections, counts, epochs,
     expedited::Expedited,
     plan, retire, rows,
     steps::{Step, is_gone},
@@ -180,11 +180,13 @@ impl Work<'_> {
         let (rules, rows): (Vec<&Edit>, Vec<&Edit>) = removals.iter().partition(|edit| is_rule(edit));
         self.rows(&rows)?;
         epochs::finish(&mut self.tables, &self.gateways).map_err(epoch_failed)?;
+        connections::open(&self.tables, &self.programs, &plan.edits)
+            .map_err(|error| ("let whoever sends to them in by bindings that there are".to_owned(), error.into()))?;
         self.rows(&rules)?;
         counts::keep(&mut self.tables, &plan.existing, &plan.edits)
             .map_err(|error| ("keep what was counted of what is removed".to_owned(), error.into()))?;
         self.rows(&owners)?;
-        retire::retire(&mut self.tables, &plan.existing, &plan.edits)
+        retire::retire(&mut self.tables, &self.programs, &plan.edits)
             .map_err(|error| ("clear what was learned of what is removed".to_owned(), error.into()))?;
         self.rows(&names)?;
         // Last: a device that is made again to undo this has another index than the rows say.

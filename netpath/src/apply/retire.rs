@@ -7,14 +7,14 @@ use netpath_common::maps::name_kind;
 
 use super::connections::{self, Gone};
 use crate::{
-    compile::{Row, Rows},
-    datapath::{DatapathError, Tables},
+    compile::Row,
+    datapath::{DatapathError, Programs, Tables},
     reconcile::Edit,
 };
 
 /// Forgets what was dropped and learned in networks and on public links whose names are removed, and which ports were given
 /// out of public addresses. Call it after everything else of them is gone, and before the names are.
-pub(super) fn retire(tables: &mut Tables, existing: &Rows, edits: &[Edit]) -> Result<(), DatapathError> {
+pub(super) fn retire(tables: &mut Tables, programs: &Programs, edits: &[Edit]) -> Result<(), DatapathError> {
     let indices = |kind| gone(edits, kind).map(|(index, _)| index).collect::<HashSet<u32>>();
     let networks = indices(name_kind::NETWORK);
     if !networks.is_empty() {
@@ -22,7 +22,7 @@ pub(super) fn retire(tables: &mut Tables, existing: &Rows, edits: &[Edit]) -> Re
     }
     let pools = indices(name_kind::PORT_POOL);
     let gone = Gone { networks, links: indices(name_kind::PUBLIC_LINK), addresses: connections::addresses_left(edits) };
-    connections::clear(tables, existing, &gone, &pools)
+    connections::clear(tables, programs, &gone, &pools)
 }
 
 /// What goes of a kind, by its name.

@@ -1,4 +1,5 @@
-//! Has the data path remove what was found to be over, after a look of its own.
+//! Has the data path do what is to be done to rows that only it writes, after a look of its own: remove what was found to be over, open
+//! bindings, take them away.
 
 use aya::{
     Pod,
@@ -11,13 +12,13 @@ use netpath_common::{
 
 use super::{DatapathError, Programs, Root};
 
-/// The program that removes what is over: attached nowhere, run by whoever sweeps.
+/// The program that does it: attached nowhere, run by whoever sweeps or applies.
 pub(super) const REAP: &str = "reap";
 
 /// An Ethernet header that nobody ever sees: nowhere, from nowhere, of a type for experiments (RFC 5342 §B.2).
 pub(super) const ETHERNET: [u8; 14] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x88, 0xb5];
 
-/// The program that removes rows.
+/// The program that works on rows.
 #[derive(Debug)]
 pub struct Reaper {
     program: SchedClassifier,
@@ -29,8 +30,15 @@ impl Reaper {
     /// # Errors
     /// When the kernel refuses.
     pub fn open(root: &Root) -> Result<Option<Self>, DatapathError> {
-        let programs = Programs::pinned(root)?;
-        programs.map(|programs| Ok(Self { program: programs.unattached(REAP)? })).transpose()
+        Programs::pinned(root)?.map(|programs| Self::of(&programs)).transpose()
+    }
+
+    /// The one of these programs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn of(programs: &Programs) -> Result<Self, DatapathError> {
+        Ok(Self { program: programs.unattached(REAP)? })
     }
 
     /// Removes those of these connections that are over; gives how many directions went.
@@ -49,15 +57,31 @@ impl Reaper {
         self.reap(reap::BINDINGS, keys)
     }
 
+    /// Has these bindings, by their inside ends, let in whoever sends to them; gives how many do.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open_bindings(&self, keys: &[BindingKey]) -> Result<u32, DatapathError> {
+        self.reap(reap::OPEN, keys)
+    }
+
+    /// Takes the bindings between these inside and outside ends away, and gives their ports back; gives how many there were.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn release(&self, ends: &[[BindingKey; 2]]) -> Result<u32, DatapathError> {
+        self.reap(reap::RELEASE, ends)
+    }
+
     fn reap<K: Pod + bytemuck::Pod>(&self, kind: u8, keys: &[K]) -> Result<u32, DatapathError> {
-        let mut removed = 0;
+        let mut done = 0;
         for keys in keys.chunks(KEYS_MAX) {
             let frame = frame(kind, keys);
             let options = TestRunOptions { data_in: Some(&frame), ..Default::default() };
             let run = self.program.test_run(options).map_err(|e| DatapathError::failed("run program reap", e))?;
-            removed += run.return_value;
+            done += run.return_value;
         }
-        Ok(removed)
+        Ok(done)
     }
 }
 

@@ -194,11 +194,18 @@ impl Reader<'_> {
 
     /// How full the maps are. The two that may have a million rows are counted by the data path.
     fn maps(&mut self) -> Result<(), Error> {
-        let Tables { gateway_state, routes, forwards, drops, .. } = &self.tables;
-        let (mut flows, mut bindings) = (0, 0);
-        gateway_state.visit(|_, state| {
+        let Tables { gateway_state, gateways, routes, forwards, drops, .. } = &self.tables;
+        let (mut flows, mut bindings, mut of_network) = (0, 0, HashMap::new());
+        gateway_state.visit(|network, state| {
             flows += state.flows;
             bindings += state.bindings;
+            of_network.insert(network, state.bindings);
+        })?;
+        gateways.visit(|network, gateway| {
+            // Two rows each where strangers come in by them.
+            if gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0 {
+                bindings += of_network.get(&network).copied().unwrap_or(0);
+            }
         })?;
         let rows: [(&MapShape, u64); 19] = [
             (&shape::PORTS, count(&self.tables.ports)?),

@@ -118,7 +118,7 @@ fn every_refusal_of_a_gateway_has_its_reason() {
     }
     for (reason, map) in FULL {
         let mut rig = Rig::routed_sized(&[(map, 4)]);
-        let out: Vec<_> = (5000..5004).flat_map(|port| rig.udp_out(BLUE, A, port, DNS).drops).collect();
+        let out: Vec<_> = (5000..5008).flat_map(|port| rig.udp_out(BLUE, A, port, DNS).drops).collect();
         assert!(!out.is_empty() && out.iter().all(|((_, why), _)| *why == reason), "{map}: {out:?}");
     }
 }

@@ -17,7 +17,7 @@ fn a_guests_packet_leaves_from_the_public_address() {
         assert_eq!(ip[8], 63);
     }
     assert_eq!(rig.flows().len(), 2);
-    assert_eq!(rig.bindings().len(), 2);
+    assert_eq!(rig.bindings().len(), 1);
 }
 
 #[test]

@@ -354,6 +354,7 @@ fn i4_a_binding_is_enough_where_it_lets_everybody_in() {
     let arriving = from_outside(&rig, HOP, error(11, 0, &sent));
     rig.from_wire(&arriving).assert_dropped(BLUE, R::IcmpErrorUnmatched);
     rig.change("GATEWAYS", BLUE, |gateway: &mut Gateway| gateway.flags |= gateway_flags::ENDPOINT_INDEPENDENT);
+    rig.open_bindings(BLUE);
     let result = rig.from_wire(&arriving);
     assert_eq!(quote(&result), aged(&packet));
     assert_eq!((result.seen().destination.0, result.seen().macs.1), (A.ip, A.mac));

@@ -104,7 +104,7 @@ fn counted(tables: &Tables) -> Result<BTreeMap<u32, [u64; 2]>, DatapathError> {
     Ok(counted)
 }
 
-/// What there is of them. A binding is two rows; the inside one is of its network.
+/// What there is of them. A binding is the row of its inside end, which is of its network.
 fn present(tables: &Tables) -> Result<BTreeMap<u32, [u64; 2]>, DatapathError> {
     let mut present: BTreeMap<u32, [u64; 2]> = BTreeMap::new();
     tables.flows.visit::<DatapathError>(|_, flow| {

@@ -19,6 +19,7 @@
 //!
 //! What one hook's program leaves for another's in a packet itself is no map: a build that changes that has to take both.
 
+mod bindings;
 mod counts;
 mod flows;
 mod rows;
@@ -221,10 +222,12 @@ impl Takeover {
         syscall::wait_for_programs()
             .map_err(|e| DatapathError::failed("wait until the programs of the other build have ended", e))?;
         self.catch_up(programs)?;
-        match self.carried(&[Role::State])?.is_empty() {
-            true => Ok(()),
-            false => flows::recount(&Tables::open(&self.own)?, &Carrier::open(programs)?),
+        if self.carried(&[Role::State])?.is_empty() {
+            return Ok(());
         }
+        let mut tables = Tables::open(&self.own)?;
+        bindings::drop_portless(&mut tables)?;
+        flows::recount(&tables, &Carrier::open(programs)?)
     }
 
     /// Removes what the other ABI had. Call it when all is done.

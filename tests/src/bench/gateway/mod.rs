@@ -134,7 +134,7 @@ impl Gateway {
             variants: vec![Variant::with_metrics("netpath", run)],
             comparisons: vec![
                 value("bytes of both directions of a connection", 0, "netpath", Bound::AtMost(320.0)),
-                value("bytes of both ends of a binding", 1, "netpath", Bound::AtMost(200.0)),
+                value("bytes of a binding with rows of both ends", 1, "netpath", Bound::AtMost(200.0)),
             ],
         }
     }

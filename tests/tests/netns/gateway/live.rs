@@ -104,3 +104,35 @@ fn a_kept_flow_loses_no_packet_while_rules_change() {
     });
     assert!(exchanged.load(Ordering::Relaxed) > 20);
 }
+
+#[test]
+fn t3_bindings_that_there_are_let_everybody_in_from_an_apply_on_and_nobody_after_another() {
+    let topology = raw_online(|definitions| definitions);
+    let (a, router, host) = (topology.raw("blue", 11), topology.internet().raw_router(), &topology.hosts[0]);
+    let gateway = acquainted(&topology, &router);
+    let hv = host.ns.run(|| Link::named(PUBLIC_UPLINK).read_mac()).unwrap();
+    let payload = marker();
+    a.send(guest(A).to_mac(gateway).to_ip(INTERNET.ip).udp(7000, 7777).payload(&payload).build());
+    let out = router.expect("the datagram outside", |f| contains(f, &payload));
+    let public = dissect(&out).unwrap().ports().unwrap().0;
+    let sends = |from: u16, payload: &[u8]| {
+        let packet = Packet::between(ROUTER.mac, hv, INTERNET.ip.into(), shared("blue").into());
+        router.send(packet.udp(from, public).payload(payload).build());
+    };
+    let a_stranger_is_refused = || {
+        let (strangers, known) = (marker(), marker());
+        sends(8888, &strangers);
+        sends(7777, &known);
+        a.expect_none_before(|f| contains(f, &strangers), |f| contains(f, &known));
+    };
+    a_stranger_is_refused();
+    let closed = topology.gateway_definitions();
+    let mut open = closed.clone();
+    open["networks"][0]["filtering"] = serde_json::json!("endpoint_independent");
+    host.netpath.apply(&topology.write("open.yaml", &open));
+    let strangers = marker();
+    sends(8888, &strangers);
+    a.expect("a stranger's datagram", |f| contains(f, &strangers));
+    host.netpath.apply(&topology.write("closed.yaml", &closed));
+    a_stranger_is_refused();
+}

@@ -37,6 +37,18 @@ fn t3_a_syn_from_elsewhere_is_filtered_as_defined() {
     assert_eq!((got.source, got.destination), ((OTHER_SERVER, 443), (A.ip, 5000)));
 }
 
+/// A binding from before, which the loader has not come to: its guest's next packet opens it.
+#[test]
+fn t3_a_binding_that_was_left_closed_is_opened_by_its_guest() {
+    let mut rig = Rig::routed();
+    let public = rig.connect(BLUE, A, 5000, WEB);
+    rig.change_gateway(BLUE, |gateway| gateway.flags |= gateway_flags::ENDPOINT_INDEPENDENT);
+    rig.close_bindings();
+    rig.tcp_in((OTHER_SERVER, 443), public, SYN).assert_dropped(BLUE, R::Unsolicited);
+    rig.tcp_out(BLUE, A, 5000, WEB, ACK).seen();
+    assert_eq!(rig.tcp_in((OTHER_SERVER, 443), public, SYN).seen().destination, (A.ip, 5000));
+}
+
 #[test]
 fn t3_a_closed_connection_keeps_nobody_from_a_port_that_everybody_may_use() {
     let mut rig = Rig::routed();

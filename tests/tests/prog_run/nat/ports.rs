@@ -6,14 +6,15 @@ use netpath_common::{
     DropReason,
     maps::{
         BLOCK_PORTS, BLOCKS, Binding, BindingKey, Forward, ForwardKey, HOLD_DOWN, POOL_PROTOCOLS, PoolAddress,
-        forward_flags,
+        forward_flags, gateway_flags,
     },
+    reap,
     stage::idle::MARGIN,
 };
 use netpath_tests::packet::Endpoint;
 
 use crate::rig::{
-    A, ACK, B, BLUE, BLUE_PUBLIC, DNS, End, FIN, GREEN, GREEN_PUBLIC, OTHER_SERVER, RST, Rig, SERVER, SYN, WEB,
+    A, ACK, B, BLUE, BLUE_PUBLIC, DNS, End, FIN, GREEN, GREEN_PUBLIC, OTHER_SERVER, PUBLIC, RST, Rig, SERVER, SYN, WEB,
 };
 
 /// Marks ports of blue's pool for UDP as given out to somebody else.
@@ -164,7 +165,7 @@ fn u1_the_port_of_a_closed_connection_is_kept_for_another_one_of_it_that_is_sile
     close(&mut rig, WEB, public);
     rig.age(240 + MARGIN + HOLD_DOWN + 5);
     sweep(&mut rig);
-    assert_eq!((rig.flows().len(), rig.bindings().len(), rig.ports_in_use()), (2, 2, 1));
+    assert_eq!((rig.flows().len(), rig.bindings().len(), rig.ports_in_use()), (2, 1, 1));
     assert_eq!(rig.tcp_in((OTHER_SERVER, 443), public, ACK).seen().destination, (A.ip, 5000));
     assert_ne!(rig.tcp_out(BLUE, B, 5000, WEB, SYN).seen().source, public);
 }
@@ -193,15 +194,21 @@ fn a_port_of_an_address_that_is_the_networks_no_longer_is_given_back() {
     assert_eq!(rig.ports_in_use(), 1);
 }
 
-/// A word that is written as a whole beside the data path may lose a claim of that very moment.
+/// As an apply gives the ports of bindings back that it removes: others are claimed in the same word all the time.
 #[test]
-fn a_port_whose_claim_was_lost_is_not_given_out_twice_and_claimed_again() {
+fn a_port_that_is_given_back_takes_no_other_one_with_it() {
     let mut rig = Rig::routed();
-    let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
-    occupy(&mut rig, |_| false);
-    assert_ne!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public);
-    assert_eq!(rig.ports_in_use(), 2);
-    rig.arrives(DNS, public, (A.ip, 5000));
+    for port in [5000, 5002] {
+        rig.udp_out(BLUE, A, port, DNS).seen();
+    }
+    let inside = |port| BindingKey { side: BLUE, address: A.ip.octets(), port, protocol: 17, pad: 0 };
+    let outside = |port| BindingKey { side: PUBLIC, address: BLUE_PUBLIC.octets(), ..inside(port) };
+    let reaped = rig.reap(reap::RELEASE, &[[inside(5000), outside(5000)], [inside(5002), outside(5000)]]);
+    assert_eq!(reaped, 1, "5002 has another port");
+    assert_eq!((rig.ports_in_use(), rig.bindings().len(), rig.state(BLUE).bindings), (1, 1, 1));
+    let elsewhere = (OTHER_SERVER, 53);
+    assert_eq!(rig.udp_out(BLUE, B, 5000, elsewhere).seen().source.1, 5000);
+    assert_ne!(rig.udp_out(BLUE, B, 5002, elsewhere).seen().source.1, 5002);
 }
 
 #[test]
@@ -259,20 +266,26 @@ fn c11a_c11b_i8_without_a_free_port_newcomers_are_refused_and_old_flows_live() {
     }
 }
 
-/// Every binding is a pair of rows that point at each other.
+/// A binding is a row of its inside end, and one of its outside end where strangers come in by it.
 #[test]
-fn bindings_come_in_pairs() {
+fn bindings_that_let_everybody_in_are_pairs_of_rows_and_others_are_one() {
     let mut rig = Rig::routed();
+    rig.change_gateway(GREEN, |gateway| gateway.flags |= gateway_flags::ENDPOINT_INDEPENDENT);
     for last in [11, 13] {
         for port in 3000..3032 {
             rig.udp_out(BLUE, Endpoint::numbered(last), port, DNS).seen();
+            rig.udp_out(GREEN, Endpoint::numbered(last), port, DNS).seen();
         }
     }
     let rows = rig.bindings();
-    assert_eq!(rows.len(), 2 * 64);
-    for (key, row) in &rows {
+    let of = |network: u32| rows.iter().filter(move |(key, row)| key.side == network || row.side == network);
+    assert_eq!((of(BLUE).count(), of(GREEN).count(), rows.len()), (64, 128, 192));
+    for (key, row) in of(GREEN) {
         let other = BindingKey { side: row.side, address: row.address, port: row.port, ..*key };
         let back: Binding = rows[&other];
         assert_eq!((back.side, back.address, back.port), (key.side, key.address, key.port));
     }
+    rig.age(10_000);
+    sweep(&mut rig);
+    assert_eq!((rig.bindings().len(), rig.ports_in_use()), (0, 0));
 }

@@ -224,5 +224,5 @@ fn an_expired_flow_begins_again_with_the_guests_next_packet() {
         assert_eq!(rig.state(BLUE).flows, 2);
     }
     assert_eq!(rig.flows().len(), 2);
-    assert_eq!(rig.bindings().len(), 2);
+    assert_eq!(rig.bindings().len(), 1);
 }

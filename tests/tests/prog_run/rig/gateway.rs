@@ -14,6 +14,7 @@ use netpath_common::{
         PUBLIC_SIDE, PoolAddress, PublicAddress, PublicKey, Resolved, RuleList, Segment, SegmentKey, Timeouts,
         Upstream, gateway_flags, nat_place, segment_flags,
     },
+    reap,
 };
 use netpath_tests::packet::{Endpoint, Packet, guest};
 
@@ -185,10 +186,41 @@ impl Rig {
         self.array("GATEWAY_STATE", 0, GatewayState::default());
     }
 
-    /// Changes a network's gateway and then counts its epoch up, as the loader does.
+    /// Changes a network's gateway, then counts its epoch up, and opens bindings where everybody is to come in, as the loader does.
     pub fn change_gateway(&mut self, network: u32, change: impl FnOnce(&mut Gateway)) {
         self.change("GATEWAYS", network, change);
         self.change("GATEWAYS", network, |gateway: &mut Gateway| gateway.epoch += 1);
+        if self.read::<Gateway>("GATEWAYS", network).flags & gateway_flags::ENDPOINT_INDEPENDENT != 0 {
+            self.open_bindings(network);
+        }
+    }
+
+    /// Has a network's bindings let in whoever sends to them.
+    pub fn open_bindings(&mut self, network: u32) {
+        let keys: Vec<_> = self.bindings().into_keys().filter(|key| key.side == network).collect();
+        assert_eq!(self.reap(reap::OPEN, &keys), keys.len());
+    }
+
+    /// Has the data path do something to the rows of these keys; gives to how many it did.
+    pub fn reap<K: bytemuck::Pod>(&mut self, kind: u8, keys: &[K]) -> usize {
+        let (uplink, mut done) = (self.uplink, 0);
+        for keys in keys.chunks(reap::KEYS_MAX) {
+            let mut frame = vec![0; reap::HEAD_LEN];
+            frame[14..].copy_from_slice(&[kind, keys.len() as u8]);
+            for (place, key) in (1..).zip(keys) {
+                frame.extend(bytemuck::bytes_of(key));
+                frame.resize(reap::HEAD_LEN + place * reap::KEY_LEN, 0);
+            }
+            done += self.tc("reap", uplink, &frame).action as usize;
+        }
+        done
+    }
+
+    /// Forgets the rows of bindings' outside ends.
+    pub fn close_bindings(&mut self) {
+        for key in self.bindings().into_keys().filter(|key| key.side & PUBLIC_SIDE != 0) {
+            self.remove::<BindingKey, Binding>("BINDINGS", key);
+        }
     }
 
     /// What the data path counts for a network.
