@@ -18,6 +18,7 @@ mod debug;
 mod exhaustion;
 mod files;
 mod interest;
+mod memory;
 mod notify;
 mod paths;
 mod quiet;

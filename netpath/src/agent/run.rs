@@ -18,6 +18,7 @@ use super::{
     exhaustion::Exhaustion,
     files::Files,
     interest::{Call, Interest},
+    memory,
     notify::{self, Message, Notify},
     quiet::Quiet,
     readable,
@@ -55,6 +56,7 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 /// [`crate::datapath::DatapathError::AgentRuns`] where the root has an agent; when the kernel refuses what it listens on.
 /// That definitions are broken, or cannot be applied, is no error: it is said, and they are waited for.
 pub fn run(options: Options) -> Result<(), Error> {
+    memory::share_one_heap();
     let claim = Root::claim(&options.root)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| failed("start", source))?;
@@ -190,7 +192,7 @@ impl Agent {
                 () = until(self.rest) => {
                     self.rest = None;
                     self.work.iter_mut().for_each(Work::compact);
-                    give_back();
+                    memory::give_back();
                 }
             }
         }
@@ -423,14 +425,5 @@ async fn finished(running: &mut Option<Running>) -> (Order, Work, Done) {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         },
         None => std::future::pending().await,
-    }
-}
-
-/// Gives memory that is free back to the kernel: a large document takes much while it is read, and nothing afterwards.
-fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: no arguments that could be wrong; it locks what it looks at.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
