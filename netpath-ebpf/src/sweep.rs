@@ -193,9 +193,6 @@ unsafe extern "C" fn visit_binding(
     0
 }
 
-/// `-ENOENT`.
-const ENOENT: i32 = -2;
-
 /// Takes a binding away, unless it was renewed in the meantime, or somebody else does.
 #[inline(never)]
 pub fn release(inside: &BindingKey, row: &mut Binding, expires: u32) {
@@ -212,14 +209,10 @@ pub fn release(inside: &BindingKey, row: &mut Binding, expires: u32) {
         let _ = maps::BINDINGS.remove(outside);
     }
     // Who removes the row gives its port back, and nobody else.
-    match maps::BINDINGS.remove(inside) {
-        Ok(()) => {}
-        Err(ENOENT) => return,
-        Err(_) => {
-            // The kernel could not: it is there still, for the next one who looks.
-            word.replace(0, expires);
-            return;
-        }
+    if maps::BINDINGS.remove(inside).is_err() {
+        // Where the kernel could not, it is there still, for the next one who looks.
+        word.replace(0, expires);
+        return;
     }
     let pool = match pool {
         0 => maps::GATEWAYS.get(inside.side).map_or(0, |gateway| bind::pool_of(gateway, &outside)),

@@ -73,11 +73,12 @@ fn opened(edits: &[Edit]) -> HashSet<u32> {
     // An apply that was killed in between has not come to it.
     const OPEN: u32 = gateway_flags::ENDPOINT_INDEPENDENT;
     let was_open = |row: &Gateway| row.flags & (OPEN | gateway_flags::CHANGING) == OPEN;
-    let opens = |edit: &Edit| match (&edit.before, &edit.after) {
-        (Some(Row::Gateways(index, before)), Some(Row::Gateways(_, after))) => {
-            (!was_open(before) && after.flags & OPEN != 0).then_some(*index)
+    let opens = |edit: &Edit| {
+        let was_open = matches!(&edit.before, Some(Row::Gateways(_, before)) if was_open(before));
+        match &edit.after {
+            Some(Row::Gateways(index, after)) if !was_open && after.flags & OPEN != 0 => Some(*index),
+            _ => None,
         }
-        _ => None,
     };
     edits.iter().filter_map(opens).collect()
 }
@@ -98,10 +99,9 @@ pub(super) fn open(tables: &Tables, programs: &Programs, edits: &[Edit]) -> Resu
     })?;
     let opened = Reaper::of(programs)?.open_bindings(&keys)? as usize;
     if opened < keys.len() {
-        let left = keys.len() - opened;
+        let (left, all) = (keys.len() - opened, keys.len());
         tracing::warn!(
-            "{left} of {} bindings let in whoever sends to them only after their guests' next packets",
-            keys.len()
+            "{left} of {all} bindings have ended, or let everybody in only after their guests' next packets"
         );
     }
     Ok(())
@@ -189,12 +189,13 @@ fn clear_bindings(
     // Another address may get the index of a pool that goes, and its ports must not be given back for bindings of this one's.
     let is_of_pool =
         |binding: &Binding| u32::from(binding.pool).checked_sub(1).is_some_and(|pool| pools.contains(&pool));
+    let goes = |key: &BindingKey, binding: &Binding| gone.binding(key, binding) || is_of_pool(binding);
     for _ in 0..PASSES {
         let (mut bindings, mut outside) = (Vec::new(), Vec::new());
         tables.bindings.visit::<DatapathError>(|key, binding| {
             let (side, address, port) = (binding.side, binding.address, binding.port);
             match key.side & PUBLIC_SIDE {
-                _ if !gone.binding(key, binding) && !is_of_pool(binding) => {}
+                _ if !goes(key, binding) => {}
                 0 => bindings.push([*key, BindingKey { side, address, port, ..*key }]),
                 _ => outside.push(*key),
             }
@@ -205,7 +206,10 @@ fn clear_bindings(
         }
         Reaper::of(programs)?.release(&bindings)?;
         for key in outside {
-            tables.bindings.delete(&key)?;
+            // Most have gone with their inside end, and some other guest may have the port by now.
+            if tables.bindings.get(&key)?.is_some_and(|binding| goes(&key, &binding)) {
+                tables.bindings.delete(&key)?;
+            }
         }
     }
     Ok(())
@@ -241,7 +245,7 @@ mod tests {
         assert_eq!(opened(&edit(row(gateway_flags::ROUTES), row(open))), [5].into());
         assert_eq!(opened(&edit(row(open), row(open))), [].into());
         assert_eq!(opened(&edit(row(open), row(gateway_flags::ROUTES))), [].into());
-        assert_eq!(opened(&edit(None, row(open))), [].into(), "it has no bindings yet");
+        assert_eq!(opened(&edit(None, row(open))), [5].into(), "it may have been a network without a gateway");
         assert_eq!(opened(&edit(row(open | gateway_flags::CHANGING), row(open))), [5].into(), "killed in between");
     }
 

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! definitions ─► [plan] ─► steps:  tunnel devices → fq on uplinks → rows added and changed → offloads → groups joined → programs on
-//!                                  → programs off → groups left, offloads restored → rows removed → epochs counted up
+//!                                  → programs off → groups left, offloads restored → rows removed → bindings opened
+//!                                  → epochs counted up
 //!                                  → tunnel devices off → what the data path wrote is cleared → names removed
 //!                                  → public addresses that are new are announced
 //! ```

@@ -179,9 +179,9 @@ impl Work<'_> {
         // A list of rules that is not asked any more may still be walked: it goes when its outcome counts no more.
         let (rules, rows): (Vec<&Edit>, Vec<&Edit>) = removals.iter().partition(|edit| is_rule(edit));
         self.rows(&rows)?;
-        epochs::finish(&mut self.tables, &self.gateways).map_err(epoch_failed)?;
         connections::open(&self.tables, &self.programs, &plan.edits)
             .map_err(|error| ("let whoever sends to them in by bindings that there are".to_owned(), error.into()))?;
+        epochs::finish(&mut self.tables, &self.gateways).map_err(epoch_failed)?;
         self.rows(&rules)?;
         counts::keep(&mut self.tables, &plan.existing, &plan.edits)
             .map_err(|error| ("keep what was counted of what is removed".to_owned(), error.into()))?;

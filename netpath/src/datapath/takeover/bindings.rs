@@ -15,6 +15,25 @@ use super::super::{DatapathError, Tables, syscall};
 /// Removes those that have no port: copied from one map after they had ended in the other, or while somebody was taking them away.
 /// Left alone, one would use the port of whoever has it now.
 pub(super) fn drop_portless(tables: &mut Tables) -> Result<(), DatapathError> {
+    let found = suspects(tables)?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    // Whoever was making one or taking one away has done it then.
+    syscall::wait_for_programs().map_err(|e| DatapathError::failed("wait until bindings have ended", e))?;
+    let again: HashMap<BindingKey, Binding> = suspects(tables)?.into_iter().collect();
+    for (key, row) in found.iter().filter(|(key, row)| again.get(key) == Some(row)) {
+        let outside = BindingKey { side: row.side, address: row.address, port: row.port, ..*key };
+        let back = tables.bindings.get(&outside)?;
+        if back.is_some_and(|back| (back.side, back.address, back.port) == (key.side, key.address, key.port)) {
+            tables.bindings.delete(&outside)?;
+        }
+        tables.bindings.delete(key)?;
+    }
+    Ok(())
+}
+
+fn suspects(tables: &Tables) -> Result<Vec<(BindingKey, Binding)>, DatapathError> {
     let mut rows = Vec::new();
     tables.bindings.visit::<DatapathError>(|key, row| {
         if key.side & PUBLIC_SIDE == 0 {
@@ -23,19 +42,7 @@ pub(super) fn drop_portless(tables: &mut Tables) -> Result<(), DatapathError> {
         Ok(ControlFlow::Continue(()))
     })?;
     // A port is claimed before its row is written, and given back after the row is gone: what is read of ports comes second.
-    let words = tables.port_blocks.rows()?;
-    let suspects = portless(&rows, &words);
-    if suspects.is_empty() {
-        return Ok(());
-    }
-    // Whoever was taking one away has done it then.
-    syscall::wait_for_programs().map_err(|e| DatapathError::failed("wait until bindings have ended", e))?;
-    for (key, row) in suspects {
-        if tables.bindings.get(&key)? == Some(row) {
-            tables.bindings.delete(&key)?;
-        }
-    }
-    Ok(())
+    Ok(portless(&rows, &tables.port_blocks.rows()?))
 }
 
 /// Of bindings, by their inside ends, those whose port is not claimed, or is a later one's, or that somebody is taking away.
