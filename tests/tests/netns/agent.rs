@@ -306,6 +306,15 @@ fn exchange_until(topology: &TwoHypervisors, stop: &AtomicBool, exchanged: &Atom
     }
 }
 
+/// Ends traffic also where a test fails, which would wait for it for ever and not say why.
+struct EndOf<'s>(&'s AtomicBool);
+
+impl Drop for EndOf<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() {
     let topology = raw_guests();
@@ -318,6 +327,7 @@ fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() 
     let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let traffic = scope.spawn(|| exchange_until(&topology, &stop, &exchanged));
+        let traffic_ends = EndOf(&stop);
         for round in 0..paced(20) as u32 {
             if traffic.is_finished() {
                 break;
@@ -336,7 +346,7 @@ fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() 
                 assert!(netpath.is_converged(&file), "round {round}");
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(traffic_ends);
         traffic.join().unwrap();
     });
     assert!(exchanged.load(Ordering::Relaxed) > 0);
