@@ -289,11 +289,13 @@ impl Work {
             .then(|| format!("has not changed since it was applied, and revision {number} came after it"))
     }
 
-    /// Did an agent before this one take up these definitions, and somebody bring `standing` after that? It has to be one that
-    /// can be kept in force: otherwise there would be nothing after a reboot.
+    /// Did an agent before this one take up these definitions, and somebody else bring `standing` after that? It has to be one that
+    /// can be kept in force: otherwise there would be nothing after a reboot. One that an agent brought, and was killed before
+    /// it could say that it had, is what the definitions were in between.
     fn was_taken_before(&self, history: &History, text: &str, standing: &Revision) -> bool {
         let taken = told(history.taken()).flatten();
         taken.is_some_and(|taken| taken.is(text, &self.host) && taken.revision < standing.meta.number)
+            && standing.meta.cause != Cause::Agent
             && standing.meta.host == self.host
             && definitions::parse_applied(&standing.name(), &standing.document).is_ok()
     }

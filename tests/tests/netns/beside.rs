@@ -288,3 +288,21 @@ fn a_document_that_was_rolled_back_is_followed_when_it_comes_back_after_another(
     until("the second is in force again", || scene.is_in_force(1));
     agent.until("as the definitions", |agent| keeps(agent) == (None, ""));
 }
+
+#[test]
+fn definitions_that_an_agent_was_killed_with_before_it_noted_them_are_followed_back_to_what_they_were() {
+    let scene = Scene::new();
+    Agent::in_force(scene.netpath(), &scene.file).kill();
+    let noted = scene.netpath().history().folder().join("taken-by-agent");
+    let before = fs::read(&noted).unwrap();
+    scene.follow(1);
+    Agent::in_force(scene.netpath(), &scene.file).kill();
+    assert!(scene.is_in_force(1));
+    // The note is the last thing that an apply of the agent does.
+    assert_ne!(fs::read(&noted).unwrap(), before);
+    fs::write(&noted, before).unwrap();
+    scene.follow(0);
+    let mut next = Agent::in_force(scene.netpath(), &scene.file);
+    next.until("it is the definitions", |agent| keeps(agent) == (None, ""));
+    assert!(scene.is_in_force(0));
+}
