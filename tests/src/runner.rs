@@ -157,10 +157,16 @@ impl Netpath {
     /// Whether a plan finds nothing to do.
     #[track_caller]
     pub fn is_converged(&self, definitions: &Path) -> bool {
+        self.left_to_do(definitions).is_none()
+    }
+
+    /// The plan, if it finds something to do.
+    #[track_caller]
+    pub fn left_to_do(&self, definitions: &Path) -> Option<String> {
         let file = definitions.display().to_string();
         let plan = self.run(["plan", "-f", &file, "--host", self.host(), "--detailed-exitcode"]);
         assert!(matches!(plan.code, 0 | 2), "{}", plan.stderr);
-        plan.code == 0
+        (plan.code == 2).then_some(plan.stdout)
     }
 
     /// Starts an apply and kills it after `delay`, if it has not ended before.

@@ -6,7 +6,6 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     process::Stdio,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -27,7 +26,10 @@ use rustix::{
 };
 use serde_json::{Value, json};
 
-use crate::scene::{A, B, C, delivers, raw_guests};
+use crate::{
+    scene::{A, B, C, delivers, raw_guests},
+    traffic::{beside, between_guests},
+};
 
 /// Writes a document as an editor does: to a new file, which is renamed over the old one.
 pub(crate) fn replace(topology: &TwoHypervisors, file: &Path, text: &str) {
@@ -296,25 +298,6 @@ fn an_apply_that_waits_says_for_whom() {
     }
 }
 
-/// Frames from A to B and back until told to stop; a lost one fails the test.
-fn exchange_until(topology: &TwoHypervisors, stop: &AtomicBool, exchanged: &AtomicU64) {
-    let (a, b) = (topology.raw("blue", 11), topology.raw("blue", 12));
-    while !stop.load(Ordering::Relaxed) {
-        delivers(a, b, &guest(A).to(B));
-        delivers(b, a, &guest(B).to(A).tcp(80, 1000, 0x10));
-        exchanged.fetch_add(2, Ordering::Relaxed);
-    }
-}
-
-/// Ends traffic also where a test fails, which would wait for it for ever and not say why.
-struct EndOf<'s>(&'s AtomicBool);
-
-impl Drop for EndOf<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() {
     let topology = raw_guests();
@@ -324,12 +307,9 @@ fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() 
     let start = Instant::now();
     Agent::in_force(netpath, &file).kill();
     let usual = start.elapsed();
-    let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let traffic = scope.spawn(|| exchange_until(&topology, &stop, &exchanged));
-        let traffic_ends = EndOf(&stop);
+    let rounds = |has_failed: &dyn Fn() -> bool| {
         for round in 0..paced(20) as u32 {
-            if traffic.is_finished() {
+            if has_failed() {
                 break;
             }
             let document = if round % 2 == 0 { &fewer } else { &whole };
@@ -337,20 +317,20 @@ fn a_killed_agent_is_followed_by_one_that_converges_and_traffic_loses_nothing() 
             let mut agent = Agent::start(netpath, &file);
             // A point in time of its life, another one each round.
             let until = Instant::now() + usual * (round * 7 % 20) / 20;
-            while Instant::now() < until && !traffic.is_finished() {
+            while Instant::now() < until && !has_failed() {
                 thread::yield_now();
             }
             agent.kill();
             if round % 5 == 4 {
-                let _next = Agent::in_force(netpath, &file);
-                assert!(netpath.is_converged(&file), "round {round}");
+                let next = Agent::in_force(netpath, &file);
+                let left = netpath.left_to_do(&file);
+                assert_eq!(left, None, "round {round}\n{}", next.log());
             }
         }
-        drop(traffic_ends);
-        traffic.join().unwrap();
-    });
-    assert!(exchanged.load(Ordering::Relaxed) > 0);
-    eprintln!("{} frames delivered while agents were killed", exchanged.load(Ordering::Relaxed));
+    };
+    let passed = beside(|traffic| between_guests(&topology, traffic), rounds);
+    assert!(passed > 0);
+    eprintln!("{passed} frames delivered while agents were killed");
     let _last = Agent::in_force(netpath, &file);
     assert!(netpath.is_converged(&file));
 }

@@ -34,6 +34,7 @@ mod too_big;
 mod top;
 mod topology;
 mod trace;
+mod traffic;
 mod tunnel;
 mod visibility;
 mod vlan;

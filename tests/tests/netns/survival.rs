@@ -1,11 +1,6 @@
 //! Kill -9 of `apply` at any point: the next one converges, and guests that were not touched lost nothing.
 
-use std::{
-    fs,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-    time::Instant,
-};
+use std::{fs, time::Instant};
 
 use netpath_tests::{
     agent::until,
@@ -15,17 +10,10 @@ use netpath_tests::{
 };
 use serde_json::Value;
 
-use crate::scene::{A, B, UPLINK_MODES, delivers, in_mode};
-
-/// Frames from A to B and back, one after the other, until told to stop; a lost one fails the test.
-fn exchange_until(topology: &TwoHypervisors, stop: &AtomicBool, exchanged: &AtomicU64) {
-    let (a, b) = (topology.raw("blue", 11), topology.raw("blue", 12));
-    while !stop.load(Ordering::Relaxed) {
-        delivers(a, b, &guest(A).to(B));
-        delivers(b, a, &guest(B).to(A).tcp(80, 1000, 0x10));
-        exchanged.fetch_add(2, Ordering::Relaxed);
-    }
-}
+use crate::{
+    scene::{A, B, UPLINK_MODES, delivers, in_mode},
+    traffic::{beside, between_guests},
+};
 
 fn builder() -> Builder {
     (20..36).fold(TwoHypervisors::builder(), |b, n| b.nic("green", n, usize::from(n % 2), Attachment::RawTap))
@@ -52,13 +40,11 @@ fn a_killed_apply_is_finished_by_the_next_and_untouched_guests_lose_nothing() {
             .enumerate()
             .map(|(n, state)| topology.write(&format!("state-{n}.yaml"), state))
             .collect();
-        let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
-        thread::scope(|scope| {
-            let traffic = scope.spawn(|| exchange_until(&topology, &stop, &exchanged));
-            let netpath = &topology.hosts[0].netpath;
+        let netpath = &topology.hosts[0].netpath;
+        let rounds = |has_failed: &dyn Fn() -> bool| {
             let rounds = if is_emulated() { 12 } else { 24 };
             for round in 0u32..rounds {
-                if traffic.is_finished() {
+                if has_failed() {
                     break;
                 }
                 let file = &files[round as usize % 3];
@@ -68,11 +54,10 @@ fn a_killed_apply_is_finished_by_the_next_and_untouched_guests_lose_nothing() {
                     assert!(netpath.is_converged(file), "round {round} in {mode}");
                 }
             }
-            stop.store(true, Ordering::Relaxed);
-            traffic.join().unwrap();
-            netpath.apply(&files[2]);
-        });
-        assert!(exchanged.load(Ordering::Relaxed) > 0);
+        };
+        let passed = beside(|traffic| between_guests(&topology, traffic), rounds);
+        assert!(passed > 0);
+        netpath.apply(&files[2]);
         delivers(topology.raw("green", 11), topology.raw("green", 12), &guest(A).to(B));
     }
 }

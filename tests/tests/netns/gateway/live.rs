@@ -3,8 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
 };
 
 use netpath_tests::{
@@ -20,7 +18,10 @@ use netpath_tests::{
 use serde_json::Value;
 
 use super::{raw_online, shared};
-use crate::scene::A;
+use crate::{
+    scene::A,
+    traffic::{Traffic, beside},
+};
 
 fn changed(mut definitions: Value) -> Value {
     definitions["networks"][0]["firewall"]["egress"]
@@ -60,17 +61,11 @@ fn x5_ten_thousand_connections_live_through_apply_and_reload() {
 }
 
 /// Datagrams of a tenant's NIC 11 out and back, one after the other; a lost one, or one from another public port, fails the test.
-pub(super) fn exchange_until(
-    topology: &TwoHypervisors,
-    tenant: &'static str,
-    gateway: Mac,
-    stop: &AtomicBool,
-    exchanged: &AtomicU64,
-) {
+pub(super) fn with_the_outside(topology: &TwoHypervisors, tenant: &'static str, gateway: Mac, traffic: &Traffic) {
     let (a, router) = (topology.raw(tenant, 11), topology.internet().raw_router());
     let hv = topology.hosts[0].ns.run(|| Link::named(PUBLIC_UPLINK).read_mac()).unwrap();
     let mut first = None;
-    while !stop.load(Ordering::Relaxed) {
+    while traffic.goes_on() {
         let payload = marker();
         a.send(guest(A).to_mac(gateway).to_ip(INTERNET.ip).udp(7000, 7777).payload(&payload).build());
         let out = router.expect("the datagram outside", |f| contains(f, &payload));
@@ -80,7 +75,7 @@ pub(super) fn exchange_until(
         let answer = marker();
         router.send(back.udp(7777, public).payload(&answer).build());
         a.expect("its answer", |f| contains(f, &answer));
-        exchanged.fetch_add(2, Ordering::Relaxed);
+        traffic.passed(2);
     }
 }
 
@@ -90,19 +85,16 @@ fn a_kept_flow_loses_no_packet_while_rules_change() {
     let gateway = acquainted(&topology, &topology.internet().raw_router());
     let first = topology.write("first.yaml", &topology.gateway_definitions());
     let second = topology.write("second.yaml", &changed(topology.gateway_definitions()));
-    let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let traffic = scope.spawn(|| exchange_until(&topology, "blue", gateway, &stop, &exchanged));
+    let rounds = |has_failed: &dyn Fn() -> bool| {
         for round in 0..paced(20) {
-            if traffic.is_finished() {
+            if has_failed() {
                 break;
             }
             topology.hosts[0].netpath.apply(if round % 2 == 0 { &second } else { &first });
         }
-        stop.store(true, Ordering::Relaxed);
-        traffic.join().unwrap();
-    });
-    assert!(exchanged.load(Ordering::Relaxed) > 20);
+    };
+    let passed = beside(|traffic| with_the_outside(&topology, "blue", gateway, traffic), rounds);
+    assert!(passed > 20);
 }
 
 #[test]

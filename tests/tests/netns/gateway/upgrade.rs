@@ -1,12 +1,7 @@
 //! A build of another ABI takes over under traffic, and gives back: no connection is reset or mapped anew, no packet is lost, and
 //! counters only grow.
 
-use std::{
-    path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use aya::maps::{HashMap, Map, MapData};
 use netpath_tests::{
@@ -16,8 +11,11 @@ use netpath_tests::{
     runner::{Build, Netpath},
 };
 
-use super::{live::exchange_until, raw_online};
-use crate::scene::{UPLINK_MODES, in_mode};
+use super::{live::with_the_outside, raw_online};
+use crate::{
+    scene::{UPLINK_MODES, in_mode},
+    traffic::beside,
+};
 
 /// The program as it is after an upgrade.
 fn next(netpath: &Netpath) -> Netpath {
@@ -33,15 +31,6 @@ fn passed(netpath: &Netpath, tenant: &str) -> u64 {
     row["from_guest_packets"].as_u64().unwrap() + row["to_guest_packets"].as_u64().unwrap()
 }
 
-/// Ends the traffic of a test, also of one that fails.
-struct Ends<'s>(&'s AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn ten_thousand_connections_live_through_an_upgrade_and_a_downgrade() {
     for mode in UPLINK_MODES {
@@ -50,13 +39,10 @@ fn ten_thousand_connections_live_through_an_upgrade_and_a_downgrade() {
         let host = &topology.hosts[0];
         let connections = Connections::open(&topology, 10_000);
         let green = gateway_of(&topology, "green");
-        let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
         let since = |netpath: &Netpath| netpath.json(["show", "usage"])["counted_since"].clone();
         let began = since(&host.netpath);
         let before = [passed(&host.netpath, "blue"), passed(&host.netpath, "green")];
-        thread::scope(|scope| {
-            let traffic = scope.spawn(|| exchange_until(&topology, "green", green, &stop, &exchanged));
-            let ends = Ends(&stop);
+        let there_and_back = |_: &dyn Fn() -> bool| {
             let upgraded = next(&host.netpath).apply(&file);
             assert!(upgraded.stdout.contains("takes over in place"), "{}", upgraded.stdout);
             connections.live(0x18);
@@ -67,11 +53,9 @@ fn ten_thousand_connections_live_through_an_upgrade_and_a_downgrade() {
             host.netpath.apply(&file);
             connections.live(0x10);
             assert!(host.netpath.is_converged(&file));
-            drop(ends);
-            traffic.join().unwrap();
-        });
+        };
+        let moved = beside(|traffic| with_the_outside(&topology, "green", green, traffic), there_and_back);
         let after = [passed(&host.netpath, "blue"), passed(&host.netpath, "green")];
-        let moved = exchanged.load(Ordering::Relaxed);
         assert!(moved > 20, "{moved} datagrams in {mode}");
         assert_eq!(after[1] - before[1], moved, "datagrams counted in {mode}");
         assert_eq!(after[0] - before[0], 4 * connections.ports.len() as u64, "segments counted in {mode}");
@@ -93,18 +77,15 @@ fn an_upgrade_that_is_killed_is_finished_or_undone_by_the_next_apply_of_either_b
     let host = &topology.hosts[0];
     let connections = Connections::open(&topology, 1000);
     let green = gateway_of(&topology, "green");
-    let (stop, exchanged) = (AtomicBool::new(false), AtomicU64::new(0));
     let started = Instant::now();
     next(&host.netpath).apply(&file);
     let usual = started.elapsed();
     host.netpath.apply(&file);
     let before = passed(&host.netpath, "green");
-    thread::scope(|scope| {
-        let traffic = scope.spawn(|| exchange_until(&topology, "green", green, &stop, &exchanged));
-        let ends = Ends(&stop);
+    let killed = |has_failed: &dyn Fn() -> bool| {
         let rounds: u32 = if is_emulated() { 6 } else { 24 };
         for round in 0..rounds {
-            if traffic.is_finished() {
+            if has_failed() {
                 break;
             }
             // Every point of an upgrade, one of the downgrade that follows, and either build to finish.
@@ -117,11 +98,10 @@ fn an_upgrade_that_is_killed_is_finished_or_undone_by_the_next_apply_of_either_b
             assert_eq!(folders(host.netpath.root()), ["links", folder], "round {round}");
             connections.live(0x18);
         }
-        drop(ends);
-        traffic.join().unwrap();
-    });
+    };
+    let moved = beside(|traffic| with_the_outside(&topology, "green", green, traffic), killed);
     host.netpath.apply(&file);
-    let (counted, moved) = (passed(&host.netpath, "green") - before, exchanged.load(Ordering::Relaxed));
+    let counted = passed(&host.netpath, "green") - before;
     assert!(moved > 0);
     // A kill between the addition of sixteen rows and the note of it adds them once more.
     assert!(counted.abs_diff(moved) * 1000 <= moved, "{counted} of {moved} datagrams counted");
