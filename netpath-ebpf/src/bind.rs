@@ -11,10 +11,7 @@ use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     DropReason,
     frame::{self, Protocol},
-    maps::{
-        Binding, BindingKey, FlowKey, Forward, Gateway, POOL_ADDRESSES, PUBLIC_SIDE, PoolAddress, flow_flags,
-        gateway_flags,
-    },
+    maps::{Binding, BindingKey, FlowKey, Forward, Gateway, POOL_ADDRESSES, PUBLIC_SIDE, PoolAddress, flow_flags},
     stage::{idle, ports, tcp},
 };
 
@@ -50,19 +47,13 @@ pub fn source(connection: &mut Connection, gateway: &Gateway) -> Result<(), Drop
             connection.made = expires - 1;
         }
     }
-    if is_open(gateway) && !points_to(&outside, &inside) && !open(&inside) && connection.made != 0 {
+    if gateway.is_open() && !points_to(&outside, &inside) && !open(&inside) && connection.made != 0 {
         return Err(DropReason::BindingTableFull);
     }
     let flow = &mut connection.flow;
     (flow.source, flow.source_port, flow.out) = (outside.address, outside.port, outside.side);
     flow.flags |= flow_flags::BOUND;
     Ok(())
-}
-
-/// Whether a network's bindings let in whoever sends to them.
-#[inline(always)]
-fn is_open(gateway: &Gateway) -> bool {
-    gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0
 }
 
 /// Makes the row of the outside end of a binding, unless somebody is taking the binding away.
@@ -232,12 +223,11 @@ pub fn is_given_out(gateway: &Gateway, outside: &BindingKey) -> bool {
         .is_some_and(|word| word & ports::bit_of(outside.port) != 0)
 }
 
-/// `BPF_NOEXIST`.
-const NEW: u64 = 1;
-
 /// Claims a port and writes the binding down.
 #[inline(always)]
 fn make(inside: &BindingKey, outside: &mut BindingKey, pool: u32, expires: u32) -> Result<(), DropReason> {
+    /// `BPF_NOEXIST`.
+    const NEW: u64 = 1;
     claim(inside.port, outside, pool)?;
     let row = Binding {
         side: outside.side,

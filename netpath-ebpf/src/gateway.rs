@@ -338,8 +338,7 @@ fn renew(key: &FlowKey, flow: &Flow, gateway: &Gateway, from: u32, changed: bool
     let inside = if key.side & PUBLIC_SIDE == 0 { *key } else { key.opposite(flow) };
     let expires = from + timeout + idle::MARGIN;
     // Where whoever knows of it may use it, a binding lives for as long as any connection of it might.
-    let is_open = gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0;
-    if changed && key.protocol == Protocol::TCP.0 && idle::ends_binding(flow.state) && !is_open {
+    if changed && key.protocol == Protocol::TCP.0 && idle::ends_binding(flow.state) && !gateway.is_open() {
         bind::shorten(&inside, expires);
     }
     bind::renew(&inside, expires);

@@ -164,13 +164,12 @@ fn bound(connection: &mut Connection, now: u32) -> Result<(), DropReason> {
     };
     let Some(inside) = bind::inside_of(&outside, now) else {
         let gateway = connection::routed(connection.flow.network).map_err(|_| DropReason::Unsolicited)?;
-        let is_open = gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0;
-        let is_somebodys = !is_open && bind::is_given_out(gateway, &outside);
+        let is_somebodys = !gateway.is_open() && bind::is_given_out(gateway, &outside);
         return Err(if is_somebodys { DropReason::UnsolicitedSource } else { DropReason::Unsolicited });
     };
     let gateway = connection::routed(inside.side)?;
     connection.belongs_to(inside.side);
-    if gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT == 0 {
+    if !gateway.is_open() {
         return Err(DropReason::UnsolicitedSource);
     }
     (connection.flow.destination, connection.flow.destination_port) = (inside.address, inside.port);

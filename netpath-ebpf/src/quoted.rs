@@ -90,7 +90,7 @@ fn bound(key: &FlowKey, flow: &mut Flow, now: u32) -> Result<(), DropReason> {
     };
     let inside = bind::inside_of(&outside, now).ok_or(unmatched)?;
     let gateway = connection::routed(inside.side)?;
-    if gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT == 0 {
+    if !gateway.is_open() {
         return Err(unmatched);
     }
     (flow.network, flow.out) = (inside.side, inside.side);

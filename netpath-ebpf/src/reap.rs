@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated as helper;
 use netpath_common::{
     Packet as _,
-    maps::{BindingKey, FlowKey, PUBLIC_SIDE, SCRATCH_WORDS},
+    maps::{Binding, BindingKey, FlowKey, PUBLIC_SIDE, SCRATCH_WORDS},
     reap,
     stage::idle,
 };
@@ -56,9 +56,10 @@ unsafe extern "C" fn visit(position: u32, walk: *mut Walk) -> i64 {
         match walk.kind as u8 {
             // What is known of a binding is known by its inside end.
             _ if key.side & PUBLIC_SIDE != 0 => false,
-            reap::BINDINGS => binding(&key, walk.now),
+            reap::BINDINGS => take_away(&key, |row| idle::is_released(row, walk.now)),
             reap::OPEN => bind::open(&key),
-            reap::RELEASE => release(&key, &outside),
+            // Nothing of the definitions has it any more.
+            reap::RELEASE => take_away(&key, |row| bind::outside_key(&key, row) == outside),
             _ => false,
         }
     };
@@ -81,26 +82,13 @@ fn flow(key: &FlowKey, now: u32) -> bool {
     true
 }
 
+/// Takes a binding away, if its row is as it has to be for that.
 #[inline(always)]
-fn binding(key: &BindingKey, now: u32) -> bool {
+fn take_away(key: &BindingKey, is_due: impl FnOnce(&Binding) -> bool) -> bool {
     let Some(row) = maps::BINDINGS.get_ptr_mut(key) else { return false };
     // SAFETY: a row of the map; whether it is still the one that was asked for is asked before it is taken away.
     let row = unsafe { &mut *row };
-    if !idle::is_released(row, now) {
-        return false;
-    }
-    let expires = row.expires;
-    sweep::release(key, row, expires);
-    true
-}
-
-/// Takes a binding away that an apply has no use for, if it is that one still.
-#[inline(always)]
-fn release(key: &BindingKey, outside: &BindingKey) -> bool {
-    let Some(row) = maps::BINDINGS.get_ptr_mut(key) else { return false };
-    // SAFETY: as above.
-    let row = unsafe { &mut *row };
-    if row.side != outside.side || row.address != outside.address || row.port != outside.port {
+    if !is_due(row) {
         return false;
     }
     let expires = row.expires;

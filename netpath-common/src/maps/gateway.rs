@@ -46,6 +46,15 @@ pub struct Gateway {
     pub pad: [u8; 4],
 }
 
+impl Gateway {
+    /// Whether the network's bindings let in whoever sends to them.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0
+    }
+}
+
 /// Bits of [`Gateway::flags`].
 pub mod gateway_flags {
     /// netpath is the gateway: packets to its MAC address are routed.

@@ -71,12 +71,11 @@ pub(super) fn addresses_left(edits: &[Edit]) -> HashSet<(u32, u32, [u8; 4])> {
 /// The networks whose bindings let in whoever sends to them from now on.
 fn opened(edits: &[Edit]) -> HashSet<u32> {
     // An apply that was killed in between has not come to it.
-    const OPEN: u32 = gateway_flags::ENDPOINT_INDEPENDENT;
-    let was_open = |row: &Gateway| row.flags & (OPEN | gateway_flags::CHANGING) == OPEN;
+    let was_open = |row: &Gateway| row.is_open() && row.flags & gateway_flags::CHANGING == 0;
     let opens = |edit: &Edit| {
         let was_open = matches!(&edit.before, Some(Row::Gateways(_, before)) if was_open(before));
         match &edit.after {
-            Some(Row::Gateways(index, after)) if !was_open && after.flags & OPEN != 0 => Some(*index),
+            Some(Row::Gateways(index, after)) if !was_open && after.is_open() => Some(*index),
             _ => None,
         }
     };

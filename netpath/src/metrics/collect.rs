@@ -203,7 +203,7 @@ impl Reader<'_> {
         })?;
         gateways.visit(|network, gateway| {
             // Two rows each where strangers come in by them.
-            if gateway.flags & gateway_flags::ENDPOINT_INDEPENDENT != 0 {
+            if gateway.is_open() {
                 bindings += of_network.get(&network).copied().unwrap_or(0);
             }
         })?;
