@@ -22,12 +22,8 @@ use crate::topology::NetNs;
 const TICK: Duration = Duration::from_millis(50);
 /// The least that a generator sleeps between datagrams.
 const PACE: Duration = Duration::from_micros(500);
-/// UDP payload of each datagram: a frame of 1442 bytes.
-pub const DATAGRAM: usize = 1400;
-/// The headers of such a datagram: Ethernet, IPv4, UDP.
-pub const DATAGRAM_HEADERS: usize = 42;
-/// The part of full TCP frames that is payload: 1448 bytes of 1514, where timestamps are on.
-pub const TCP_PAYLOAD: f64 = 1448.0 / 1514.0;
+/// The headers of a datagram: Ethernet, IPv4, UDP.
+const DATAGRAM_HEADERS: usize = 42;
 /// How long a rate is measured at a time while it settles.
 const SETTLING_WINDOW: Duration = Duration::from_secs(1);
 /// Bytes that a receiver may be behind: more than comes while it is not scheduled.
@@ -42,13 +38,39 @@ pub struct Shape {
     pub cpus: Option<usize>,
     /// Datagrams that are given to the kernel at a time (UDP GSO); 1 for one by one.
     pub segments: usize,
+    /// The guests' MTU, from an IPv4 header on.
+    pub mtu: usize,
 }
 
 impl Shape {
     /// This many flows, as they come.
     #[must_use]
     pub const fn flows(flows: u16) -> Self {
-        Self { flows, cpus: None, segments: 1 }
+        Self { flows, cpus: None, segments: 1, mtu: 1500 }
+    }
+
+    /// UDP payload of each datagram: 1400 bytes where the MTU is Ethernet's.
+    const fn datagram(self) -> usize {
+        self.mtu - 100
+    }
+
+    /// Bytes of a datagram's frame.
+    #[must_use]
+    pub const fn datagram_frame(self) -> usize {
+        self.datagram() + DATAGRAM_HEADERS
+    }
+
+    /// The part of full TCP frames that is payload: 1448 bytes of 1514 where the MTU is Ethernet's and timestamps are on.
+    #[must_use]
+    pub fn tcp_payload(self) -> f64 {
+        const HEADERS: usize = 52;
+        const ETHERNET: usize = 14;
+        (self.mtu - HEADERS) as f64 / (self.mtu + ETHERNET) as f64
+    }
+
+    /// TCP payload with its headers.
+    fn on_the_wire(self, payload: u64) -> u64 {
+        (payload as f64 / self.tcp_payload()) as u64
     }
 
     /// Keeps the calling thread on one of the processors: the next one for each `turn`.
@@ -96,7 +118,7 @@ impl Load {
             let sender = from.run(|| UdpSocket::bind("0.0.0.0:0"))?;
             sender.connect(target)?;
             if shape.segments > 1 {
-                set(&sender, libc::SOL_UDP, libc::UDP_SEGMENT, DATAGRAM as libc::c_int)?;
+                set(&sender, libc::SOL_UDP, libc::UDP_SEGMENT, shape.datagram() as libc::c_int)?;
             }
             load.datagrams(
                 (shape, usize::from(flow)),
@@ -121,7 +143,7 @@ impl Load {
             if !kept(shape, flow + 1) {
                 return;
             }
-            let mut buffer = [0; 2 * DATAGRAM];
+            let mut buffer = vec![0; 2 * shape.datagram()];
             while !stop.load(Ordering::Relaxed) {
                 if let Ok(len) = receiver.recv(&mut buffer) {
                     received.fetch_add((len + DATAGRAM_HEADERS) as u64, Ordering::Relaxed);
@@ -133,8 +155,8 @@ impl Load {
             if !kept(shape, flow) {
                 return;
             }
-            let block = vec![0x5a; shape.segments * DATAGRAM];
-            let frames = (shape.segments * (DATAGRAM + DATAGRAM_HEADERS)) as u64;
+            let block = vec![0x5a; shape.segments * shape.datagram()];
+            let frames = (shape.segments * shape.datagram_frame()) as u64;
             // Flows take turns. In step they would be one burst, and then nothing for as long as all of it takes.
             let mut own = frames * flow as u64 / u64::from(shape.flows);
             let bytes_a_second = rate as f64 / 8.0;
@@ -196,7 +218,7 @@ impl Load {
             while !stop.load(Ordering::Relaxed) {
                 match receiver.read(&mut buffer) {
                     Ok(0) => return,
-                    Ok(len) => drop(received.fetch_add(on_the_wire(len as u64), Ordering::Relaxed)),
+                    Ok(len) => drop(received.fetch_add(shape.on_the_wire(len as u64), Ordering::Relaxed)),
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                     Err(_) => return,
                 }
@@ -297,9 +319,4 @@ fn set(socket: &UdpSocket, level: libc::c_int, option: libc::c_int, value: libc:
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()).with_context(|| format!("setting option {option} of a socket")),
     }
-}
-
-/// TCP payload with its headers.
-fn on_the_wire(payload: u64) -> u64 {
-    (payload as f64 / TCP_PAYLOAD) as u64
 }

@@ -8,7 +8,7 @@ use std::{
 
 use netpath::netlink::fq::{self, Room};
 use netpath_tests::{
-    guest::{KernelGuest, Load, PATIENCE, load::TCP_PAYLOAD},
+    guest::{KernelGuest, Load, PATIENCE, load::Shape},
     pace::is_emulated,
     skip_unless,
     topology::{
@@ -170,7 +170,7 @@ fn where_the_uplink_has_fq_packets_wait_and_one_flow_has_nine_tenths_of_its_rate
     let load = Load::tcp(here.ns(), there.ns(), at(there, 9000), 1).unwrap();
     let _ = load.rate(WINDOW);
     // What a load counts are frames; payload is less.
-    if let Err(error) = load.settle_above(RATE * MBIT, 0.9 / TCP_PAYLOAD) {
+    if let Err(error) = load.settle_above(RATE * MBIT, 0.9 / Shape::flows(1).tcp_payload()) {
         panic!("{error:#}");
     }
     let rows = topology.hosts[0].netpath.json(["show", "limits"]);

@@ -21,11 +21,7 @@ use serde_json::{Value, json};
 use super::arrived::Arrived;
 use crate::{
     bench::statistics::median,
-    guest::{
-        KernelGuest, Load,
-        kernel::NIC,
-        load::{DATAGRAM, DATAGRAM_HEADERS, Shape},
-    },
+    guest::{KernelGuest, Load, kernel::NIC, load::Shape},
     topology::{Link, TwoHypervisors, two_hypervisors::Attachment},
 };
 
@@ -49,6 +45,11 @@ const MARGIN: f64 = 1.2;
 const WINDOWS: usize = 3;
 /// The rates, in Mbit/s.
 const RATES: [u64; 5] = [1, 10, 200, 1000, 5000];
+/// From this rate on, frames that are handed on one by one are jumbo ones.
+const HIGH: u64 = 5000;
+/// The guests' MTU: Ethernet's, and that of jumbo frames.
+const MTU: usize = 1500;
+const JUMBO: usize = 9000;
 /// Up to this rate every machine is idle, and cases are measured side by side.
 const LOW: u64 = 10;
 /// So many of them.
@@ -92,6 +93,13 @@ struct Case {
     way: Way,
 }
 
+impl Case {
+    /// The guests' MTU.
+    const fn mtu(self) -> usize {
+        if self.rate >= HIGH && !self.way.gso { JUMBO } else { MTU }
+    }
+}
+
 /// What was seen of a case.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -120,7 +128,8 @@ impl Case {
     fn name(self) -> String {
         let rate =
             if self.rate < 1000 { format!("{} Mbit/s", self.rate) } else { format!("{} Gbit/s", self.rate / 1000) };
-        format!("{NAME} {rate}, {}", self.way)
+        let jumbo = if self.mtu() == JUMBO { ", jumbo frames" } else { "" };
+        format!("{NAME} {rate}, {}{jumbo}", self.way)
     }
 }
 
@@ -206,7 +215,9 @@ pub fn run(wants: impl Fn(&str) -> bool) -> Result<Vec<Row>> {
         + (SETTLING + UNLIMITED_WINDOW) * ways(&high).count() as u32;
     println!("\naccuracy: {count} cases, {} s and more; what arrives, against the limit", about.as_secs());
     let mut rows = side_by_side(low)?;
-    rows.extend(one_by_one(&high)?);
+    let (jumbo, high): (Vec<Case>, Vec<Case>) = high.into_iter().partition(|case| case.mtu() == JUMBO);
+    rows.extend(one_by_one(&high, MTU)?);
+    rows.extend(one_by_one(&jumbo, JUMBO)?);
     let judged: Vec<f64> = rows.iter().filter_map(Row::ratio).map(|ratio| (ratio - 1.0).abs() * 100.0).collect();
     let worst = judged.iter().copied().fold(0.0, f64::max);
     let close = judged.iter().filter(|off| **off <= 2.0).count();
@@ -225,7 +236,7 @@ fn side_by_side(cases: Vec<Case>) -> Result<Vec<Row>> {
     let cases = Mutex::new(cases.into_iter());
     let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || -> Result<Vec<Row>> {
-        let (site, mut rows) = (Site::new()?, Vec::new());
+        let (site, mut rows) = (Site::new(MTU)?, Vec::new());
         while let Some(case) = next() {
             site.segmentation(case.way)?;
             rows.push(site.row(case, None)?);
@@ -243,12 +254,12 @@ fn side_by_side(cases: Vec<Case>) -> Result<Vec<Row>> {
 }
 
 /// Measures cases that may take all of the machine.
-fn one_by_one(cases: &[Case]) -> Result<Vec<Row>> {
+fn one_by_one(cases: &[Case], mtu: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     if cases.is_empty() {
         return Ok(rows);
     }
-    let site = Site::new()?;
+    let site = Site::new(mtu)?;
     for (way, cases) in ways(cases) {
         let unlimited = site.unlimited(way).with_context(|| format!("{way}, without a limit"))?;
         for case in cases {
@@ -261,19 +272,31 @@ fn one_by_one(cases: &[Case]) -> Result<Vec<Row>> {
 /// The two hypervisors.
 struct Site {
     topology: TwoHypervisors,
+    /// The guests'.
+    mtu: usize,
     definitions: Value,
     /// Of the hypervisor that limits.
     tables: Tables,
 }
 
 impl Site {
-    fn new() -> Result<Self> {
-        let topology = TwoHypervisors::builder().attached(Attachment::Veth).build()?;
-        let definitions = topology.vxlan_definitions();
+    fn new(mtu: usize) -> Result<Self> {
+        let builder = TwoHypervisors::builder().attached(Attachment::Veth).whole_on_the_wire();
+        let topology = builder.underlay_mtu(mtu as u32 + 100).build()?;
+        let mut definitions = topology.vxlan_definitions();
+        definitions["networks"][0]["mtu"] = mtu.into();
+        for (host, nic) in topology.hosts.iter().zip(0..) {
+            let nic = &definitions["networks"][0]["nics"][nic];
+            let device = nic["device"].as_str().context("a NIC has a device")?;
+            host.ns.run(|| Link::named(device).mtu(mtu as u32))?;
+        }
         topology.apply(&definitions);
         let tables = Tables::open(&Root::open(topology.hosts[0].netpath.root())?)?;
-        let site = Self { topology, definitions, tables };
+        let site = Self { topology, mtu, definitions, tables };
         let [here, there] = site.guests(Direction::FromGuest);
+        for guest in [here, there] {
+            guest.ns().run(|| Link::named(NIC).mtu(mtu as u32))?;
+        }
         here.ping(there.station().ip)?;
         Ok(site)
     }
@@ -309,10 +332,12 @@ impl Site {
     fn load(&self, way: Way, megabits: Option<u64>) -> Result<Load> {
         let [sender, receiver] = self.guests(way.direction);
         let target = SocketAddr::from((receiver.station().ip, PORT));
-        // A super-packet is at most a hundredth of what passes in a window.
-        let most = megabits.map_or(SEGMENTS, |rate| rate * 12_500 / (DATAGRAM + DATAGRAM_HEADERS) as u64);
-        let segments = if way.gso { most.clamp(1, SEGMENTS) as usize } else { 1 };
-        let shape = Shape { flows: way.flows, cpus: Some(way.cpus), segments };
+        let mut shape = Shape { flows: way.flows, cpus: Some(way.cpus), segments: 1, mtu: self.mtu };
+        if way.gso {
+            // A super-packet is at most a hundredth of what passes in a window.
+            let most = megabits.map_or(SEGMENTS, |rate| rate * 12_500 / shape.datagram_frame() as u64);
+            shape.segments = most.clamp(1, SEGMENTS) as usize;
+        }
         match way.protocol {
             Protocol::Tcp => Load::tcp_in(shape, sender.ns(), receiver.ns(), target),
             Protocol::Udp => {
