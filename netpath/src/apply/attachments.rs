@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn attachment(device: &str, hook: Hook, state: AttachState) -> Attachment {
-        Attachment { device: device.into(), hook, state, program: 7 }
+        Attachment { device: device.into(), former: None, hook, state, program: 7 }
     }
 
     #[test]

@@ -75,6 +75,11 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
     let is_first = !Root::holds_maps(root.path())?;
     let mut first = plan(zone, host, root.path(), look)?;
     refuse(&first.findings)?;
+    if first.has_renamed {
+        datapath::follow_names(&root, &first.devices)?;
+        first = plan(zone, host, root.path(), look)?;
+        refuse(&first.findings)?;
+    }
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
     let takeover = first.takeover.take();
     let prepared = prepare(&root, &capacities, takeover.as_ref());

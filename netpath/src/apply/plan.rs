@@ -58,6 +58,8 @@ pub struct Plan {
     pub(super) existing: Rows,
     /// What another ABI's build has applied.
     pub(super) takeover: Option<Takeover>,
+    /// Devices have another name than when programs were attached to them.
+    pub(super) has_renamed: bool,
     desired: Rows,
     uplinks: Vec<UplinkUse>,
     tunnels: BTreeMap<u16, TunnelDevice>,
@@ -154,6 +156,7 @@ pub fn plan(zone: &Zone, host: &str, root: &Path, look: Look) -> Result<Plan, Er
         None => None,
     };
     let actual = datapath::attachments(&own, programs.as_ref(), &devices)?;
+    let has_renamed = actual.iter().any(|attachment| attachment.former.is_some());
     let tunnels = tunnel_devices(zone, host, &devices, |device| is_own_tunnel(root, device));
     let host_addresses = address::addresses()?;
     // Walking the host's sockets takes long, and matters only where an address is the host's and a network's.
@@ -226,6 +229,7 @@ pub fn plan(zone: &Zone, host: &str, root: &Path, look: Look) -> Result<Plan, Er
         devices,
         existing,
         takeover,
+        has_renamed,
     })
 }
 

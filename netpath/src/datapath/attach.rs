@@ -8,7 +8,11 @@
 //!
 //! A link that is not pinned yet ends with the process, so a kill between the two leaves the device as it was.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::Path,
+};
 
 use aya::programs::{
     LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType, XdpMode,
@@ -16,7 +20,10 @@ use aya::programs::{
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
     xdp::XdpLink,
 };
-use rustix::io::Errno;
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 
 use super::{
     DatapathError, Hook, LinkPin, Programs, Root,
@@ -36,6 +43,8 @@ const HANDLE: TcHandle = TcHandle::new(0, 0x4e50);
 pub struct Attachment {
     /// Name of the device.
     pub device: String,
+    /// The name that it had when it was attached, where it has another one now.
+    pub former: Option<String>,
     /// The hook.
     pub hook: Hook,
     /// How it is attached.
@@ -65,26 +74,97 @@ pub fn attachments(
     programs: Option<&Programs>,
     devices: &[Device],
 ) -> Result<Vec<Attachment>, DatapathError> {
-    let by_name: std::collections::HashMap<_, _> = devices.iter().map(|d| (d.name.as_str(), d)).collect();
+    let by_name: HashMap<_, _> = devices.iter().map(|d| (d.name.as_str(), d)).collect();
+    let by_index: HashMap<_, _> = devices.iter().map(|d| (d.index, d.name.as_str())).collect();
+    let state = |pin: &LinkPin, program: u32| match programs.map(|programs| programs.id(pin.hook)) {
+        Some(current) if current == program => AttachState::Current,
+        _ => AttachState::Outdated,
+    };
     let mut found = Vec::new();
     for pin in root.link_pins()? {
-        let running = match by_name.get(pin.device.as_str()) {
-            Some(device) => running(device, &pin)?,
-            None => Vec::new(),
-        };
-        let current = programs.map(|programs| programs.id(pin.hook)).filter(|id| running.contains(id));
-        let (state, program) = match current {
-            Some(program) => (AttachState::Current, program),
-            // Only now is it worth asking what the pin is of.
-            None => match pinned_program(&pin)? {
-                Some(program) if running.contains(&program) => (AttachState::Outdated, program),
-                Some(program) => (AttachState::Broken, program),
+        let (program, device) = match pin.is_clsact {
+            true => match pinned_program(&pin)? {
+                Some(program) => {
+                    (program, filtered(by_name.get(pin.device.as_str()).copied(), programs, &pin, program)?)
+                }
+                None => continue,
+            },
+            // A link says where it is, whatever the device is called by now.
+            false => match unless_removed(&pin.path, syscall::link(&pin.path))? {
+                Some((program, index)) => (program, index.and_then(|index| Some((*by_index.get(&index)?, program)))),
                 None => continue,
             },
         };
-        found.push(Attachment { device: pin.device, hook: pin.hook, state, program });
+        found.push(match device {
+            Some((device, program)) => {
+                let former = (device != pin.device).then(|| pin.device.clone());
+                Attachment { device: device.to_owned(), former, hook: pin.hook, state: state(&pin, program), program }
+            }
+            None => {
+                Attachment { device: pin.device, former: None, hook: pin.hook, state: AttachState::Broken, program }
+            }
+        });
     }
     Ok(found)
+}
+
+/// The device of a filter's pin and the program that it runs, if that is this build's or the pinned one.
+fn filtered<'d>(
+    device: Option<&'d Device>,
+    programs: Option<&Programs>,
+    pin: &LinkPin,
+    pinned: u32,
+) -> Result<Option<(&'d str, u32)>, DatapathError> {
+    let Some(device) = device else { return Ok(None) };
+    let running: Vec<u32> = own_filters(device)?.filter_map(|filter| filter.program_id).collect();
+    let current = programs.map(|programs| programs.id(pin.hook));
+    let program = current.into_iter().chain([pinned]).find(|program| running.contains(program));
+    Ok(program.map(|program| (device.name.as_str(), program)))
+}
+
+/// Gives pins of links the names that their devices have now. Two that have changed their names with each other change their pins.
+///
+/// # Errors
+/// When pins cannot be read or moved.
+pub fn follow_names(root: &Root, devices: &[Device]) -> Result<(), DatapathError> {
+    let names: HashMap<_, _> = devices.iter().map(|d| (d.index, d.name.as_str())).collect();
+    let is_there = |pin: &LinkPin| -> Result<Option<String>, DatapathError> {
+        let link = unless_removed(&pin.path, syscall::link(&pin.path))?;
+        Ok(link.and_then(|(_, index)| names.get(&index?).map(|name| (*name).to_owned())))
+    };
+    // Each move puts one pin where it belongs for good.
+    loop {
+        let mut moves = Vec::new();
+        for pin in root.link_pins()?.into_iter().filter(|pin| !pin.is_clsact) {
+            if let Some(name) = is_there(&pin)?.filter(|name| *name != pin.device) {
+                moves.push((pin, name));
+            }
+        }
+        let Some((pin, name)) = moves.into_iter().next() else { return Ok(()) };
+        move_link(root, &pin, &name, &is_there)?;
+    }
+}
+
+/// Moves a link's pin to the name that its device has; what is pinned there changes places with it, if it is on a device.
+fn move_link(
+    root: &Root,
+    pin: &LinkPin,
+    name: &str,
+    is_there: impl Fn(&LinkPin) -> Result<Option<String>, DatapathError>,
+) -> Result<(), DatapathError> {
+    let path = root.link(name, pin.hook);
+    let failed = |error: io::Error| DatapathError::failed(format!("move pin {}", pin.path.display()), error);
+    if let Some(folder) = path.parent() {
+        make_dir(folder)?;
+    }
+    let other = LinkPin { device: name.to_owned(), path: path.clone(), ..pin.clone() };
+    let flags = if is_there(&other)?.is_some() { RenameFlags::EXCHANGE } else { RenameFlags::empty() };
+    renameat_with(CWD, &pin.path, CWD, &path, flags).map_err(|error| failed(error.into()))?;
+    // The folder of the former name goes with its last pin.
+    match pin.path.parent() {
+        Some(folder) if flags.is_empty() => remove_dir(folder),
+        _ => Ok(()),
+    }
 }
 
 /// What devices are called now that had another name when a program was attached to them, and have the program still; by the name
@@ -101,7 +181,7 @@ pub fn renamed(root: &Root, devices: &[Device]) -> Result<BTreeMap<String, Strin
         let index = match pin.is_clsact {
             // A filter's pin does not say where it is.
             true => None,
-            false => unless_removed(&pin.path, syscall::link_device(&pin.path))?.flatten(),
+            false => unless_removed(&pin.path, syscall::link(&pin.path))?.and_then(|(_, index)| index),
         };
         let Some(program) = pinned_program(pin)? else { continue };
         let may_be = |device: &&Device| match pin.is_clsact {
@@ -360,9 +440,7 @@ fn pinned_program(pin: &LinkPin) -> Result<Option<u32>, DatapathError> {
     if pin.is_clsact {
         return Ok(unless_removed(&pin.path, ProgramInfo::from_pin(&pin.path))?.map(|program| program.id()));
     }
-    let Some(link) = pinned_link(&pin.path)? else { return Ok(None) };
-    let info = link.info().map_err(|e| DatapathError::failed(format!("open link {}", pin.path.display()), e))?;
-    Ok(Some(info.program_id()))
+    Ok(unless_removed(&pin.path, syscall::link(&pin.path))?.map(|(program, _)| program))
 }
 
 fn pinned_link(path: &Path) -> Result<Option<FdLink>, DatapathError> {

@@ -25,7 +25,9 @@ mod watch;
 pub use aya::Pod;
 
 pub use self::{
-    attach::{AttachState, Attachment, attach, attachments, detach, foreign_tcx, has_filter_of_other, renamed},
+    attach::{
+        AttachState, Attachment, attach, attachments, detach, follow_names, foreign_tcx, has_filter_of_other, renamed,
+    },
     check::{Capacities, FoundShape, capacity, check_layouts, check_maps, cpus, memory, wanted_capacity},
     error::DatapathError,
     hook::Hook,

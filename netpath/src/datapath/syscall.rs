@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    fs, io,
+    io,
     mem::MaybeUninit,
     os::{
         fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -23,6 +23,8 @@ const LOOKUP: libc::c_int = 1;
 const UPDATE: libc::c_int = 2;
 /// `BPF_OBJ_GET`.
 const OBJECT_GET: libc::c_int = 7;
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+const OBJECT_INFO: libc::c_int = 15;
 /// `BPF_MAP_LOOKUP_BATCH` (Linux 5.6).
 const LOOKUP_BATCH: libc::c_int = 24;
 /// `BPF_PROG_QUERY`.
@@ -90,8 +92,28 @@ struct Pin {
     flags: u32,
 }
 
-/// The device that a pinned link is on, by its index; `None` once the device is gone.
-pub(super) fn link_device(pin: &Path) -> io::Result<Option<u32>> {
+/// The beginning of `struct bpf_link_info` of a link on a device (Linux 5.9).
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    device: u32,
+    more: [u32; 11],
+}
+
+/// The part of `union bpf_attr` that asks what an object is.
+#[repr(C)]
+struct Info {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+/// The program of a pinned link, and the device that it is on, by its index: `None` once it is on none.
+pub(super) fn link(pin: &Path) -> io::Result<(u32, Option<u32>)> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut attr = Pin { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     // SAFETY: the path ends with a zero, and outlives the call; it answers a new descriptor.
@@ -101,9 +123,12 @@ pub(super) fn link_device(pin: &Path) -> io::Result<Option<u32>> {
     }
     // SAFETY: the descriptor was just made and nobody else owns it.
     let link = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let said = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))?;
-    let index = said.lines().find_map(|line| line.strip_prefix("ifindex:")?.trim().parse().ok());
-    Ok(index.filter(|index| *index != 0))
+    let mut info = LinkInfo::default();
+    let len = size_of::<LinkInfo>() as u32;
+    let mut attr = Info { fd: link.as_raw_fd() as u32, len, info: &raw mut info as u64 };
+    // SAFETY: `info` is as large as said, and outlives the call.
+    unsafe { bpf(OBJECT_INFO, &mut attr) }?;
+    Ok((info.program, Some(info.device).filter(|index| *index != 0)))
 }
 
 /// One row; `None` where there is none.

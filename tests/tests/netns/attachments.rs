@@ -2,7 +2,14 @@
 
 use std::fs;
 
-use netpath_tests::{agent::until, guest::raw::marker, packet::guest, skip_unless, topology::TwoHypervisors};
+use netpath_tests::{
+    agent::until,
+    guest::{RawGuest, raw::marker},
+    packet::guest,
+    skip_unless,
+    topology::{Link, Offloads, Tap, TwoHypervisors},
+};
+use serde_json::Value;
 
 use crate::{
     refusals::assert_refused,
@@ -59,4 +66,66 @@ fn an_uplink_whose_one_filter_is_another_roots_is_refused_and_goes_on() {
     assert_refused(&second.run(second.apply_args(&file)), &["under another root", "from_uplink-clsact"]);
     assert!(first.is_converged(&own));
     delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B).udp(1, 2).payload(marker()));
+}
+
+/// Has two devices of a hypervisor change their names with each other; `between` is called while one has a name of neither.
+fn swap(topology: &TwoHypervisors, [one, other]: [&str; 2], between: impl FnOnce()) {
+    let rename = |from: &str, to: &str| topology.hosts[0].ns.run(|| Link::named(from).rename(to)).unwrap();
+    rename(one, "between");
+    rename(other, one);
+    between();
+    rename("between", other);
+}
+
+/// The document with the devices of blue's NICs 11 and 13 exchanged.
+fn exchanged(topology: &TwoHypervisors) -> Value {
+    let mut definitions = topology.vxlan_definitions();
+    let nics = definitions["networks"][0]["nics"].as_array_mut().unwrap();
+    (nics[0]["device"], nics[2]["device"]) = (nics[2]["device"].take(), nics[0]["device"].take());
+    definitions
+}
+
+#[test]
+fn devices_that_change_their_names_with_each_other_keep_their_programs() {
+    for applies_between in [false, true] {
+        let topology = raw_guests();
+        let netpath = &topology.hosts[0].netpath;
+        let mut definitions = exchanged(&topology);
+        let file = topology.write("exchanged.yaml", &definitions);
+        let (a, b, c) = (topology.raw("blue", 11), topology.raw("blue", 12), topology.raw("blue", 13));
+        swap(&topology, ["vnet11", "vnet13"], || {
+            if applies_between {
+                netpath.apply(&file);
+            }
+        });
+        netpath.apply(&file);
+        assert!(netpath.is_converged(&file), "applied between: {applies_between}");
+        delivers(a, c, &guest(A).to(C).udp(1, 2).payload(marker()));
+        delivers(c, b, &guest(C).to(B).udp(1, 2).payload(marker()));
+        definitions["networks"][0]["nics"].as_array_mut().unwrap().pop();
+        let fewer = topology.write("fewer.yaml", &definitions);
+        netpath.apply(&fewer);
+        assert!(netpath.is_converged(&fewer), "applied between: {applies_between}");
+        delivers(a, b, &guest(A).to(B).udp(1, 2).payload(marker()));
+        netpath.apply(&file);
+        assert!(netpath.is_converged(&file), "applied between: {applies_between}");
+        delivers(c, a, &guest(C).to(A).udp(1, 2).payload(marker()));
+    }
+}
+
+#[test]
+fn a_device_with_the_name_that_another_one_had_is_served_and_the_other_is_not_any_more() {
+    let topology = raw_guests();
+    let (host, a) = (&topology.hosts[0], topology.raw("blue", 11));
+    let file = topology.write("zone.yaml", &topology.vxlan_definitions());
+    let tap = host.ns.run(|| {
+        Link::named("vnet13").rename("former").unwrap();
+        Tap::new("vnet13", Offloads::None).unwrap()
+    });
+    let c = RawGuest::on_tap("the new one", tap);
+    host.netpath.apply(&file);
+    assert!(host.netpath.is_converged(&file));
+    delivers(a, &c, &guest(A).to(C).udp(1, 2).payload(marker()));
+    delivers(&c, a, &guest(C).to(A).udp(1, 2).payload(marker()));
+    assert!(!host.netpath.succeed(["status"]).stdout.contains("former"));
 }
