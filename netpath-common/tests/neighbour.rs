@@ -26,15 +26,16 @@ fn an_old_answer_is_used_and_asked_for_once_a_second() {
     let mut row = known();
     let now = START + FRESH;
     assert_eq!([advance(&mut row, now), advance(&mut row, now)], [state::REFRESH, state::READY]);
-    assert_eq!([advance(&mut row, now + 1), advance(&mut row, now + 1)], [state::REFRESH, state::READY]);
+    assert_eq!([advance(&mut row, now + 1), advance(&mut row, now + 1)], [state::SEEK, state::READY]);
     assert!(is_awaited(&row, now + 4) && !is_awaited(&row, now + 5));
 }
 
 #[test]
 fn an_answer_that_is_not_confirmed_for_a_minute_is_forgotten() {
     let mut row = known();
-    for now in START + FRESH..=START + 60 {
-        assert_eq!(advance(&mut row, now), state::REFRESH);
+    assert_eq!(advance(&mut row, START + FRESH), state::REFRESH);
+    for now in START + FRESH + 1..=START + 60 {
+        assert_eq!(advance(&mut row, now), state::SEEK);
     }
     assert_eq!(advance(&mut row, START + 61), state::ASK);
     assert_eq!(row.known(), None);
@@ -44,8 +45,19 @@ fn an_answer_that_is_not_confirmed_for_a_minute_is_forgotten() {
 fn an_old_answer_survives_a_lost_question_and_a_long_silence() {
     let mut row = known();
     assert_eq!(advance(&mut row, START + 100), state::REFRESH);
-    assert_eq!(advance(&mut row, START + 200), state::REFRESH);
+    assert_eq!(advance(&mut row, START + 200), state::SEEK);
     assert_eq!(row.known(), Some(ROUTER));
+}
+
+#[test]
+fn everybody_is_asked_for_one_who_did_not_answer_however_far_apart_packets_are() {
+    for apart in [2, 5, 29, 31, 600] {
+        let mut row = known();
+        assert_eq!(advance(&mut row, START + FRESH), state::REFRESH);
+        assert_eq!(advance(&mut row, START + FRESH + apart), state::SEEK, "{apart} s apart");
+        confirm(&mut row, Resolved::word(ROUTER), START + FRESH + apart);
+        assert_eq!(advance(&mut row, START + 2 * FRESH + apart), state::REFRESH, "after an answer, {apart} s apart");
+    }
 }
 
 #[test]

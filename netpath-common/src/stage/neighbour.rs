@@ -1,7 +1,7 @@
 //! Who has an address on a public link: how long an answer counts, when it is asked for again, when it is given up.
 //!
 //! ```text
-//!   asked ──answer──► known ──FRESH s──► asked again, still used ──PATIENCE_KNOWN s──► forgotten
+//!   asked ──answer──► known ──FRESH s──► asked again ──no answer──► everybody is asked, still used ──PATIENCE_KNOWN s──► forgotten
 //!     └──PATIENCE s──► unreachable ──PATIENCE s──► asked
 //! ```
 
@@ -19,7 +19,7 @@ pub const PATIENCE_KNOWN: u32 = 30;
 pub mod state {
     /// It is sent.
     pub const READY: u8 = 1;
-    /// It is sent, and the station is asked for.
+    /// It is sent, and the station is asked whether it is there still.
     pub const REFRESH: u8 = 2;
     /// It is lost, and the station is asked for.
     pub const ASK: u8 = 3;
@@ -27,6 +27,8 @@ pub mod state {
     pub const WAIT: u8 = 4;
     /// It is lost, and its sender is told.
     pub const UNREACHABLE: u8 = 5;
+    /// It is sent, and everybody is asked who the station is: it may have another MAC address now, and did not answer by this one.
+    pub const SEEK: u8 = 6;
 }
 
 /// Whether the row may be used as it is.
@@ -52,18 +54,24 @@ pub fn confirm(row: &mut Resolved, mac: u64, now: u32) {
 /// What becomes of a packet for a station whose row is not fresh; notes in the row what is done. Answers [`state`].
 #[inline(always)]
 pub fn advance(row: &mut Resolved, now: u32) -> u8 {
-    let nobody_asks = since(now, row.asked) > PATIENCE;
-    if row.waiting_since == 0 || nobody_asks {
+    let is_known = row.mac & Resolved::KNOWN != 0;
+    let was_heard = row.waiting_since == 0;
+    // Packets of one who is asked for may be seconds apart.
+    let nobody_asks = since(now, row.asked) > if is_known { PATIENCE_KNOWN } else { PATIENCE };
+    if was_heard || nobody_asks {
         row.waiting_since = now;
     }
     let asked_already = row.asked == now;
-    let is_known = row.mac & Resolved::KNOWN != 0;
     if is_known && since(now, row.waiting_since) > PATIENCE_KNOWN {
         row.mac = 0;
         row.waiting_since = now;
     } else if is_known {
         row.asked = now;
-        return if asked_already { state::READY } else { state::REFRESH };
+        return match (asked_already, was_heard) {
+            (true, _) => state::READY,
+            (false, true) => state::REFRESH,
+            (false, false) => state::SEEK,
+        };
     }
     if since(now, row.waiting_since) > PATIENCE {
         return state::UNREACHABLE;

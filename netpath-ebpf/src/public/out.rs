@@ -26,7 +26,7 @@ pub fn send(pkt: &mut TcPacket, flow: &Flow, next: Hop, priority: u16) -> Result
         return Ok(Verdict::redirect(link.ifindex));
     }
     match next.state {
-        state::REFRESH => {
+        state::REFRESH | state::SEEK => {
             address(pkt, link, next.mac, priority)?;
             redirect::clone_to(pkt, link.ifindex);
         }
