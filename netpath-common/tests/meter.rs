@@ -2,7 +2,7 @@
 
 use netpath_common::{
     maps::Limit,
-    stage::meter::{self, INTERVAL, Judgement, Members, Past, SECOND, Share},
+    stage::meter::{self, INTERVAL, Judgement, Members, Past, SECOND, Share, saver},
 };
 use proptest::prelude::*;
 
@@ -26,15 +26,36 @@ impl Meter {
         Self { limit: meter::limit(rate, meter::default_burst(rate)), time: 0, passed: 0, past: Past::default() }
     }
 
+    /// A packet of a connection that goes on.
     fn offer(&mut self, now: u64, len: u64) -> Judgement {
+        self.offer_by(saver::GOES_ON, now, len)
+    }
+
+    fn offer_by(&mut self, by: u32, now: u64, len: u64) -> Judgement {
         let judgement = meter::judge(&self.limit, self.time, now, false, false);
         if judgement.drops {
             self.past.refused = now;
-        } else {
-            self.time = self.time.max(meter::earliest(&self.limit, self.past, now)) + meter::cost(&self.limit, len);
-            self.passed += len;
+            return judgement;
         }
+        let stands = self.time.max(meter::earliest(&self.limit, self.past, now));
+        let has_saved = meter::is_saved(&self.limit, stands, now);
+        self.time = stands + meter::cost(&self.limit, len);
+        if has_saved && by != saver::GOES_ON && meter::is_saved(&self.limit, self.time, now) {
+            self.time = meter::used_up(&self.limit, self.time, now, len, by);
+        }
+        self.passed += len;
         judgement
+    }
+
+    /// Offers frames of one for `length`, at `times` the rate; bytes that pass.
+    fn flood(&mut self, by: u32, from: u64, length: u64, times: u64) -> u64 {
+        let (gap, before) = (meter::cost(&self.limit, 1514) / times, self.passed);
+        let mut now = from;
+        while now < from + length {
+            self.offer_by(by, now, 1514);
+            now += gap;
+        }
+        self.passed - before
     }
 }
 
@@ -139,6 +160,36 @@ fn a_flow_that_has_become_slow_keeps_its_credit_for_a_while() {
     let now = refused + 5 * SECOND;
     let past = Past { refused, measured: refused, rate: slow / 8 };
     assert_eq!(now - meter::earliest(&limit, past, now), limit.burst);
+}
+
+#[test]
+fn ten_seconds_after_a_pause_are_within_five_per_cent_for_all_but_a_connection_that_goes_on() {
+    for rate in [10 * MBIT, 200 * MBIT] {
+        for pause in [SECOND / 10, SECOND / 2, SECOND * 4 / 5, SECOND * 19 / 10, SECOND * 5] {
+            for by in [saver::OTHER, saver::BEGINS] {
+                let mut meter = Meter::of(rate);
+                let start = 1000 * SECOND;
+                meter.flood(saver::GOES_ON, start, 2 * SECOND, 3);
+                let start = start + 2 * SECOND + pause;
+                // The first packet is of whom it is; what follows on a new connection goes on.
+                meter.offer_by(by, start, 74);
+                let then = if by == saver::BEGINS { saver::GOES_ON } else { by };
+                let seen = meter.flood(then, start, 10 * SECOND, 2) as f64 * 8.0 / (10 * rate) as f64;
+                assert!((0.999..1.045).contains(&seen), "{seen} at {rate}, {pause} ticks later, by {by}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_goes_on_gets_its_pause_back_beside_echo_requests() {
+    let mut meter = Meter::of(10 * MBIT);
+    let start = 1000 * SECOND;
+    meter.flood(saver::GOES_ON, start, 2 * SECOND, 3);
+    let start = start + 2 * SECOND;
+    (1..8).for_each(|tenth| assert!(!meter.offer_by(saver::OTHER, start + tenth * SECOND / 10, 98).drops));
+    let seen = meter.flood(saver::GOES_ON, start + SECOND * 8 / 10, 2 * SECOND, 3) as f64 * 8.0 / (10 * MBIT) as f64;
+    assert!((2.75..2.81).contains(&seen), "{seen} s worth in the 2.8 s");
 }
 
 #[test]

@@ -7,18 +7,23 @@ mod levels;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
-    DropReason, Packet as _,
+    DropReason, Packet,
+    frame::{EtherType, Protocol},
     maps::{FROM_GUEST, PortMeters, TO_GUEST, meter_row},
-    stage::meter::TICKS,
+    stage::{
+        meter::{TICKS, saver},
+        tcp,
+    },
 };
-use network_types::ip::Ipv4Hdr;
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
-use self::levels::{Level, Scratch, netpath_admit, netpath_pay, note};
+use self::levels::{Level, Scratch, netpath_admit, netpath_pay, netpath_use_up, note};
 use crate::{
     account,
     arrival::{self, Inner},
     global, maps,
     packet::{TcPacket, XdpPacket},
+    tuple::Tuple,
 };
 
 /// `BPF_SKB_TSTAMP_DELIVERY_MONO`: the time is one of departure, by the monotonic clock (Linux 5.18).
@@ -67,13 +72,37 @@ impl How {
 
 /// A frame that can be told of congestion and of its time of departure.
 pub trait Charged {
+    /// Who uses what has been saved up after a refusal: one of [`saver`].
+    fn saver(&self) -> u32;
     /// Marks it as having met congestion; `false` where it cannot say so (RFC 3168 §5).
     fn mark(&mut self) -> bool;
     /// Lets it depart at a time, in nanoseconds of the monotonic clock; `false` where it cannot wait.
     fn depart(&mut self, at_ns: u64) -> bool;
 }
 
+/// Who sends the frame that stands at the packet's start.
+#[inline(always)]
+fn saver_of<P: Packet>(pkt: &P) -> u32 {
+    let Ok(frame) = Inner::read(pkt, 0) else { return saver::OTHER };
+    let ip_len = if frame.ether_type == EtherType::IPV6 { Ipv6Hdr::LEN } else { Ipv4Hdr::LEN };
+    if frame.protocol != Protocol::TCP {
+        return saver::OTHER;
+    }
+    pkt.header::<[u8; 2]>(frame.l3 + ip_len + 12).map_or(saver::OTHER, |[_, flags]| of_segment(*flags))
+}
+
+/// Who sends a segment with these flags.
+#[inline(always)]
+const fn of_segment(flags: u8) -> u32 {
+    if flags & tcp::SYN != 0 { saver::BEGINS } else { saver::GOES_ON }
+}
+
 impl Charged for TcPacket {
+    #[inline(always)]
+    fn saver(&self) -> u32 {
+        saver_of(self)
+    }
+
     #[inline(always)]
     fn mark(&mut self) -> bool {
         // SAFETY: the context is the kernel's; no pointer into the packet outlives `&mut self`.
@@ -89,6 +118,11 @@ impl Charged for TcPacket {
 
 impl Charged for XdpPacket {
     #[inline(always)]
+    fn saver(&self) -> u32 {
+        saver_of(self)
+    }
+
+    #[inline(always)]
     fn mark(&mut self) -> bool {
         Inner::read(self, 0).is_ok_and(|frame| arrival::mark_ce(self, &frame))
     }
@@ -99,14 +133,19 @@ impl Charged for XdpPacket {
     }
 }
 
-/// The header that a packet is to have.
-impl Charged for Ipv4Hdr {
+/// A packet, with the header that it is to have.
+impl Charged for Tuple {
+    #[inline(always)]
+    fn saver(&self) -> u32 {
+        if self.key.protocol == Protocol::TCP.0 { of_segment(self.tcp_flags) } else { saver::OTHER }
+    }
+
     #[inline(always)]
     fn mark(&mut self) -> bool {
-        if self.tos & 3 == 0 {
+        if self.ip.tos & 3 == 0 {
             return false;
         }
-        arrival::set_ecn(self, 3);
+        arrival::set_ecn(&mut self.ip, 3);
         true
     }
 
@@ -220,10 +259,16 @@ fn is_paid(meters: &PortMeters, how: How, len: u32) -> bool {
         && netpath_pay(meter_row(meters.port, how.direction()), len) != 0
 }
 
-/// Marks the frame that was admitted last, and has it wait.
+/// Marks the frame that was admitted last, has it wait, or pay for what it was not saved for.
 #[inline(never)]
 fn tell<P: Charged>(pkt: &mut P) {
     let Some(Scratch { charge, .. }) = Scratch::here() else { return };
+    if charge.saved != 0 {
+        match pkt.saver() {
+            saver::GOES_ON => {}
+            by => drop(netpath_use_up(by)),
+        }
+    }
     if charge.marks != 0 && pkt.mark() {
         note(charge.marks, charge.len, |events| (&raw mut events.marked_packets, &raw mut events.marked_bytes));
     }

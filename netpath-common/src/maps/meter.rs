@@ -49,9 +49,9 @@ pub struct Meter {
     pub window_start: u64,
     /// [`Self::passed`] at that time.
     pub window_passed: u64,
-    /// Bytes per second in the last measured second.
+    /// Bytes that passed in the second before that; 0 where it ended earlier.
     pub rate: u64,
-    /// The highest [`Self::rate`] so far.
+    /// The most bytes that passed in a measured second.
     pub peak: u64,
     /// Who shares an aggregate: see [`crate::stage::meter::Members`].
     pub members: u64,

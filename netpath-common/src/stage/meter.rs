@@ -51,6 +51,20 @@ const PATIENCE: u64 = SECOND * 2;
 /// The same while there is more traffic than [`is_busy`] asks for: TCP that has become slow takes some time to become fast again.
 const LONG_PATIENCE: u64 = SECOND * 10;
 
+/// So much of that is anybody's, where the burst is not more. The rest is for connections of TCP that go on: nobody else pauses
+/// because something was lost, and what begins after a pause would have a whole second's worth above the rate.
+const COMMON: u64 = SECOND * 7 / 20;
+
+/// Whose packet it is that may use what has been saved up after a refusal.
+pub mod saver {
+    /// A connection of TCP that goes on: for it, credit is saved up.
+    pub const GOES_ON: u32 = 0;
+    /// Whoever does not wait because something was lost.
+    pub const OTHER: u32 = 1;
+    /// A new connection of TCP.
+    pub const BEGINS: u32 = 2;
+}
+
 /// The longest that a packet waits for its departure, in ticks, at rates at which that is a queue of a sensible length.
 const HORIZON: u64 = SECOND / 20;
 /// The longest that one waits at any rate, in ticks.
@@ -136,6 +150,29 @@ pub const fn earliest(limit: &Limit, past: Past, now: u64) -> u64 {
     let since = now.saturating_sub(past.refused);
     let is_patient = since < PATIENCE || since < LONG_PATIENCE && is_busy(limit, past, now);
     now.saturating_sub(if is_patient { limit.reserve } else { limit.burst })
+}
+
+/// Where the clock of a limit stands that has nothing saved up for TCP.
+#[inline(always)]
+const fn common(limit: &Limit, now: u64) -> u64 {
+    now.saturating_sub(if limit.burst > COMMON { limit.burst } else { COMMON })
+}
+
+/// Whether a clock that stands at `time` has credit saved up for TCP.
+#[inline(always)]
+#[must_use]
+pub const fn is_saved(limit: &Limit, time: u64, now: u64) -> bool {
+    time < common(limit, now)
+}
+
+/// Where a clock that stands at `time` and [has something saved up](is_saved) goes when a packet of `len` bytes uses it that it is not
+/// saved for, by [`saver`]. A new connection ends it: otherwise a test of the rate that follows on another one would have more.
+/// Others pay eight times as much while it lasts, so that a flood uses it up at once, and an echo request beside TCP hardly any.
+#[inline(always)]
+#[must_use]
+pub const fn used_up(limit: &Limit, time: u64, now: u64, len: u64, by: u32) -> u64 {
+    let (paid, common) = (time + 7 * cost(limit, len), common(limit, now));
+    if by == saver::BEGINS || paid > common { common } else { paid }
 }
 
 /// Whether an eighth of the rate was in use a moment ago.

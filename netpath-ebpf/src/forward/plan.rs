@@ -69,7 +69,7 @@ fn attempt(pkt: &XdpPacket, l3: usize, side: u32, carry: Carry) -> Option<u32> {
     plan.hash = hash(&plan.tuple, ports);
     translate(plan, flow, now);
     let len = len + EthHdr::LEN;
-    if let Some(refused) = charge(&mut plan.tuple.ip, flow, side & PUBLIC_SIDE != 0, len) {
+    if let Some(refused) = charge(&mut plan.tuple, flow, side & PUBLIC_SIDE != 0, len) {
         return Some(refused);
     }
     gateway::count(&plan.tuple, flow, gateway, len as u64, now, false);
@@ -111,13 +111,13 @@ fn first(pkt: &XdpPacket, l3: usize, plan: &mut Plan, carry: Carry) -> Option<u3
     Some(answer::UNKNOWN)
 }
 
-/// Charges a packet to the public address that it goes through and the guest that it is for, and counts it for the address. `ip`
-/// is its header as it is to be. Answers a refusal, if it is one.
+/// Charges a packet to the public address that it goes through and the guest that it is for, and counts it for the address. Its
+/// header in `tuple` is as it is to be. Answers a refusal, if it is one.
 #[inline(always)]
-fn charge(ip: &mut Ipv4Hdr, flow: &Flow, is_inward: bool, len: usize) -> Option<u32> {
+fn charge(tuple: &mut Tuple, flow: &Flow, is_inward: bool, len: usize) -> Option<u32> {
     let meters = if flow.hop == hop::LOCAL { meter::of_port(flow.slot) } else { &meter::NONE };
     let how = if is_inward || flow.hop == hop::LOCAL { How::TO_GUEST } else { How::from_guest(false) };
-    if let Err(reason) = meter::charge(ip, meters, flow.slot, how.through(flow.address), len) {
+    if let Err(reason) = meter::charge(tuple, meters, flow.slot, how.through(flow.address), len) {
         return Some(answer::refused(reason));
     }
     if flow.address != 0 {

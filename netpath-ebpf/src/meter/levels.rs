@@ -75,7 +75,8 @@ pub struct Charge {
     how: u32,
     /// Whether `now` is precise, and not the coarse clock: that is a few milliseconds behind at most, and never ahead.
     is_precise: u32,
-    pad: u32,
+    /// The levels, as bits, that had something saved up for TCP.
+    pub saved: u32,
 }
 
 /// What a processor keeps.
@@ -153,7 +154,7 @@ pub extern "C" fn netpath_admit(slot: u32, how: u32, len: u32, has_meters: u32) 
     let Some(Scratch { charge, clock }) = Scratch::here() else { return Level::PASS };
     let meters = if has_meters != 0 { *of_port(slot) } else { NONE };
     let (now, len) = (clock.coarse(), u64::from(len));
-    *charge = Charge { meters, now, len, wait: 0, waits: 0, marks: 0, slot, how, is_precise: 0, pad: 0 };
+    *charge = Charge { meters, now, len, wait: 0, waits: 0, marks: 0, slot, how, is_precise: 0, saved: 0 };
     // A call takes as long as what it does: levels without a meter are not asked.
     for level in Level::ALL {
         if charge.has_meter(level) && ask(charge, level) != 0 {
@@ -165,7 +166,33 @@ pub extern "C" fn netpath_admit(slot: u32, how: u32, len: u32, has_meters: u32) 
             take(charge, level);
         }
     }
-    if charge.marks | charge.waits != 0 { Level::TELLS } else { Level::PASS }
+    if charge.marks | charge.waits | charge.saved != 0 { Level::TELLS } else { Level::PASS }
+}
+
+/// The frame that was admitted last has used what was saved up for TCP: a [`stage::saver`] that it was not saved for. A
+/// [global](crate::global) function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn netpath_use_up(by: u32) -> u32 {
+    let Some(Scratch { charge, .. }) = Scratch::here() else { return 0 };
+    for level in Level::ALL {
+        if charge.saved & 1 << level != 0 {
+            use_up(charge, level, by);
+        }
+    }
+    0
+}
+
+#[inline(never)]
+fn use_up(charge: &Charge, level: u32, by: u32) {
+    let Some((limit, meter)) = limit(charge.row(level)) else { return };
+    // SAFETY: in a map's value.
+    let clock = unsafe { Word::at(&raw mut (*meter).time) };
+    let time = clock.load();
+    if stage::is_saved(limit, time, charge.now) {
+        // Where another processor has moved it meanwhile, its own packet says what is left.
+        clock.replace(time, stage::used_up(limit, time, charge.now, charge.len, by));
+    }
 }
 
 /// Charges a meter where it is far from its limit; 0 where it has to be asked. A [global](crate::global) function.
@@ -176,11 +203,24 @@ pub extern "C" fn netpath_pay(row: u32, len: u32) -> u32 {
     // SAFETY: in a map's value.
     let stands = unsafe { Word::at(&raw mut (*meter).time) }.load();
     let now = clock.coarse();
-    if stage::is_scarce(limit, stands, now) {
+    if stage::is_scarce(limit, stands, now) || has_saved(limit, meter, stands, now) {
         return 0;
     }
     pay(limit, meter, stands, now, len.into());
     1
+}
+
+/// Whether a meter that stands at a time has something saved up for TCP.
+#[inline(always)]
+fn has_saved(limit: &Limit, meter: *const Meter, stands: u64, now: u64) -> bool {
+    stage::is_saved(limit, stands, now) && stage::is_saved(limit, stage::earliest(limit, past(meter), now), now)
+}
+
+/// What is known of a meter's traffic.
+#[inline(always)]
+fn past(meter: *const Meter) -> Past {
+    // SAFETY: in a map's value. Either of two processors' words will do.
+    unsafe { Past { refused: (*meter).refused, measured: (*meter).window_start, rate: (*meter).rate } }
 }
 
 /// A limit and its meter, if the row is of one.
@@ -235,11 +275,14 @@ fn ask(charge: &mut Charge, level: u32) -> u32 {
 
 /// Charges one level.
 #[inline(never)]
-fn take(charge: &Charge, level: u32) {
+fn take(charge: &mut Charge, level: u32) {
     let (row, len, now) = (charge.row(level), charge.len, charge.now);
     let Some((limit, meter)) = limit(row) else { return };
     // SAFETY: in a map's value.
     let stands = unsafe { Word::at(&raw mut (*meter).time) }.load();
+    if has_saved(limit, meter, stands, now) {
+        charge.saved |= 1 << level;
+    }
     let cost = pay(limit, meter, stands, now, len);
     if Level::is_shared(level)
         && let Some(share) = Level::share(level, charge.slot, row & 1)
@@ -256,24 +299,23 @@ fn pay(limit: &Limit, meter: *mut Meter, stands: u64, now: u64, len: u64) -> u64
     let (time, passed) = unsafe { (Word::at(&raw mut (*meter).time), Word::at(&raw mut (*meter).passed)) };
     let mut earliest = now.saturating_sub(limit.burst);
     if stands < earliest {
-        // SAFETY: as above. Either of two processors' words will do.
-        let past = unsafe { Past { refused: (*meter).refused, measured: (*meter).window_start, rate: (*meter).rate } };
-        earliest = stage::earliest(limit, past, now);
+        earliest = stage::earliest(limit, past(meter), now);
     }
     // Whoever else has just moved it up did so for all.
     if stands >= earliest || time.replace(stands, earliest + cost) != stands {
         time.add(cost);
     }
-    passed.add(len);
     // SAFETY: in a map's value.
     let begun = unsafe { Word::at(&raw mut (*meter).window_start) }.load();
     if now.saturating_sub(begun) >= stage::SECOND {
         measure(meter, begun, now);
     }
+    passed.add(len);
     cost
 }
 
-/// Ends a second of measuring; one processor does.
+/// Ends a second of measuring, before the first packet after it is counted: all that was counted since it began passed within it,
+/// however long ago it ended. One processor does.
 #[inline(always)]
 fn measure(meter: *mut Meter, begun: u64, now: u64) {
     // SAFETY: in a map's value; whoever moves `window_start` on has the other words to itself for a second.
@@ -283,9 +325,8 @@ fn measure(meter: *mut Meter, begun: u64, now: u64) {
         }
         let passed = Word::at(&raw mut (*meter).passed).load();
         if begun != 0 {
-            let milliseconds = (now - begun) / TICKS / 1_000_000;
-            let rate = ((passed - (*meter).window_passed) * 1000).checked_div(milliseconds).unwrap_or(0);
-            (*meter).rate = rate;
+            let rate = passed - (*meter).window_passed;
+            (*meter).rate = if now - begun < 2 * stage::SECOND { rate } else { 0 };
             if rate > (*meter).peak {
                 (*meter).peak = rate;
             }

@@ -1,6 +1,7 @@
 //! Rates of NICs, networks, accounts and public addresses, packet by packet.
 
 mod routed;
+mod saved;
 
 use netpath_common::{
     DropReason as R,
@@ -8,7 +9,7 @@ use netpath_common::{
         Counters, FROM_GUEST, Limit, Meter, MeterEvents, Network, PortMeters, Shares, TO_GUEST, Tunnel, Upstream,
         meter_row, network_flags, stage, tunnel_flags, upstream_flags,
     },
-    stage::meter::{self, INTERVAL, Members, Share},
+    stage::meter::{self, INTERVAL, Members, SECOND, Share},
 };
 use netpath_tests::{
     pace::paced,
@@ -235,6 +236,24 @@ fn a_refusal_earns_the_reserve_also_where_packets_are_paced() {
     let before = ticks();
     rig.from_a(BLUE, &guest(A).to(C).udp(1, 2).build()).assert_dropped(BLUE, R::NicRate);
     assert!(rig.read::<Meter>("METERS", meter_row(1, FROM_GUEST)).refused >= before);
+}
+
+#[test]
+fn what_passed_in_a_second_is_its_rate_however_late_the_next_packet_comes() {
+    let mut rig = Rig::routed();
+    rig.limited(BLUE, A, NIC);
+    let frame = guest(A).to(C).udp(1, 2).payload(vec![0; 1000]).build();
+    let (len, row) = (frame.len() as u64, meter_row(1, FROM_GUEST));
+    for (ago, rate) in [(1.1, 4 * len), (5.0, 0)] {
+        rig.array("METERS", row, Meter::default());
+        (0..4).for_each(|_| drop(rig.from_a(BLUE, &frame)));
+        let began = ticks() - (ago * SECOND as f64) as u64;
+        rig.change("METERS", row, |row: &mut Meter| row.window_start = began);
+        rig.from_a(BLUE, &frame).assert_sent(REDIRECT);
+        let meter = rig.read::<Meter>("METERS", row);
+        assert_eq!((meter.rate, meter.peak), (rate, 4 * len), "{ago} s later");
+        assert_eq!((meter.passed, meter.window_passed), (5 * len, 4 * len), "{ago} s later");
+    }
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn read(applied: &Applied, only: Only<'_>) -> Result<Vec<Row>, Error> {
                 way: way(&devices),
                 paced_devices: devices.into_iter().filter(|(_, is_paced)| *is_paced).map(|(name, _)| name).collect(),
                 current: current(&measured, now) * 8,
-                peak: measured.peak * 8,
+                peak: measured.peak.max(in_window(&measured)) * 8,
                 dropped_packets: events.dropped_packets,
                 dropped_bytes: events.dropped_bytes,
                 marked_packets: events.marked_packets,
@@ -109,14 +109,18 @@ fn way(devices: &BTreeMap<String, bool>) -> &'static str {
     }
 }
 
-/// Bytes per second: of the last whole second while that is fresh, else of the time since it ended.
+/// Bytes of the last whole second: the one that was measured last, or where nothing has come since, the one that began then.
 fn current(meter: &Meter, now: u64) -> u64 {
-    let elapsed = now.saturating_sub(meter.window_start);
-    if meter.window_start == 0 || elapsed <= 2 * SECOND {
-        return meter.rate;
+    match now.saturating_sub(meter.window_start) {
+        ..SECOND => meter.rate,
+        elapsed if elapsed < 2 * SECOND => in_window(meter),
+        _ => 0,
     }
-    let bytes = u128::from(meter.passed.saturating_sub(meter.window_passed));
-    (bytes * u128::from(SECOND) / u128::from(elapsed)) as u64
+}
+
+/// Bytes of the second that is being measured: what comes after it begins another one.
+const fn in_window(meter: &Meter) -> u64 {
+    if meter.window_start == 0 { 0 } else { meter.passed.saturating_sub(meter.window_passed) }
 }
 
 /// Through which devices frames of networks leave the host, and which of those keep them until their time.
@@ -250,11 +254,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_that_of_the_last_second_until_it_is_old_and_what_came_since_then() {
+    fn a_rate_is_that_of_the_last_whole_second_and_nothing_once_nothing_has_come_in_one() {
         let meter = Meter { passed: 5000, window_start: SECOND, window_passed: 1000, rate: 777, ..Meter::default() };
-        assert_eq!(current(&meter, 2 * SECOND), 777);
-        assert_eq!(current(&meter, 3 * SECOND), 777);
-        assert_eq!(current(&meter, 5 * SECOND), 1000);
+        assert_eq!(current(&meter, 2 * SECOND - 1), 777);
+        assert_eq!(current(&meter, 2 * SECOND), 4000);
+        assert_eq!(current(&meter, 3 * SECOND), 0);
         assert_eq!(current(&meter, 0), 777, "the clock of the data path may be a moment ahead");
         assert_eq!(current(&Meter::default(), 5 * SECOND), 0);
     }
