@@ -215,15 +215,18 @@ const OPTION_WORDS: usize = 10;
 /// Reads the packet that an ICMP error quotes from offset `at` on; the error ends at `end` (what follows is padding).
 ///
 /// # Errors
-/// [`DropReason::MalformedIcmp`] where the quote is not IPv4, has less than eight bytes of its transport header (RFC 792), or a
-/// wrong checksum of its IP header (RFC 5508 REQ-3 a). [`DropReason::IcmpErrorUnmatched`] where it is a fragment other than
+/// [`DropReason::MalformedIcmp`] where the quote is not IPv4, has less than eight bytes of its transport header (RFC 792; of a protocol
+/// whose header is not read, all of a packet that is shorter), or a wrong checksum of its IP header (RFC 5508 REQ-3 a). [`DropReason::IcmpErrorUnmatched`] where it is a fragment other than
 /// the first, or an ICMP message without an identifier: no connection is known by those.
 #[inline(always)]
 pub fn quoted<P: Packet + ?Sized>(pkt: &P, at: usize, end: usize) -> Result<Quoted, DropReason> {
     let ip = *pkt.header::<Ipv4Hdr>(at).ok_or(DropReason::MalformedIcmp)?;
     let header_len = usize::from(ip.vihl & 0x0f) * 4;
     let l4 = at + header_len;
-    let is_whole = ip.vihl >> 4 == 4 && header_len >= Ipv4Hdr::LEN && l4 + 8 <= end;
+    let has_eight = l4 + 8 <= end;
+    let len = usize::from(u16::from_be_bytes(ip.tot_len));
+    let is_short = !reads_header(Protocol(ip.proto)) && len >= header_len && at + len <= end;
+    let is_whole = ip.vihl >> 4 == 4 && header_len >= Ipv4Hdr::LEN && (has_eight || is_short);
     if !is_whole || !header_verifies(pkt, &ip, at + Ipv4Hdr::LEN, l4)? {
         return Err(DropReason::MalformedIcmp);
     }
@@ -231,10 +234,11 @@ pub fn quoted<P: Packet + ?Sized>(pkt: &P, at: usize, end: usize) -> Result<Quot
     if high & 0x1f != 0 || low != 0 {
         return Err(DropReason::IcmpErrorUnmatched);
     }
-    let [a, b, c, d, e, f, _, _] = *pkt.header::<[u8; 8]>(l4).ok_or(DropReason::MalformedIcmp)?;
+    let [a, b, c, d, e, f, _, _] =
+        if has_eight { *pkt.header::<[u8; 8]>(l4).ok_or(DropReason::MalformedIcmp)? } else { [0; 8] };
     let (first, second, identifier) =
         (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]), u16::from_be_bytes([e, f]));
-    let quote_end = end.min(at + usize::from(u16::from_be_bytes(ip.tot_len)));
+    let quote_end = end.min(at + len);
     let field = |offset: usize| if l4 + offset + 2 <= quote_end { l4 + offset } else { 0 };
     let (ports, check, source_port, destination_port) = match Protocol(ip.proto) {
         Protocol::TCP => (l4, field(16), first, second),
@@ -258,6 +262,12 @@ pub fn quoted<P: Packet + ?Sized>(pkt: &P, at: usize, end: usize) -> Result<Quot
         icmp_type: if ip.proto == Protocol::ICMP.0 { a } else { 0 },
         pad: [0; 2],
     })
+}
+
+/// Whether anything of a protocol's header is read or mended.
+#[inline(always)]
+const fn reads_header(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::ICMP | Protocol::UDP_LITE | Protocol::DCCP)
 }
 
 /// Whether the checksum of a header with options from `options` to `end` is right.

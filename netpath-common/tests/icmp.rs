@@ -86,6 +86,19 @@ fn i4_the_checksum_of_udp_and_icmp_lies_within_eight_bytes() {
 }
 
 #[test]
+fn i4_a_quoted_packet_without_ports_may_be_shorter_than_eight_bytes_but_is_whole() {
+    for len in 0..8 {
+        let packet = ipv4(47, &[], 0, &vec![0; len]);
+        let gre = quoted(&packet, 0).unwrap();
+        assert_eq!((gre.protocol, gre.check, gre.ports), (47, 0, 0), "{len} bytes");
+        if len > 0 {
+            assert_eq!(quoted(&packet[..packet.len() - 1], 64), Err(DropReason::MalformedIcmp), "cut from {len} bytes");
+        }
+        assert_eq!(quoted(&ipv4(17, &[], 0, &vec![0; len]), 64), Err(DropReason::MalformedIcmp), "{len} bytes of UDP");
+    }
+}
+
+#[test]
 fn i3d_what_follows_the_quoted_packet_is_not_taken_for_its_checksum() {
     // RFC 4884 §3 pads the quote to 128 bytes; the quoted packet itself ends before its checksum would be.
     let packet = ipv4(6, &[], 0, &TCP[..8]);
