@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use netpath_common::maps::{Destination, destination_kind};
+use netpath_common::{
+    Mac,
+    maps::{Destination, destination_kind},
+};
 
 use super::{Plan, epochs, plan, rows, steps::Step};
 use crate::{
@@ -35,19 +38,21 @@ impl Orphans {
     /// # Errors
     /// When the pins cannot be read.
     pub fn of_plan(root: &Root, plan: &Plan) -> Result<Self, DatapathError> {
-        if !datapath::renamed(root, &plan.devices)?.is_empty() {
+        if plan.has_renamed || !datapath::renamed(root, &plan.devices)?.is_empty() {
             // The document does not find them, so that all that leads through them looks needless: it is in use.
             return Ok(Self::default());
         }
         let devices = names(&plan.devices);
-        let is_moving = !plan.make.is_empty() || plan.on.iter().any(is_on_uplink);
-        let whole = reconcile::whole_removals(&plan.edits, &plan.existing, plan.desired(), &devices);
-        let edits = whole.into_iter().filter(|edit| edit.before.as_ref().is_some_and(|row| leads(row, is_moving)));
-        let is_orphan = |step: &&Step| match step {
-            Step::Detach { hook: Hook::FromGuest, .. } => true,
-            Step::Detach { .. } | Step::DeleteTunnel(_) => !is_moving,
-            _ => false,
+        let uplinks = Uplinks {
+            are_moving: !plan.make.is_empty() || plan.on.iter().any(is_on_uplink),
+            // The document may well mean the one that is in use, and has its name wrong.
+            are_missing: plan.uplinks().iter().any(|uplink| uplink.device.is_some() && uplink.ifindex.is_none()),
         };
+        let whole = reconcile::whole_removals(&plan.edits, &plan.existing, plan.desired(), &devices);
+        let guests = InUse::of_plan(plan, &devices);
+        let is_needless = |row: &Row| leads(row, uplinks) && !guests.has(row);
+        let edits = whole.into_iter().filter(|edit| edit.before.as_ref().is_some_and(is_needless));
+        let is_orphan = |step: &&Step| is_orphan(step, uplinks) && !guests.is_on(step, &devices);
         let steps = plan.off.iter().chain(&plan.delete).filter(is_orphan);
         Ok(Self {
             edits: edits.cloned().collect(),
@@ -109,14 +114,79 @@ fn is_on_uplink(step: &Step) -> bool {
     matches!(step, Step::Attach { hook: Hook::FromUplink | Hook::FromUplinkXdp, .. })
 }
 
+/// What keeps that in use which leads through uplinks.
+#[derive(Debug, Clone, Copy)]
+struct Uplinks {
+    /// Frames will be taken on other devices, and are not yet.
+    are_moving: bool,
+    /// The document names some for this host that do not exist.
+    are_missing: bool,
+}
+
+impl Uplinks {
+    fn are_kept(self) -> bool {
+        self.are_moving || self.are_missing
+    }
+}
+
+/// Devices in use of NICs that the document has on others, which are not there: it may well mean these, and has their names wrong.
+#[derive(Debug, Default)]
+struct InUse {
+    devices: HashSet<u32>,
+    macs: HashSet<Mac>,
+}
+
+impl InUse {
+    fn of_plan(plan: &Plan, devices: &HashMap<u32, String>) -> Self {
+        let waiting: HashSet<&str> = plan.waiting.iter().map(|nic| nic.mac.as_str()).collect();
+        let ports = plan.existing.ports.values();
+        let in_use = ports
+            .filter(|port| devices.contains_key(&port.ifindex) && waiting.contains(port.mac.to_string().as_str()))
+            .map(|port| (port.ifindex, port.mac));
+        let (devices, macs) = in_use.unzip();
+        Self { devices, macs }
+    }
+
+    /// Whether a row is of such a NIC.
+    fn has(&self, row: &Row) -> bool {
+        match row {
+            Row::Ports(ifindex, _) => self.devices.contains(ifindex),
+            Row::Addresses(key, _) => self.devices.contains(&key.ifindex),
+            Row::Fdb(_, to) | Row::Floods(_, to) => {
+                to.kind == destination_kind::LOCAL && self.devices.contains(&to.target)
+            }
+            Row::Neighbours(_, neighbour) => self.macs.contains(&neighbour.mac),
+            _ => false,
+        }
+    }
+
+    /// Whether a step takes a program off such a device.
+    fn is_on(&self, step: &Step, names: &HashMap<u32, String>) -> bool {
+        match step {
+            Step::Detach { device, .. } => {
+                self.devices.iter().any(|index| names.get(index).is_some_and(|name| name == device))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_orphan(step: &Step, uplinks: Uplinks) -> bool {
+    match step {
+        Step::Detach { hook: Hook::FromGuest, .. } => true,
+        Step::Detach { .. } | Step::DeleteTunnel(_) => !uplinks.are_kept(),
+        _ => false,
+    }
+}
+
 /// Does the row take frames, or send them somewhere? Names, rules, limits and tunnels are only pointed at, possibly by what
-/// stays: the next apply removes them.
-fn leads(row: &Row, is_moving: bool) -> bool {
+/// stays: the next apply removes them. Without its uplink a document has no rows for public addresses and for what is beyond it.
+fn leads(row: &Row, uplinks: Uplinks) -> bool {
     match row {
-        Row::Uplinks(..) | Row::Segments(..) => !is_moving,
-        Row::Ports(..) | Row::Addresses(..) | Row::Fdb(..) | Row::Floods(..) | Row::Neighbours(..) => true,
-        Row::Networks(..) | Row::Gateways(..) | Row::Routes(..) => true,
-        Row::PublicAddress(..) | Row::StaticNat(..) | Row::Forwards(..) => true,
+        Row::Uplinks(..) | Row::Segments(..) => !uplinks.are_kept(),
+        Row::Ports(..) | Row::Addresses(..) | Row::Networks(..) | Row::Gateways(..) | Row::Routes(..) => true,
+        Row::Fdb(_, to) | Row::Floods(_, to) => !uplinks.are_missing || to.kind == destination_kind::LOCAL,
+        Row::Neighbours(..) | Row::PublicAddress(..) | Row::StaticNat(..) | Row::Forwards(..) => !uplinks.are_missing,
         _ => false,
     }
 }
@@ -153,4 +223,41 @@ fn take_away(root: &Root, tables: &mut Tables, orphans: &Orphans) -> Result<(), 
 
 fn names(devices: &[Device]) -> HashMap<u32, String> {
     devices.iter().map(|device| (device.index, device.name.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use netpath_common::maps::{FdbKey, PublicAddress, PublicKey, Segment, SegmentKey};
+
+    use super::*;
+
+    const STEADY: Uplinks = Uplinks { are_moving: false, are_missing: false };
+    const MOVING: Uplinks = Uplinks { are_moving: true, ..STEADY };
+    const MISSING: Uplinks = Uplinks { are_missing: true, ..STEADY };
+
+    fn off(device: &str, hook: Hook) -> Step {
+        Step::Detach { device: device.into(), hook }
+    }
+
+    #[test]
+    fn programs_of_uplinks_are_no_orphans_while_the_document_names_one_that_does_not_exist() {
+        let uplink = off("eth2", Hook::FromUplink);
+        assert_eq!([STEADY, MOVING, MISSING].map(|uplinks| is_orphan(&uplink, uplinks)), [true, false, false]);
+        let guest = off("vnet0", Hook::FromGuest);
+        assert!([STEADY, MOVING, MISSING].into_iter().all(|uplinks| is_orphan(&guest, uplinks)));
+    }
+
+    #[test]
+    fn rows_that_lead_through_uplinks_are_no_orphans_while_one_is_missing() {
+        let to =
+            |kind| Row::Fdb(FdbKey::new(1, netpath_common::Mac::ZERO), Destination { kind, ..Destination::default() });
+        let of_uplinks = [
+            to(destination_kind::UPLINK),
+            Row::PublicAddress(PublicKey::default(), PublicAddress::default()),
+            Row::Segments(SegmentKey { ifindex: 2, udp_port: 0, id: 900 }, Segment::default()),
+        ];
+        assert!(of_uplinks.iter().all(|row| leads(row, STEADY) && !leads(row, MISSING)));
+        let of_guests = [to(destination_kind::LOCAL), Row::Ports(7, netpath_common::maps::Port::default())];
+        assert!(of_guests.iter().all(|row| leads(row, MISSING)));
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Fault, Host,
+    finding::{counted, listed},
     host::{Document, Pins},
 };
 
@@ -32,8 +33,13 @@ pub(super) fn document_not_applied(host: &Host) -> Vec<Fault> {
             vec![fault]
         }
         (Some(Document::Compared { edits, steps }), Pins::Applied { .. }) => {
-            let found =
-                format!("what is in force is not what the document says: {edits} rows and {steps} steps differ");
+            let differ: Vec<String> = [(*edits, "row"), (*steps, "step")]
+                .into_iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, one)| counted(count, one))
+                .collect();
+            let verb = if edits + steps == 1 { "differs" } else { "differ" };
+            let found = format!("what is in force is not what the document says: {} {verb}", listed(&differ));
             let fault = Fault::warning(object, found)
                 .because("changes that are believed to be in force are not, or somebody has changed what was")
                 .mend(mend);

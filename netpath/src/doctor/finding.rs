@@ -89,3 +89,31 @@ impl Fault {
         Finding { id, severity, object, found, why, mend }
     }
 }
+
+/// So many of a kind are told one by one.
+const SHOWN: usize = 20;
+
+/// A fault for each of the first objects and what was found of them, and one for all others.
+pub(super) fn few(all: Vec<(String, String)>, fault: impl Fn(String, String) -> Fault) -> Vec<Fault> {
+    let more = all.len().saturating_sub(SHOWN);
+    let shown = all.into_iter().take(SHOWN).map(|(object, found)| fault(object, found));
+    let mut faults: Vec<Fault> = shown.collect();
+    if more > 0 {
+        faults.push(fault(format!("{more} more"), "the like".to_owned()));
+    }
+    faults
+}
+
+/// So many of something, by its word for one, which has an `s` for more.
+pub(super) fn counted(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+/// Words in a row: `a`, `a and b`, `a, b and c`.
+pub(super) fn listed(words: &[impl AsRef<str>]) -> String {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    match &words[..] {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        words => words.concat(),
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Fault, Guest, Host};
+use super::{
+    Fault, Guest, Host,
+    finding::{counted, listed},
+};
 use crate::netlink::Device;
 
 /// `on_miss: pass` hands frames to the bridge that the port belongs to; without one they would reach the host itself.
@@ -22,7 +25,7 @@ pub(super) fn guest_bridgeless(host: &Host) -> Vec<Fault> {
 /// What others have put on guest devices, and what a redirect passes by.
 pub(super) fn guest_bypass(host: &Host) -> Vec<Fault> {
     let fault = |(device, what): &(String, Vec<String>)| {
-        let found = format!("has {}, which frames that netpath forwards pass by", what.join(", "));
+        let found = format!("has {}, which frames that netpath forwards pass by, all or some", listed(what));
         Fault::warning(format!("device {device}"), found)
             .because("a rate or a rule that is believed to hold does not")
             .mend("say it in the definitions instead, and take it off there (libvirt: `<bandwidth>`, `<filterref>`)")
@@ -48,13 +51,12 @@ pub(super) fn bridge_netfilter(host: &Host) -> Vec<Fault> {
     if guests + uplinks.len() == 0 || calls.is_empty() {
         return Vec::new();
     }
-    let mut ports = uplinks.into_iter().map(|name| format!("uplink {name}")).collect::<Vec<_>>();
-    ports.extend((guests > 0).then(|| format!("{guests} guest devices")));
+    let mut ports = uplinks.iter().map(|name| format!("uplink {name}")).collect::<Vec<_>>();
+    ports.extend((guests > 0).then(|| counted(guests, "guest device")));
     let settings = calls.iter().map(|name| format!(" net.bridge.{name}=0")).collect::<String>();
-    let fault = Fault::warning(
-        "bridges",
-        format!("{} is on, and ports of bridges are {}", calls.join(", "), ports.join(", ")),
-    )
+    let are = if calls.len() == 1 { "is" } else { "are" };
+    let belong = if guests + uplinks.len() == 1 { "is a port of a bridge" } else { "are ports of bridges" };
+    let fault = Fault::warning("bridges", format!("{} {are} on, and {} {belong}", listed(calls), listed(&ports)))
     .because("what goes over the bridge is walked through iptables and its connection tracking; netpath's own frames are not")
     .mend(format!("`sysctl -w{settings}`, unless security groups by iptables are in use"));
     vec![fault]

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use crate::{
     apply::{Fallback, Unpaced},
     compile::{TunnelDevice, UplinkUse},
-    datapath::Attachment,
+    datapath::{Attachment, Hook},
     netlink::{
         Device,
         ethtool::{Offload, ReceiveQueues},
@@ -66,8 +66,14 @@ pub(crate) struct Host {
     pub(crate) gateways: Vec<Egress>,
     /// How full maps are.
     pub(crate) fills: Vec<Fill>,
+    /// Connections of networks of which netpath is the gateway.
+    pub(crate) connections: Vec<Connections>,
+    /// Networks whose packets were refused for want of a public port between the two looks.
+    pub(crate) portless: Vec<Portless>,
     /// What is attached.
     pub(crate) attachments: Vec<Attachment>,
+    /// Programs that rows in force ask for, of devices that are there, and that nothing is pinned for.
+    pub(crate) unpinned: Vec<(String, Hook)>,
     /// What nothing needs any more.
     pub(crate) orphans: Vec<Orphan>,
     /// Files under /proc and /sys.
@@ -90,6 +96,8 @@ pub(crate) enum Pins {
     BetweenAbis(String),
     /// Maps that this build cannot work with, and why.
     Unusable(String),
+    /// Programs are pinned, and these of their maps are not.
+    Missing(Vec<&'static str>),
     /// What this build works with.
     Applied {
         /// This build's programs are loaded.
@@ -249,6 +257,25 @@ pub(crate) struct Fill {
     pub(crate) field: &'static str,
     pub(crate) rows: u64,
     pub(crate) capacity: u64,
+}
+
+/// How many connections a network has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Connections {
+    pub(crate) network: String,
+    /// Those that live.
+    pub(crate) live: u64,
+    /// The most that it may have.
+    pub(crate) limit: u64,
+}
+
+/// Packets of a network that found no free public port.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Portless {
+    pub(crate) network: String,
+    pub(crate) packets: u64,
+    /// In so many seconds.
+    pub(crate) seconds: f64,
 }
 
 /// What nothing needs any more.

@@ -8,6 +8,7 @@
 //! A check is a function from a `Host` to faults, in the file of its subject, and a row of `CHECKS` with its id.
 //! `docs/operations.md` has a row for each too.
 
+mod connections;
 mod counters;
 mod document;
 mod finding;
@@ -69,6 +70,7 @@ const CHECKS: &[Check] = &[
     check("pins_of_other_abi", programs::pins_of_other_abi),
     check("apply_unfinished", programs::apply_unfinished),
     check("pins_unusable", programs::pins_unusable),
+    check("pins_missing", programs::pins_missing),
     check("programs_outdated", programs::programs_outdated),
     check("program_off", programs::program_off),
     check("host_unknown", document::host_unknown),
@@ -77,6 +79,8 @@ const CHECKS: &[Check] = &[
     check("orphan_program", orphans::orphan_program),
     check("orphan_rows", orphans::orphan_rows),
     check("map_fill", map_fill::map_fill),
+    check("connection_limit", connections::connection_limit),
+    check("ports_exhausted", connections::ports_exhausted),
     check("uplink_missing", uplinks::uplink_missing).before_apply(),
     check("uplink_down", uplinks::uplink_down),
     check("uplink_enslaved", uplinks::uplink_enslaved),

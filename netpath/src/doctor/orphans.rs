@@ -1,9 +1,6 @@
 //! What is attached or in the maps, and needed by nothing.
 
-use super::{Fault, Host};
-
-/// So many are told one by one.
-const SHOWN: usize = 20;
+use super::{Fault, Host, finding::few};
 
 pub(super) fn orphan_program(host: &Host) -> Vec<Fault> {
     faults(host, true, "its frames are judged by definitions that are no more")
@@ -14,13 +11,9 @@ pub(super) fn orphan_rows(host: &Host) -> Vec<Fault> {
 }
 
 fn faults(host: &Host, is_attached: bool, why: &'static str) -> Vec<Fault> {
-    let orphans: Vec<_> = host.orphans.iter().filter(|orphan| orphan.is_attached == is_attached).collect();
+    let orphans = host.orphans.iter().filter(|orphan| orphan.is_attached == is_attached);
     let release = format!("`{}`", host.release);
-    let fault = |object: String, what: String| Fault::warning(object, what).because(why).mend(release.clone());
-    let shown = orphans.iter().take(SHOWN).map(|orphan| fault(orphan.object.clone(), orphan.what.clone()));
-    let mut faults: Vec<Fault> = shown.collect();
-    if let Some(more @ 1..) = orphans.len().checked_sub(SHOWN) {
-        faults.push(fault(format!("{more} more"), "the like".to_owned()));
-    }
-    faults
+    few(orphans.map(|orphan| (orphan.object.clone(), orphan.what.clone())).collect(), |object, what| {
+        Fault::warning(object, what).because(why).mend(release.clone())
+    })
 }

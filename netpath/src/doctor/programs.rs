@@ -1,7 +1,13 @@
 //! What is pinned and attached.
 
-use super::{Fault, Host, host::Pins};
-use crate::datapath::{AttachState, Attachment};
+use netpath_common::maps;
+
+use super::{
+    Fault, Host,
+    finding::{counted, few, listed},
+    host::Pins,
+};
+use crate::datapath::AttachState;
 
 pub(super) fn pins_of_other_abi(host: &Host) -> Vec<Fault> {
     let Pins::OtherAbi(found) = &host.pins else { return Vec::new() };
@@ -31,30 +37,51 @@ pub(super) fn pins_unusable(host: &Host) -> Vec<Fault> {
     vec![fault]
 }
 
+/// Programs keep their maps alive, but nobody finds those any more.
+pub(super) fn pins_missing(host: &Host) -> Vec<Fault> {
+    let Pins::Missing(maps) = &host.pins else { return Vec::new() };
+    let maps = match &maps[..] {
+        all if all.len() == maps::ALL.len() => "no map is pinned".to_owned(),
+        [map] => format!("map {map} is not pinned any more"),
+        some => format!("maps {} are not pinned any more", listed(some)),
+    };
+    let fault = Fault::error(root(host), format!("{maps}, while programs are attached that use them"))
+        .because("programs go on with them, but no command sees or changes what is in force, nor the host's name in it")
+        .mend(format!(
+            "`{}` makes what is missing anew and puts programs that use it in place of those; what only the lost maps held of \
+             connections, counters and usage is gone",
+            host.apply
+        ));
+    vec![fault]
+}
+
 pub(super) fn programs_outdated(host: &Host) -> Vec<Fault> {
     let outdated: Vec<_> = host.attachments.iter().filter(|a| a.state == AttachState::Outdated).collect();
     if outdated.is_empty() && host.pins != (Pins::Applied { is_current: false }) {
         return Vec::new();
     }
-    let found = format!("its programs are of another build, on {} hooks", outdated.len());
+    let found = format!("its programs are of another build, on {}", counted(outdated.len(), "hook"));
     let fault = Fault::warning(root(host), found)
         .because("what this build has mended or learned is not in force")
         .mend(format!("`{}` replaces them in place, without losing a packet", host.apply));
     vec![fault]
 }
 
-/// A link whose program was taken off. Where the device itself is gone, it is an orphan, or an uplink that is missing.
+/// A link whose program was taken off, or that is gone itself. Where the device is gone, it is an orphan, or an uplink that is
+/// missing.
 pub(super) fn program_off(host: &Host) -> Vec<Fault> {
-    let off = host.attachments.iter().filter(|a| a.state == AttachState::Broken && host.named(&a.device).is_some());
-    let fault = |attachment: &Attachment| {
-        Fault::error(
-            format!("device {}", attachment.device),
-            format!("program {} is not on it any more", attachment.hook),
-        )
-        .because("its frames are not taken: guests are cut off, or not guarded")
-        .mend(format!("`{}`", host.apply))
-    };
-    off.map(fault).collect()
+    let object = |device: &str| format!("device {device}");
+    let broken = host.attachments.iter().filter(|a| a.state == AttachState::Broken && host.named(&a.device).is_some());
+    let broken = broken.map(|a| (object(&a.device), format!("program {} is not on it any more", a.hook)));
+    let unpinned = host.unpinned.iter().map(|(device, hook)| {
+        let lost = "its pin was removed, or `netpath detach` has taken it off";
+        (object(device), format!("program {hook} belongs on it, and nothing is pinned for it: {lost}"))
+    });
+    few(broken.chain(unpinned).collect(), |object, found| {
+        Fault::error(object, found)
+            .because("its frames are not taken: guests are cut off, or not guarded")
+            .mend(format!("`{}`", host.apply))
+    })
 }
 
 fn root(host: &Host) -> String {

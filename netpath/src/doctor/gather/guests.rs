@@ -2,15 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io::Read as _,
     path::Path,
-    process::{Command, ExitStatus, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use netpath_common::maps::network_flags;
 
+use super::rules;
 use crate::{
     compile::Rows,
     datapath::{self, Attachment, Hook, Root},
@@ -35,11 +32,6 @@ pub(crate) fn guests(rows: &Rows, devices: &[Device]) -> Vec<Guest> {
     };
     rows.ports.iter().filter_map(guest).collect()
 }
-
-/// Where the tools that list others' rules are looked for, whatever PATH says.
-const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-/// For so long each of them may take.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is on a device, in words.
 type Bypasses = Vec<(String, Vec<String>)>;
@@ -109,11 +101,14 @@ fn traffic_control<'d>(
 }
 
 fn named_in_rules<'d>(guests: &HashMap<u32, &'d Device>, found: &mut BTreeMap<&'d str, Vec<String>>) {
-    let named = bridge_rules();
+    let (named, chains) = (rules::of_bridges(), rules::netdev_chains());
     for device in guests.values() {
         let tools: Vec<_> = named.iter().filter(|(_, words)| words.contains(&device.name)).map(|(t, _)| *t).collect();
-        if !tools.is_empty() {
-            found.entry(&device.name).or_default().push(format!("{} rules", tools.join(" and ")));
+        let rules = (!tools.is_empty()).then(|| format!("{} rules", tools.join(" and ")));
+        let hooked = chains.iter().filter(|chain| chain.devices.contains(&device.name)).map(ToString::to_string);
+        let what: Vec<String> = rules.into_iter().chain(hooked).collect();
+        if !what.is_empty() {
+            found.entry(&device.name).or_default().extend(what);
         }
     }
 }
@@ -127,77 +122,4 @@ fn in_order(mut what: Vec<String>) -> Vec<String> {
 fn filter_words(filter: &tc::Filter) -> String {
     let program = filter.program.as_ref().map_or_else(String::new, |program| format!(" {program}"));
     format!("tc filter {}{program} of priority {}", filter.kind, filter.priority)
-}
-
-/// The names that bridge-level rules speak of (nwfilter writes such), by the tool that lists them, where it is installed.
-fn bridge_rules() -> Vec<(&'static str, HashSet<String>)> {
-    let tools: [(&str, &str, &[&[&str]]); 2] = [
-        ("nftables", "nft", &[&["list", "ruleset", "bridge"]]),
-        ("ebtables", "ebtables-legacy", &[&["-t", "nat", "-L"], &["-t", "filter", "-L"], &["-t", "broute", "-L"]]),
-    ];
-    let listed = tools.into_iter().map(|(name, tool, listings)| {
-        let program = FOLDERS.iter().map(|folder| Path::new(folder).join(tool)).find(|program| program.exists());
-        let texts =
-            program.iter().flat_map(|program| listings.iter().filter_map(move |listing| output(program, listing)));
-        (name, texts.flat_map(|text| words(&text)).collect())
-    });
-    listed.filter(|(_, words): &(_, HashSet<String>)| !words.is_empty()).collect()
-}
-
-/// What a program prints, where it succeeds and does so in time: an apply, which holds the root's lock, waits for it.
-fn output(program: &Path, arguments: &[&str]) -> Option<String> {
-    let mut command = Command::new(program);
-    let command = command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let mut stdout = child.stdout.take()?;
-    let read = thread::spawn(move || {
-        let mut text = Vec::new();
-        stdout.read_to_end(&mut text).map(|_| text)
-    });
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        match child.try_wait().ok()? {
-            Some(status) => break Some(status),
-            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
-            None => break None,
-        }
-    };
-    if status.is_none() {
-        tracing::warn!(
-            "{} did not end within {PATIENCE:?}: what rules say of guests' devices is not known",
-            program.display()
-        );
-        let _ = child.kill();
-        let _ = child.wait();
-        // What it has begun may hold its output open for longer.
-        return None;
-    }
-    let text = read.join().ok()?.ok()?;
-    status.filter(ExitStatus::success).map(|_| String::from_utf8_lossy(&text).into_owned())
-}
-
-/// What stands between blanks and quotes.
-fn words(text: &str) -> HashSet<String> {
-    let split = text.split(|c: char| c.is_whitespace() || "\"',{};".contains(c));
-    split.filter(|word| !word.is_empty()).map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tool_that_hangs_is_given_up_and_one_that_fails_says_nothing() {
-        let shell = Path::new("/bin/sh");
-        assert_eq!(output(shell, &["-c", "echo vnet0; echo $PATH$HOME >&2"]).as_deref(), Some("vnet0\n"));
-        assert_eq!(output(shell, &["-c", "echo vnet0; exit 1"]), None);
-        assert_eq!(output(shell, &["-c", "echo vnet0; exec sleep 60"]), None);
-    }
-
-    #[test]
-    fn device_names_are_found_in_bridge_rules() {
-        let listing = "chain x { iifname \"vnet0\" drop; }\n-i vnet1 -j I-vnet1-mac";
-        let words = words(listing);
-        assert!(words.contains("vnet0") && words.contains("vnet1") && !words.contains("vnet"));
-    }
 }

@@ -6,14 +6,18 @@ mod echo;
 mod guests;
 mod links;
 mod rows;
+mod rules;
 pub(super) mod system;
 mod tables;
+mod unpinned;
 
 use std::{
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use netpath_common::maps;
 
 use super::host::{Document, Host, Orphan, Pins};
 use crate::{
@@ -58,30 +62,49 @@ pub(crate) fn gather(root: &Path, definitions: Option<&Definitions>) -> Result<H
     let names: Vec<&str> = host.devices.iter().map(|device| device.name.as_str()).collect();
     host.system = system::read(Path::new("/"), &names);
     let applied = open(root, &mut host)?;
+    if matches!(host.pins, Pins::Missing(_)) {
+        // Which host was applied is not known any more.
+        host.apply = command("apply", root, definitions, " -f FILE --host HOST");
+    }
     host.name = match (definitions, &applied) {
         (Some(definitions), _) => definitions.host.clone(),
         (None, Some(applied)) => datapath::applied_host(&applied.tables)?.unwrap_or_default(),
         (None, None) => String::new(),
     };
     let existing = applied.as_ref().map(|applied| apply::rows_in_force(&applied.tables)).transpose()?;
-    if let Some(applied) = &applied {
+    if let (Some(applied), Some(existing)) = (&applied, &existing) {
         attached(applied, &mut host)?;
-        host.fills = tables::fills(&applied.root, &applied.tables, existing.as_ref().unwrap_or(&Rows::default()))?;
+        host.unpinned = unpinned::unpinned(applied, existing, &host)?;
+        filled(applied, existing, &mut host)?;
     }
+    let (begun, portless) = (Instant::now(), applied.as_ref().map(|applied| tables::portless(&applied.tables)));
+    let portless = portless.transpose()?.unwrap_or_default();
     let rows = match definitions {
         Some(definitions) => compare(root, definitions, &mut host)?,
         None => None,
     };
-    match (rows, existing) {
-        (Some(rows), _) => describe(&rows, &mut host, applied.as_ref())?,
+    match (&rows, &existing) {
+        (Some(rows), _) => describe(rows, &mut host, applied.as_ref())?,
         (None, Some(rows)) => {
-            in_force(root, &rows, &mut host)?;
-            describe(&rows, &mut host, applied.as_ref())?;
+            in_force(root, rows, &mut host)?;
+            describe(rows, &mut host, applied.as_ref())?;
         }
         (None, None) => {}
     }
     look(&mut host);
+    if let (Some(applied), Some(existing)) = (&applied, &existing) {
+        let (now, seconds) = (tables::portless(&applied.tables)?, begun.elapsed().as_secs_f64());
+        host.portless = tables::portless_since(existing, &portless, &now, seconds);
+    }
     Ok(host)
+}
+
+/// How full maps are, and networks.
+fn filled(applied: &Applied, existing: &Rows, host: &mut Host) -> Result<(), DatapathError> {
+    let live = tables::live_flows(&applied.tables)?;
+    host.fills = tables::fills(&applied.root, &applied.tables, existing, &live)?;
+    host.connections = tables::connections(existing, &live);
+    Ok(())
 }
 
 /// What is pinned, open.
@@ -114,7 +137,7 @@ fn open(root: &Path, host: &mut Host) -> Result<Option<Applied>, Error> {
             let is_current = matches!(Programs::pinned(&root), Ok(Some(_)));
             (Pins::Applied { is_current }, Some(Applied { root, tables }))
         }
-        Err(DatapathError::NothingApplied { .. }) => (Pins::Nothing, None),
+        Err(DatapathError::NothingApplied { .. }) => (without_maps(root)?, None),
         Err(DatapathError::OtherAbi { found, .. }) => (Pins::OtherAbi(found), None),
         Err(DatapathError::Unfinished { found, .. }) => (Pins::BetweenAbis(found), None),
         Err(error @ DatapathError::MapLayout { .. }) => (Pins::Unusable(error.to_string()), None),
@@ -122,6 +145,17 @@ fn open(root: &Path, host: &mut Host) -> Result<Option<Applied>, Error> {
     };
     host.pins = pins;
     Ok(applied)
+}
+
+/// What there is where not every map is pinned: programs that are, or nothing that counts.
+fn without_maps(root: &Path) -> Result<Pins, Error> {
+    let root = Root::at(root);
+    if root.link_pins()?.is_empty() {
+        return Ok(Pins::Nothing);
+    }
+    let missing: Vec<_> = maps::ALL.iter().map(|shape| shape.name).filter(|name| !root.map(name).exists()).collect();
+    // An apply may have made them since.
+    Ok(if missing.is_empty() { Pins::Unknown } else { Pins::Missing(missing) })
 }
 
 /// What is attached, against what devices run.
@@ -137,7 +171,7 @@ fn attached(applied: &Applied, host: &mut Host) -> Result<(), Error> {
 
 /// What the document wants; `None` where that cannot be told.
 fn compare(root: &Path, definitions: &Definitions, host: &mut Host) -> Result<Option<Rows>, Error> {
-    if !matches!(host.pins, Pins::Applied { .. } | Pins::Nothing) {
+    if !matches!(host.pins, Pins::Applied { .. } | Pins::Nothing | Pins::Missing(_)) {
         return Ok(None);
     }
     let plan = match apply::plan(&definitions.zone, &definitions.host, root, Look::Errors) {
@@ -154,7 +188,9 @@ fn compare(root: &Path, definitions: &Definitions, host: &mut Host) -> Result<Op
         plan => plan?,
     };
     host.document = Some(Document::Compared { edits: plan.edits.len(), steps: plan.steps().count() });
-    host.orphans = described(&Orphans::of_plan(&Root::at(root), &plan)?, "in no definition");
+    if !matches!(host.pins, Pins::Missing(_)) {
+        host.orphans = described(&Orphans::of_plan(&Root::at(root), &plan)?, "in no definition");
+    }
     host.uplinks = plan.uplinks().to_vec();
     host.fallbacks = plan.fallbacks().to_vec();
     host.unpaced = plan.unpaced().to_vec();

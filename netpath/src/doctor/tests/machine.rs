@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{assert_found, healthy};
+use super::{assert_found, healthy, only};
 use crate::{
     doctor::{
         Host, Severity, examine, gather,
-        host::{Fill, Guest, Interrupt, Link},
+        host::{Connections, Fill, Guest, Interrupt, Link, Portless},
     },
     netlink::{ethtool::ReceiveQueues, link::Received},
 };
@@ -179,4 +179,24 @@ fn a_map_is_told_of_above_eighty_percent_and_is_urgent_above_ninety_five() {
     assert_found(&with(81), "map_fill", Severity::Warning, &["map FLOWS", "81 of 100 rows", "capacities.flows"]);
     assert_found(&with(95), "map_fill", Severity::Warning, &[]);
     assert_found(&with(96), "map_fill", Severity::Error, &["96 %"]);
+}
+
+#[test]
+fn a_network_is_told_of_from_eighty_percent_of_its_connections_on() {
+    let with = |live| {
+        let of = Connections { network: "web".into(), live, limit: 200 };
+        Host { connections: vec![of], ..healthy() }
+    };
+    assert_eq!(examine(&with(159)), []);
+    let words = ["network web", "160 of the 200 connections", "80 %", "raise `connection_limit`", "netpath apply"];
+    assert_found(&with(160), "connection_limit", Severity::Warning, &words);
+    assert!(!only(&with(199)).found.contains("refused"));
+    assert_found(&with(200), "connection_limit", Severity::Warning, &["every new one is refused"]);
+}
+
+#[test]
+fn a_network_whose_guests_find_no_free_public_port_is_found() {
+    let of = Portless { network: "web".into(), packets: 7, seconds: 0.52 };
+    let words = ["network web", "7 packets", "in 0.5 s", "`source_nat`"];
+    assert_found(&Host { portless: vec![of], ..healthy() }, "ports_exhausted", Severity::Warning, &words);
 }

@@ -1,13 +1,16 @@
 //! Devices, tunnels and what is in force.
 
+use netpath_common::maps;
+
 use super::{assert_found, device, healthy, uplink};
 use crate::{
     apply::Fallback,
     compile::TunnelDevice,
+    datapath::Hook,
     definitions::{Isolation, UplinkMode},
     doctor::{
         Guest, Host, Severity, before_apply, examine,
-        host::{Echo, Link, Orphan, OwnSegment, Peer, Pins, PublicLink, VlanDevice},
+        host::{Document, Echo, Link, Orphan, OwnSegment, Peer, Pins, PublicLink, VlanDevice},
     },
     netlink::{Device, VxlanSettings, ethtool::Offload},
     preflight,
@@ -194,8 +197,14 @@ fn guests_are_looked_at_where_they_are() {
     let mut bridged = with(Guest { passes: true, is_bridge_port: true, ..Guest::default() });
     assert_eq!(examine(&bridged), []);
     bridged.system.bridge_calls = vec!["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
-    let words =
-        ["1 guest devices", "sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"];
+    let words = [
+        "bridge-nf-call-iptables and bridge-nf-call-ip6tables are on, and 1 guest device is a port of a bridge",
+        "sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0",
+    ];
+    assert_found(&bridged, "bridge_netfilter", Severity::Warning, &words);
+    bridged.system.bridge_calls.truncate(1);
+    bridged.guests.push(bridged.guests[0].clone());
+    let words = ["bridge-nf-call-iptables is on, and 2 guest devices are ports of bridges"];
     assert_found(&bridged, "bridge_netfilter", Severity::Warning, &words);
     let bypassed = Host { bypasses: vec![("vnet0".into(), vec!["queueing discipline htb".into()])], ..healthy() };
     assert_found(&bypassed, "guest_bypass", Severity::Warning, &["vnet0", "queueing discipline htb"]);
@@ -218,4 +227,40 @@ fn programs_of_another_build_and_pins_of_another_abi_are_told_apart() {
     assert_found(&with(Pins::BetweenAbis("v1".into())), "apply_unfinished", Severity::Error, &["ABI v1", "completes"]);
     assert_found(&with(Pins::Unusable("map PORTS".into())), "pins_unusable", Severity::Error, &["map PORTS"]);
     assert_found(&with(Pins::NotBpffs), "bpffs_missing", Severity::Error, &["mount -t bpf"]);
+}
+
+#[test]
+fn a_program_whose_pin_is_gone_is_an_error_of_its_device_and_many_are_told_in_a_few_lines() {
+    let with = |count: usize| {
+        let unpinned = (0..count).map(|n| (format!("vnet{n}"), Hook::FromGuest)).collect();
+        Host { unpinned, ..healthy() }
+    };
+    let words = ["device vnet0", "from_guest belongs on it", "nothing is pinned", "netpath apply -f zone.yaml"];
+    assert_found(&with(1), "program_off", Severity::Error, &words);
+    let findings = examine(&with(50));
+    assert_eq!(findings.len(), 21);
+    assert!(findings.iter().any(|finding| finding.object == "30 more"), "{findings:#?}");
+}
+
+#[test]
+fn maps_whose_pins_are_gone_are_an_error_that_names_them() {
+    let with = |missing| Host { pins: Pins::Missing(missing), ..healthy() };
+    let mend = "netpath apply -f zone.yaml --host kvm1";
+    assert_found(&with(vec!["RULES"]), "pins_missing", Severity::Error, &["map RULES is not pinned", mend]);
+    assert_found(&with(vec!["RULES", "FLOWS"]), "pins_missing", Severity::Error, &["maps RULES and FLOWS are not"]);
+    let all = maps::ALL.iter().map(|shape| shape.name).collect();
+    assert_found(&with(all), "pins_missing", Severity::Error, &["no map is pinned"]);
+    let compared = Document::Compared { edits: 7, steps: 1 };
+    let host = Host { document: Some(compared), ..with(vec!["RULES"]) };
+    assert_found(&host, "pins_missing", Severity::Error, &["no command sees"]);
+}
+
+#[test]
+fn what_differs_from_the_document_is_counted_in_words_that_agree() {
+    let with = |edits, steps| Host { document: Some(Document::Compared { edits, steps }), ..healthy() };
+    for (edits, steps, words) in
+        [(0, 1, ": 1 step differs;"), (2, 0, ": 2 rows differ;"), (1, 3, ": 1 row and 3 steps differ;")]
+    {
+        assert_found(&with(edits, steps), "document_not_applied", Severity::Warning, &[words]);
+    }
 }

@@ -1,6 +1,6 @@
 //! What is pinned, attached and in the maps, against the document.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use netpath_tests::{
     runner::Netpath,
@@ -91,6 +91,65 @@ fn programs_of_another_build_and_programs_taken_off_are_found() {
     assert_among(netpath, &[], "program_off", "device vnet11");
     netpath.apply(&file);
     assert_nothing(netpath, &[]);
+}
+
+#[test]
+fn programs_whose_pins_are_gone_are_found_on_every_device() {
+    let topology = at_work();
+    let (host, file) = (&topology.hosts[0], topology.write("zone.yaml", &topology.gateway_definitions()));
+    let netpath = &host.netpath;
+    fs::remove_file(fs::read_dir(netpath.root().join("links/vnet11")).unwrap().next().unwrap().unwrap().path())
+        .unwrap();
+    assert_among(netpath, &[], "program_off", "device vnet11");
+    assert_among(netpath, &with_file(&file, "hv1"), "program_off", "device vnet11");
+    assert!(!faults(netpath, &[]).contains(&("program_off".into(), "device vnet13".into())));
+    remove_links(netpath);
+    for device in ["vnet11", "vnet13", "eth1", "eth3", "np4789"] {
+        assert_among(netpath, &[], "program_off", &format!("device {device}"));
+    }
+    apply_again(netpath, &file);
+    assert_nothing(netpath, &[]);
+    // A device that is not there waits.
+    host.ns.run(|| Link::named("vnet13").delete()).unwrap();
+    assert!(!faults(netpath, &[]).iter().any(|(id, _)| id == "program_off"));
+}
+
+/// Removes what is attached, as `rm -r` does.
+fn remove_links(netpath: &Netpath) {
+    for device in fs::read_dir(netpath.root().join("links")).unwrap() {
+        let device = device.unwrap().path();
+        for pin in fs::read_dir(&device).unwrap() {
+            fs::remove_file(pin.unwrap().path()).unwrap();
+        }
+        fs::remove_dir(device).unwrap();
+    }
+}
+
+/// Until the kernel has taken off programs whose pins are gone, an apply takes them for another root's.
+fn apply_again(netpath: &Netpath, file: &Path) {
+    let args = ["apply", "-f", file.to_str().unwrap(), "--host", netpath.host()];
+    let is_applied = (0..50).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        netpath.run(args).code == 0
+    });
+    assert!(is_applied, "{}", netpath.run(args).stderr);
+}
+
+#[test]
+fn maps_whose_pins_are_gone_are_found_and_an_apply_makes_them_anew() {
+    let topology = at_work();
+    let (host, file) = (&topology.hosts[0], topology.write("zone.yaml", &topology.gateway_definitions()));
+    let netpath = &host.netpath;
+    let root = format!("root {}", netpath.root().display());
+    let folder = netpath.root().join(format!("v{}/maps", netpath_common::maps::ABI_VERSION));
+    for map in ["RULES", "NAMES", "FLOWS"] {
+        fs::remove_file(folder.join(map)).unwrap();
+        assert_eq!(doctor(netpath, &[]).0, 1);
+        assert_finds(netpath, &[], &[("pins_missing", &root)]);
+        assert_among(netpath, &with_file(&file, "hv1"), "pins_missing", &root);
+        netpath.apply(&file);
+        assert_nothing(netpath, &with_file(&file, "hv1"));
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Guests' devices, and what stands beside netpath on them.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use netpath_tests::{
+    oracle::routers::has_nftables,
     skip_unless,
     topology::{Link, TwoHypervisors, netns::sysctl, two_hypervisors::Attachment},
 };
@@ -70,4 +71,23 @@ fn guests_of_another_root_are_found() {
     topology.hosts[0].netpath.succeed(["detach"]);
     let (_, found) = doctor(&second, &with_file(&file, "hv1"));
     assert!(!found.iter().any(|(id, _)| id == "guest_of_other_root"), "{found:?} beside {EXPECTED:?}");
+}
+
+/// nwfilter writes tables of the family bridge, others chains of the family netdev.
+#[test]
+fn rules_of_others_on_a_guests_device_are_found() {
+    skip_unless!(has_nftables(), "no nft that can set a ruleset here");
+    let topology = at_work();
+    let host = &topology.hosts[0];
+    let nft = |script: &str| host.ns.run(|| Command::new("nft").arg(script).status()).unwrap().success();
+    for (table, chain) in [
+        ("netdev other", "type filter hook ingress device \"vnet11\" priority 0; policy accept;"),
+        ("bridge other", "type filter hook forward priority 0; policy accept; iifname \"vnet11\" drop;"),
+    ] {
+        let is_set = nft(&format!("add table {table}; table {table} {{ chain c {{ {chain} }}; }}"));
+        skip_unless!(is_set, "this kernel has no tables of {table}");
+        assert_finds(&host.netpath, &[], &[("guest_bypass", "device vnet11")]);
+        assert!(nft(&format!("delete table {table}")));
+        assert_nothing(&host.netpath, &[]);
+    }
 }

@@ -2,7 +2,11 @@
 
 use netpath_tests::{
     guest::KernelGuest,
-    topology::{Link, TwoHypervisors, two_hypervisors::UPLINK},
+    topology::{
+        Link, TwoHypervisors,
+        internet::{INTERNET, PUBLIC_UPLINK},
+        two_hypervisors::UPLINK,
+    },
 };
 
 use super::{assert_among, assert_finds, assert_nothing, hypervisors, with_file};
@@ -84,6 +88,46 @@ fn what_the_document_has_changed_or_moved_is_no_orphan() {
     let found = super::faults(netpath, &args);
     assert!(!found.iter().any(|(id, _)| id.starts_with("orphan")), "{found:?}");
     netpath.run(["doctor", "--release"].iter().chain(&args));
+    topology.kernel("blue", 11).ping(topology.kernel("blue", 12).station().ip).unwrap();
+    assert_nothing(netpath, &[]);
+}
+
+/// A typing error in the name of an uplink is no word about the one that is in use.
+#[test]
+fn an_uplink_in_use_is_no_orphan_while_the_document_names_one_that_does_not_exist() {
+    for (physical, uplink) in [("public", PUBLIC_UPLINK), ("guest", UPLINK)] {
+        let topology = both_at_work();
+        let netpath = &topology.hosts[0].netpath;
+        let mut document = topology.gateway_definitions();
+        let named = document["hosts"][0]["uplinks"][physical].take();
+        assert_eq!(named, uplink);
+        document["hosts"][0]["uplinks"][physical] = "ethX".into();
+        let file = topology.write("absent.yaml", &document);
+        let args = with_file(&file, "hv1");
+        let found = super::faults(netpath, &args);
+        assert!(found.contains(&("uplink_missing".into(), "uplink ethX".into())), "{found:?}");
+        assert!(!found.iter().any(|(id, _)| id.starts_with("orphan")), "{found:?}");
+        netpath.run(["doctor", "--release"].iter().chain(&args));
+        topology.kernel("blue", 11).ping(INTERNET.ip).unwrap();
+        topology.kernel("blue", 11).ping(topology.kernel("blue", 12).station().ip).unwrap();
+        assert_nothing(netpath, &[]);
+    }
+}
+
+/// Nor is one in the name of a guest's device.
+#[test]
+fn a_guests_device_in_use_is_no_orphan_while_the_document_has_its_nic_on_one_that_is_not_there() {
+    let topology = both_at_work();
+    let netpath = &topology.hosts[0].netpath;
+    let mut document = topology.gateway_definitions();
+    assert_eq!(document["networks"][0]["nics"][0]["device"].take(), "vnet11");
+    document["networks"][0]["nics"][0]["device"] = "vnet99".into();
+    let file = topology.write("mistyped.yaml", &document);
+    let args = with_file(&file, "hv1");
+    let found = super::faults(netpath, &args);
+    assert!(!found.iter().any(|(id, _)| id.starts_with("orphan")), "{found:?}");
+    netpath.run(["doctor", "--release"].iter().chain(&args));
+    topology.kernel("blue", 11).ping(INTERNET.ip).unwrap();
     topology.kernel("blue", 11).ping(topology.kernel("blue", 12).station().ip).unwrap();
     assert_nothing(netpath, &[]);
 }

@@ -61,3 +61,21 @@ fn a_network_that_lets_its_guests_out_without_a_public_address_is_found() {
         assert_finds(netpath, &[], &both[..1]);
     }
 }
+
+#[test]
+fn a_network_at_its_limit_of_connections_is_found() {
+    let topology = hypervisors();
+    let mut document = topology.gateway_definitions();
+    document["networks"][0]["connection_limit"] = 2.into();
+    apply(&topology, &document);
+    let netpath = &topology.hosts[0].netpath;
+    assert_nothing(netpath, &[]);
+    let guest = topology.kernel("blue", 11);
+    for _ in 0..2 {
+        guest.ping(INTERNET.ip).unwrap();
+    }
+    assert_finds(netpath, &[], &[("connection_limit", "network blue-web")]);
+    document["networks"][0]["connection_limit"] = 100.into();
+    apply(&topology, &document);
+    assert_nothing(netpath, &[]);
+}
