@@ -155,6 +155,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A saved reading of the counters is none that others can be compared with.
+    #[error("{} cannot be counted from: {why}", path.display())]
+    Baseline {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        why: String,
+    },
     /// A file of captured frames could not be written.
     #[error("the capture cannot be written into {}; name a file in a folder that exists and has room, with -w", path.display())]
     CaptureFile {

@@ -13,7 +13,7 @@
 //!
 //! A frame is looked at with what is in it: behind a tunnel's headers, and in what an ICMP error quotes.
 
-use std::{iter::Peekable, net::IpAddr, str::FromStr, vec};
+use std::{fmt, iter::Peekable, net::IpAddr, str::FromStr, vec};
 
 use ipnet::IpNet;
 use netpath_common::{DropReason, Mac};
@@ -22,6 +22,10 @@ use crate::headers::Headers;
 
 /// Most words of an expression, which bounds how deep it is.
 const MOST_WORDS: usize = 200;
+/// A tag has 12 bits for the id.
+const VLAN_MAX: u16 = 0xfff;
+/// A VXLAN header has 24 bits for it.
+const VNI_MAX: u32 = 0xff_ffff;
 
 /// An expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,6 +257,9 @@ fn end(words: &mut Words) -> Result<Term, String> {
             let word = next(words)?;
             let range = word.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
             let (first, last) = range.ok_or_else(|| wrong(&word, "a range of ports, as 8000-8007"))?;
+            if first > last {
+                return Err(format!("`{word}` in the filter has no port in it; write {last}-{first}"));
+            }
             Term::Ports(side, first, last)
         }
         // As in `src 10.1.1.11`.
@@ -274,8 +281,8 @@ fn term(word: &str, words: &mut Words) -> Result<Term, String> {
             words.next_if(|word| word == "host");
             Term::Mac(side, read(words, "a MAC address")?)
         }
-        "vlan" => Term::Vlan(number(words)),
-        "vni" => Term::Vni(number(words)),
+        "vlan" => Term::Vlan(id(words, "a VLAN id", VLAN_MAX)?),
+        "vni" => Term::Vni(id(words, "a VNI", VNI_MAX)?),
         "reason" => {
             let label = next(words)?;
             let found = DropReason::ALL.iter().find(|reason| reason.label() == label);
@@ -291,11 +298,11 @@ fn term(word: &str, words: &mut Words) -> Result<Term, String> {
     })
 }
 
-/// A number, where one stands there.
-fn number<T: FromStr>(words: &mut Words) -> Option<T> {
-    let number = words.peek()?.parse().ok()?;
-    words.next();
-    Some(number)
+/// A number up to the last that there is, where a number stands there.
+fn id<T: FromStr + PartialOrd + fmt::Display>(words: &mut Words, what: &str, last: T) -> Result<Option<T>, String> {
+    let Some(word) = words.next_if(|word| word.bytes().all(|byte| byte.is_ascii_digit())) else { return Ok(None) };
+    let number = word.parse().ok().filter(|number| *number <= last);
+    number.map(Some).ok_or_else(|| format!("`{word}` in the filter is not {what}; the last one is {last}"))
 }
 
 fn read<T: FromStr>(words: &mut Words, what: &str) -> Result<T, String> {
@@ -354,6 +361,7 @@ mod tests {
             ("ether dst 02:00:00:00:00:01", false),
             ("vlan", false),
             ("not vlan and not vni", true),
+            ("not vlan 4095 and not vni 16777215 and portrange 443-443", true),
         ] {
             assert_eq!(wants(filter, &segment()), wanted, "{filter}");
         }
@@ -397,6 +405,10 @@ mod tests {
             ("greater 5", "`greater` is no condition"),
             ("src tcp", "stand behind src and dst"),
             ("portrange 5", "not a range of ports"),
+            ("tcp dst portrange 5-2", "`5-2` in the filter has no port in it; write 2-5"),
+            ("vlan 5000", "`5000` in the filter is not a VLAN id; the last one is 4095"),
+            ("vlan 70000 and tcp", "`70000` in the filter is not a VLAN id"),
+            ("vni 99999999", "`99999999` in the filter is not a VNI; the last one is 16777215"),
             ("reason spoofed", "as `netpath show drops` names them"),
             ("ether src port", "not a MAC address"),
         ] {

@@ -1,8 +1,10 @@
 //! The command line as a process: what goes where, and how it exits.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -53,6 +55,30 @@ fn a_valid_file_is_one_line_and_exit_code_0() {
             .ends_with("valid: zone zone1, 2 hosts, 2 physical networks, 3 networks, 7 NICs, 0 public ranges\n")
     );
     assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn definitions_may_come_through_a_pipe_that_the_command_is_given() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netpath"));
+    let command = command.args(["validate", "-f", "/dev/stdin"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    // It opens the pipe beside the descriptor that it is given, finds it empty, and waits.
+    let descriptors = PathBuf::from(format!("/proc/{}/fd", child.id()));
+    let given = std::fs::read_link(descriptors.join("0")).unwrap();
+    let has_opened = || {
+        let opened = std::fs::read_dir(&descriptors).into_iter().flatten();
+        let opened = opened.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        opened.filter(|target| *target == given).count() == 2
+    };
+    let begun = Instant::now();
+    while !has_opened() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::yield_now();
+    }
+    pipe.write_all(&std::fs::read(example()).unwrap()).unwrap();
+    drop(pipe);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && stdout(&output).starts_with("/dev/stdin: valid: zone zone1"), "{output:?}");
 }
 
 #[test]

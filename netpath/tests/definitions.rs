@@ -231,6 +231,13 @@ fn rates_mtu_and_choices_are_read_strictly() {
     refused(&[("mtu: 1450", "mtu: 1279")], &[("1279", "an MTU too small for IPv6")]);
     refused(&[("gateway_mode: external", "gateway_mode: extern")], &[("extern", "did you mean `external`?")]);
     refused(&[("gateway_mode: external", "on_miss: forward")], &[("forward", "use one of drop, pass")]);
+    refused(
+        &[("network_rate: 200Mbps", "network_rate: 100MBps")],
+        &[(
+            "100MBps",
+            "which is bytes, and rates are in bits; write 800Mbps where bytes are meant, 100Mbps where bits are",
+        )],
+    );
     for rate in ["1Gbps", "0", "-1", "200", "512kbps", "10 Gbps"] {
         assert_eq!(findings(&ZONE.replacen("200Mbps, network_burst: 2MB", rate, 1)), [""; 0], "{rate}");
     }
@@ -359,6 +366,34 @@ fn a_file_that_is_no_document_is_one_clear_error() {
 }
 
 #[test]
+fn what_has_been_in_force_with_a_rate_in_bytes_is_brought_back_as_it_was() {
+    let of = |unit: &str| {
+        let text = ZONE.replacen("network_rate: 200Mbps", &format!("network_rate: 200{unit}"), 1);
+        definitions::parse_applied("revision 7", &text).unwrap().offerings[0].network_rate.unwrap().value
+    };
+    assert_eq!(of("MBps"), of("Mbps"));
+}
+
+#[test]
+fn a_fifo_is_refused_at_once_alone_and_in_a_folder_and_a_link_to_a_file_is_read() {
+    let dir = std::env::temp_dir().join(format!("netpath-fifo-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let (fifo, link) = (dir.join("fifo.yaml"), dir.join("link.yaml"));
+    fs::write(dir.join("zone"), ZONE).unwrap();
+    std::os::unix::fs::symlink(dir.join("zone"), &link).unwrap();
+    assert!(definitions::load(&link).is_ok());
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for path in [&fifo, &dir] {
+        let (told, said) = std::sync::mpsc::channel();
+        let path = path.clone();
+        std::thread::spawn(move || told.send(definitions::load(&path).unwrap_err().to_string()));
+        let said = said.recv_timeout(std::time::Duration::from_secs(10)).expect("nobody is waited for");
+        assert!(said.contains(&format!("{} is a FIFO, not a file", fifo.display())), "{said}");
+    }
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn a_document_cannot_exhaust_stack_or_memory() {
     // Brackets run into the parser's own limit, which looks ahead.
     for deep in ["[".repeat(1 << 20), "{a: ".repeat(1 << 18), "- ".repeat(1 << 18)] {
@@ -395,6 +430,12 @@ fn a_burst_stands_beside_a_rate_and_is_one() {
     let burst = |to| [("network_burst: 2MB", to)];
     refused(&burst("network_burst: 2Mb/s"), &[("2Mb/s", "not a burst; write it in bytes, like 30000, 64KiB or 1MB")]);
     refused(&burst("network_burst: 1513"), &[("1513", "a burst smaller than a frame; use 1514 bytes or more")]);
+    let slow = [("network_rate: 200Mbps, network_burst: 2MB", "network_rate: 64kbps, network_burst: 1 mb")];
+    refused(&slow, &[("1 mb", "`1 mb`: a burst of more than 60 s at its rate of 64kbps")]);
+    refused(
+        &[("network_rate: 200Mbps, network_burst: 2MB", "network_burst: 30000")],
+        &[("30000", "`30000`: a burst without a rate")],
+    );
     refused(&burst("network_burst: 2GB"), &[("2GB", "not a burst")]);
     refused(&burst("network_burst: 2000MB"), &[("2000MB", "a burst beyond any use; use at most 1024MiB")]);
     refused(

@@ -264,6 +264,31 @@ fn a_torn_or_flipped_newest_revision_is_told_and_the_last_good_one_is_found() {
 }
 
 #[test]
+fn what_is_no_file_by_a_revisions_name_is_a_damaged_revision_that_nothing_waits_for() {
+    let state = State::new("no-file");
+    let history = state.history().bounded(Bounds { revisions: 3, bytes: 1 << 20 });
+    applied(&history, "a");
+    applied(&history, "b");
+    fs::create_dir(state.file("0000000003.applied")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, state.file("0000000004.applied"), 0o600.into()).unwrap();
+    fs::create_dir_all(state.file("0000000005.failed/kept")).unwrap();
+    let entries = history.list().unwrap();
+    let damage: Vec<_> = entries.iter().filter_map(|entry| Some((entry.number, entry.meta.as_ref().err()?))).collect();
+    assert_eq!(damage.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4, 5]);
+    assert!(damage[0].1.to_string().contains("a folder or something else"), "{}", damage[0].1);
+    let error = history.revision(3).unwrap_err().to_string();
+    assert!(error.contains("revision 3 is damaged") && error.contains("0000000003.applied"), "{error}");
+    assert_eq!(history.previous().unwrap().document, "b");
+    assert!(matches!(history.standing().unwrap(), Standing::Unknown));
+    // They are no obstacle to what comes, and go as old revisions do; a folder that is somebody's stays.
+    for (document, number) in [("c", 6), ("d", 7), ("e", 8)] {
+        assert_eq!(applied(&history, document).revision, Some(number));
+    }
+    assert!(!state.file("0000000003.applied").exists() && state.file("0000000005.failed/kept").exists());
+    assert_eq!(history.in_force().unwrap().unwrap().document, "e");
+}
+
+#[test]
 fn a_damaged_newest_revision_is_rolled_back_to_the_one_before_it() {
     let state = State::new("damaged-newest");
     let history = state.history();

@@ -141,7 +141,7 @@ pub fn follow_names(root: &Root, devices: &[Device]) -> Result<(), DatapathError
             }
         }
         let Some((pin, name)) = moves.into_iter().next() else { return Ok(()) };
-        move_link(root, &pin, &name, &is_there)?;
+        move_link(root, &pin, &name, is_there)?;
     }
 }
 

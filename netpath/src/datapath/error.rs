@@ -4,7 +4,7 @@ use std::{error::Error as StdError, io, path::PathBuf};
 
 use netpath_common::maps::ABI_VERSION;
 
-use super::{Holder, check::FoundShape};
+use super::{Holder, check::FoundShape, privilege};
 
 /// The failure of an operation on the data path: which object, which operation, why, and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -88,10 +88,15 @@ pub enum DatapathError {
         agent: Holder,
     },
     /// The caller may not.
-    #[error("no permission to {operation}; run netpath as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "no permission to {operation}{}; run netpath as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+        lacks(lacking)
+    )]
     NoPermission {
         /// What was tried.
         operation: String,
+        /// The capabilities that this process lacks; none where something else is in the way.
+        lacking: Vec<&'static str>,
         /// The kernel's answer.
         #[source]
         source: io::Error,
@@ -164,6 +169,19 @@ pub enum DatapathError {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    /// The kernel takes a frame for none.
+    #[error(
+        "a frame of {length} bytes cannot be traced: the kernel wants {what}, {least} bytes; choose another one of the file with \
+         --packet"
+    )]
+    ShortFrame {
+        /// Bytes that it has.
+        length: usize,
+        /// What it lacks.
+        what: &'static str,
+        /// How long that is.
+        least: usize,
+    },
     /// Another process has been at work for too long.
     #[error(
         "{} has been at work under {} for {seconds} s, and one at a time may be; if it hangs, end it and apply again",
@@ -229,11 +247,19 @@ impl DatapathError {
         let operation = operation.into();
         match errno(&source) {
             Some(code) if is_permission(code) => {
-                Self::NoPermission { operation, source: io::Error::from_raw_os_error(code) }
+                let lacking = privilege::lacking_for_maps();
+                Self::NoPermission { operation, lacking, source: io::Error::from_raw_os_error(code) }
             }
             _ => Self::Failed { operation, source: Box::new(source) },
         }
     }
+}
+
+fn lacks(capabilities: &[&str]) -> String {
+    if capabilities.is_empty() {
+        return String::new();
+    }
+    format!(": this process lacks {}", capabilities.join(" and "))
 }
 
 fn named(holder: Option<&Holder>) -> String {

@@ -17,6 +17,7 @@ use super::{
     error::errno,
     object,
     pins::{make_dir, names_in, remove_all},
+    privilege,
     reap::REAP,
     schema, stages, wanted_capacity,
 };
@@ -46,7 +47,7 @@ pub enum Loading {
 ///
 /// # Errors
 /// [`DatapathError::MapLayout`] and [`DatapathError::MapCapacity`] before anything is touched;
-/// [`DatapathError::Refused`] with the verifier's log.
+/// [`DatapathError::NoPermission`] before programs are loaded, [`DatapathError::Refused`] with the verifier's log.
 pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loading), DatapathError> {
     let kernel = Kernel::probe()?;
     let has_maps = check_maps(root, capacities)?;
@@ -62,6 +63,7 @@ pub fn load(root: &Root, capacities: Capacities<'_>) -> Result<(Programs, Loadin
         schema::write(root)?;
         return Ok((Programs { kernel, root: root.clone(), fingerprint, ids }, Loading::Reused));
     }
+    privilege::demand_for_programs()?;
     remove_all(&folder)?;
     make_dir(&folder)?;
     let mut ebpf = load_object(root, capacities)?;
@@ -169,6 +171,7 @@ fn pinned_ids(root: &Root, fingerprint: &str) -> Result<Option<[u32; Hook::ALL.l
 }
 
 pub(super) fn load_object(root: &Root, capacities: Capacities<'_>) -> Result<Ebpf, DatapathError> {
+    privilege::demand_for_programs()?;
     let decap_l3 = u32::from(Kernel::probe()?.has_decap_l3);
     let mut loader = EbpfLoader::new();
     loader.override_global("DECAP_L3", &decap_l3, true);

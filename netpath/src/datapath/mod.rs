@@ -12,6 +12,7 @@ mod load;
 mod lock;
 pub mod object;
 mod pins;
+mod privilege;
 mod probe;
 mod reap;
 mod schema;

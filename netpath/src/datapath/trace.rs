@@ -22,8 +22,12 @@ use netpath_common::{
         shape::{self, DROPS, EVENTS, WATCH},
     },
 };
+use rustix::io::Errno;
 
-use super::{DatapathError, Hook, Kernel, Root, capacity, check_layouts, load::load_program, object, stages, syscall};
+use super::{
+    DatapathError, Hook, Kernel, Root, capacity, check_layouts, error::errno, load::load_program, object, privilege,
+    stages, syscall,
+};
 
 /// What only the loader writes. What is not named here the trace has a copy of: a map that is forgotten costs time, and is
 /// not written either.
@@ -76,6 +80,7 @@ impl Trace {
     /// # Errors
     /// When nothing is applied, or the kernel refuses.
     pub fn load(root: &Root) -> Result<Self, DatapathError> {
+        privilege::demand_for_programs()?;
         check_layouts(root)?;
         let is_shared = |shape: &MapShape| SHARED.iter().any(|shared| shared.name == shape.name);
         let decap_l3 = u32::from(Kernel::probe()?.has_decap_l3);
@@ -171,8 +176,11 @@ impl Trace {
             Some(Program::Xdp(program)) => program.test_run(options),
             _ => return Err(DatapathError::NotInObject { what: "program", name }),
         };
-        let result = result.map_err(|e| {
-            DatapathError::failed(format!("run program {name} over a frame of {} bytes", frame.len()), e)
+        let result = result.map_err(|e| match least(hook, frame) {
+            (least, what) if frame.len() < least && errno(&e) == Some(Errno::INVAL.raw_os_error()) => {
+                DatapathError::ShortFrame { length: frame.len(), what, least }
+            }
+            _ => DatapathError::failed(format!("run program {name} over a frame of {} bytes", frame.len()), e),
         })?;
         after.truncate(result.data_size_out as usize);
         Ok(Ran { action: result.return_value as i32, frame: after, events: self.events()?, drops: self.drops()? })
@@ -199,6 +207,16 @@ impl Trace {
     }
 }
 
+/// What a test run may want of a frame, and what that is: newer kernels run nothing over an skb of IP that has not its header
+/// (`bpf_prog_test_run_skb`, net/bpf/test_run.c).
+fn least(hook: Hook, frame: &[u8]) -> (usize, &'static str) {
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) if !hook.is_xdp() => (14 + 20, "the headers of Ethernet and IPv4"),
+        Some([0x86, 0xdd]) if !hook.is_xdp() => (14 + 40, "the headers of Ethernet and IPv6"),
+        _ => (14, "an Ethernet header"),
+    }
+}
+
 /// A `struct __sk_buff` of a packet from a device.
 fn skb_context(ifindex: u32) -> Vec<u8> {
     const IFINDEX: usize = 40;
@@ -213,4 +231,18 @@ fn xdp_context(ifindex: u32, len: usize) -> Vec<u8> {
     ctx[4..8].copy_from_slice(&(len as u32).to_ne_bytes());
     ctx[12..16].copy_from_slice(&ifindex.to_ne_bytes());
     ctx
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_has_to_have_an_ethernet_header_and_as_an_skb_that_of_ip() {
+        let frame = |kind: [u8; 2]| [&[2; 12][..], &kind].concat();
+        let of = |hook, kind| least(hook, &frame(kind)).0;
+        assert_eq!([of(Hook::FromGuest, [8, 0]), of(Hook::FromGuest, [0x86, 0xdd])], [34, 54]);
+        assert_eq!([of(Hook::FromUplinkXdp, [8, 0]), of(Hook::FromGuest, [8, 6])], [14, 14]);
+        assert_eq!(least(Hook::FromGuest, &[2; 13]), (14, "an Ethernet header"));
+    }
 }

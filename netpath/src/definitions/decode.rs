@@ -37,8 +37,16 @@ pub(super) trait Scalar: Sized {
     /// Stands in for a value that could not be read.
     const STAND_IN: Self;
 
+    /// Whether checks quote it as it is written, which the value does not tell.
+    const IS_QUOTED: bool = false;
+
     /// Reads the text. The error is (what is wrong, what would be right).
     fn parse(text: &str) -> Result<Self, (String, String)>;
+
+    /// Why a text that can be read is refused all the same, unless its document has been in force.
+    fn objection(_text: &str) -> Option<(String, String)> {
+        None
+    }
 
     /// The JSON Schema of the value.
     fn schema() -> Value;
@@ -80,7 +88,15 @@ impl<T: Scalar> Field for At<T> {
             return None;
         };
         match T::parse(text) {
-            Ok(value) => Some(Self { value, at: node.at }),
+            Ok(value) => {
+                if let Some((problem, expected)) = T::objection(text) {
+                    findings.object(node.at, text, problem, expected);
+                }
+                if T::IS_QUOTED {
+                    findings.remember(node.at, text);
+                }
+                Some(Self { value, at: node.at })
+            }
             Err((problem, expected)) => {
                 findings.add(node.at, text, problem, expected);
                 None

@@ -1,6 +1,6 @@
 //! What is wrong with a document: findings with their places, collected so that all are reported at once.
 
-use std::{fmt, io, path::PathBuf};
+use std::{collections::HashMap, fmt, io, path::PathBuf};
 
 use serde::Serialize;
 
@@ -52,6 +52,10 @@ const VALUE_MAX: usize = 80;
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     found: Vec<Finding>,
+    /// What only a document that has not been in force is refused for.
+    objections: Vec<Finding>,
+    /// Values as they are written, where checks quote them.
+    written: HashMap<Pos, String>,
     /// The files that the document is in, each with the lines of those before it: lines are counted through all of them.
     sources: Vec<(String, u32)>,
     lines: u32,
@@ -94,16 +98,38 @@ impl Findings {
         problem: impl fmt::Display,
         expected: impl fmt::Display,
     ) {
-        if self.is_full() {
-            return;
+        if !self.is_full() {
+            self.found.push(finding(at, value, problem, expected));
         }
-        self.found.push(Finding {
-            file: String::new(),
-            at,
-            value: quoted(&value.to_string()),
-            problem: problem.to_string(),
-            expected: expected.to_string(),
-        });
+    }
+
+    /// Records the same of a value that can be read: it counts from [`Findings::raise_objections`] on.
+    pub(super) fn object(
+        &mut self,
+        at: Pos,
+        value: impl fmt::Display,
+        problem: impl fmt::Display,
+        expected: impl fmt::Display,
+    ) {
+        if self.objections.len() < FINDINGS_MAX {
+            self.objections.push(finding(at, value, problem, expected));
+        }
+    }
+
+    /// What was objected to is found from here on.
+    pub(super) fn raise_objections(&mut self) {
+        let room = FINDINGS_MAX.saturating_sub(self.found.len());
+        self.found.extend(std::mem::take(&mut self.objections).into_iter().take(room));
+    }
+
+    /// Keeps how the value at a place is written.
+    pub(super) fn remember(&mut self, at: Pos, text: &str) {
+        self.written.insert(at, text.to_owned());
+    }
+
+    /// How the value at a place is written, where that was kept.
+    pub(super) fn written(&self, at: Pos) -> String {
+        self.written.get(&at).cloned().unwrap_or_default()
     }
 
     /// Whether further findings are left out, and need not be worked out.
@@ -125,6 +151,16 @@ impl Findings {
             (finding.file, finding.at) = (file.to_owned(), at);
         }
         found
+    }
+}
+
+fn finding(at: Pos, value: impl fmt::Display, problem: impl fmt::Display, expected: impl fmt::Display) -> Finding {
+    Finding {
+        file: String::new(),
+        at,
+        value: quoted(&value.to_string()),
+        problem: problem.to_string(),
+        expected: expected.to_string(),
     }
 }
 
@@ -164,12 +200,12 @@ pub enum DefinitionsError {
         path: PathBuf,
     },
     /// There is no such file.
-    #[error("there is no file {path}; name the definitions with -f FILE")]
+    #[error("there is no file {path}; check the path")]
     Missing {
         /// The path as given.
         path: PathBuf,
     },
-    /// The path is a socket or a device, or a directory within one of documents.
+    /// The path is a FIFO, a socket or a device, or a directory within one of documents.
     #[error("{path} is {kind}, not a file; name a definitions file, or a folder of them, with -f")]
     NotAFile {
         /// The path as given.

@@ -2,12 +2,14 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
+    fs::{File, FileType},
     io::{self, Read as _},
-    os::unix::fs::FileTypeExt as _,
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     rc::Rc,
 };
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::{
     check,
@@ -132,20 +134,41 @@ fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DefinitionsError> {
         io::ErrorKind::NotFound => DefinitionsError::Missing { path: path.into() },
         _ => DefinitionsError::Read { path: path.into(), source },
     };
-    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
-    if kind.is_dir() {
-        return Err(DefinitionsError::NotAFile { path: path.into(), kind: "a directory" });
-    }
-    if !kind.is_file() && !kind.is_fifo() {
-        return Err(DefinitionsError::NotAFile { path: path.into(), kind: "a device or socket" });
+    let refused = |kind| DefinitionsError::NotAFile { path: path.into(), kind };
+    // To open a device may do something to it, so it is looked at before; and nobody is waited for at a FIFO's other end.
+    not_a_file(path, std::fs::metadata(path).map_err(failed)?.file_type()).map_or(Ok(()), |kind| Err(refused(kind)))?;
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    // What has been opened may be another file than what was looked at.
+    let kind = file.metadata().map_err(failed)?.file_type();
+    not_a_file(path, kind).map_or(Ok(()), |kind| Err(refused(kind)))?;
+    if kind.is_fifo() {
+        let flags = fcntl_getfl(&file).map_err(|error| failed(error.into()))?;
+        fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
     }
     let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {
         return Err(DefinitionsError::TooLarge { path: path.into(), limit_mib: LIMIT_MIB });
     }
     Ok(bytes)
 }
+
+/// What a path leads to, where that is no file to read definitions from. A pipe is one if the process was given it, as `| netpath
+/// … -f /dev/stdin` and `-f <(…)` do; a FIFO may have nobody at its other end.
+fn not_a_file(path: &Path, kind: FileType) -> Option<&'static str> {
+    let is_given = path == Path::new("/dev/stdin") || OWN_DESCRIPTORS.iter().any(|at| path.starts_with(at));
+    if kind.is_file() || kind.is_fifo() && is_given {
+        return None;
+    }
+    Some(match kind {
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_fifo() => "a FIFO",
+        _ => "a device or socket",
+    })
+}
+
+/// Where the process's own descriptors are.
+const OWN_DESCRIPTORS: [&str; 2] = ["/dev/fd", "/proc/self/fd"];
 
 /// Decodes and checks the definitions in `text`, as [`read`] reads it; `name` is how errors call the document.
 ///
@@ -154,6 +177,7 @@ fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DefinitionsError> {
 pub fn parse(name: &str, text: &str) -> Result<Zone, DefinitionsError> {
     let mut findings = Findings::default();
     let zone = decoded(name, text, &mut findings);
+    findings.raise_objections();
     if let Some(zone) = &zone {
         check::check(zone, &mut findings);
     }
@@ -168,6 +192,7 @@ pub fn parse_applied(name: &str, text: &str) -> Result<Zone, DefinitionsError> {
     let mut findings = Findings::default();
     let zone = decoded(name, text, &mut findings);
     let Some(zone) = zone.filter(|_| findings.is_empty()) else { return Err(refused(name, findings)) };
+    findings.raise_objections();
     check::check(&zone, &mut findings);
     for finding in findings.into_sorted() {
         tracing::warn!("{name} has been in force, and would be refused now: {finding}");

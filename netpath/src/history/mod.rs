@@ -41,7 +41,7 @@ pub use self::{
 use self::{
     confirmation::MARKER,
     record::UNKEPT,
-    store::{Folder, Slot},
+    store::{Contents, Folder, Slot},
 };
 use crate::definitions;
 
@@ -279,8 +279,9 @@ impl History {
             HistoryError::Damaged { number: slot.number, file, damage }
         };
         match self.folder.read(&slot.name(), (definitions::LIMIT_MIB << 20) + HEAD_MAX) {
-            Ok(Some(bytes)) => Revision::decode(&bytes).map_err(damaged),
-            Ok(None) => Err(damaged(Damage::Size)),
+            Ok(Contents::Bytes(bytes)) => Revision::decode(&bytes).map_err(damaged),
+            Ok(Contents::TooLong) => Err(damaged(Damage::Size)),
+            Ok(Contents::NoFile) => Err(damaged(Damage::NoFile)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.no_revision(slot.number)),
             Err(source) => Err(self.unreadable(source)),
         }

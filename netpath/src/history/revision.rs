@@ -156,6 +156,9 @@ pub enum Damage {
     /// It is larger than any revision.
     #[error("its file is larger than definitions may be")]
     Size,
+    /// There is something else by its name.
+    #[error("by its name there is no file, but a folder or something else")]
+    NoFile,
 }
 
 /// SHA-256 as sha256sum prints it.

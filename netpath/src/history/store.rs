@@ -33,6 +33,16 @@ pub(super) struct Folder {
     path: PathBuf,
 }
 
+/// What is there by a name.
+pub(super) enum Contents {
+    /// A file's bytes.
+    Bytes(Vec<u8>),
+    /// A file that has more of them than asked for.
+    TooLong,
+    /// No file, but a folder or a FIFO.
+    NoFile,
+}
+
 /// A revision's file, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slot {
@@ -89,11 +99,15 @@ impl Folder {
         Ok(slots.into_iter().map(|(number, outcome)| Slot { number, outcome }).collect())
     }
 
-    /// The file's bytes, `None` when there are more than `limit`.
-    pub(super) fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    /// What is there by this name, of at most `limit` bytes. Nobody is waited for, should it be a FIFO.
+    pub(super) fn read(&self, name: &str, limit: u64) -> io::Result<Contents> {
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(self.file(name))?;
+        if !file.metadata()?.is_file() {
+            return Ok(Contents::NoFile);
+        }
         let mut bytes = Vec::new();
-        File::open(self.file(name))?.take(limit + 1).read_to_end(&mut bytes)?;
-        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        Ok(if bytes.len() as u64 <= limit { Contents::Bytes(bytes) } else { Contents::TooLong })
     }
 
     /// The file's size.
@@ -148,11 +162,17 @@ impl Folder {
         self.sync()
     }
 
-    /// Removes a file; one that is not there is removed.
+    /// Removes a file; one that is not there is removed. A folder in its place goes if it is empty: what somebody keeps in
+    /// one is not netpath's to remove.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.file(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Err(_) => Ok(()),
+        let path = self.file(name);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => fs::remove_dir(&path),
+            removed => removed,
+        };
+        match removed {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+            Err(error) => Err(error),
             Ok(()) => self.sync(),
         }
     }

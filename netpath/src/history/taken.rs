@@ -4,7 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{History, HistoryError, Writer, revision::sha256};
+use super::{History, HistoryError, Writer, revision::sha256, store::Contents};
 
 /// The file's name.
 const TAKEN: &str = "taken-by-agent";
@@ -39,7 +39,8 @@ impl History {
         match self.folder.read(TAKEN, SIZE_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(self.unreadable(source)),
-            Ok(bytes) => Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok())),
+            Ok(Contents::Bytes(bytes)) => Ok(serde_json::from_slice(&bytes).ok()),
+            Ok(Contents::TooLong | Contents::NoFile) => Ok(None),
         }
     }
 }

@@ -11,9 +11,12 @@ const LONGEST_BLOCK: usize = LONGEST_FRAME + 65_536;
 /// Why a file is no capture.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be read, or ends within a record.
-    #[error("{0}")]
-    Io(#[from] io::Error),
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(io::Error),
+    /// It ends within a record.
+    #[error("it ends in the middle of a frame or a header: it was cut short, or is being written still")]
+    Truncated,
     /// It is something else.
     #[error("it is neither pcap nor pcapng")]
     Unknown,
@@ -34,6 +37,12 @@ pub enum ReadError {
         /// How many there are.
         found: u64,
     },
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == ErrorKind::UnexpectedEof { Self::Truncated } else { Self::Io(error) }
+    }
 }
 
 /// Numbers in the file's byte order.
@@ -60,7 +69,10 @@ impl Order {
 /// [`ReadError`] at the first thing that cannot be.
 pub fn frames(mut from: impl Read, mut visit: impl FnMut(u32, Frame) -> bool) -> Result<(), ReadError> {
     let mut magic = [0; 4];
-    from.read_exact(&mut magic)?;
+    from.read_exact(&mut magic).map_err(|error| match error.into() {
+        ReadError::Truncated => ReadError::Unknown,
+        error => error,
+    })?;
     match u32::from_le_bytes(magic) {
         0xa1b2_c3d4 | 0xa1b2_3c4d => pcap(from, Order { is_big: false }, &mut visit),
         0xd4c3_b2a1 | 0x4d3c_b2a1 => pcap(from, Order { is_big: true }, &mut visit),
@@ -75,7 +87,7 @@ fn fill(from: &mut impl Read, bytes: &mut [u8]) -> Result<bool, ReadError> {
     while done < bytes.len() {
         match from.read(&mut bytes[done..]) {
             Ok(0) if done == 0 => return Ok(false),
-            Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+            Ok(0) => return Err(ReadError::Truncated),
             Ok(read) => done += read,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
@@ -171,7 +183,7 @@ fn pcapng(mut from: impl Read, visit: &mut impl FnMut(u32, Frame) -> bool) -> Re
 /// Passes over so many bytes.
 fn skip(from: &mut impl Read, bytes: usize) -> Result<(), ReadError> {
     let passed = io::copy(&mut from.take(bytes as u64), &mut io::sink())?;
-    if passed == bytes as u64 { Ok(()) } else { Err(io::Error::from(ErrorKind::UnexpectedEof).into()) }
+    if passed == bytes as u64 { Ok(()) } else { Err(ReadError::Truncated) }
 }
 
 impl Section {
@@ -251,8 +263,13 @@ mod tests {
         let mut long = file(false, 1, &[&[0; 4]]);
         long[24 + 8..24 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(said(&long), "it says that something in it is 4294967295 bytes long");
+        assert_eq!(said(b""), "it is neither pcap nor pcapng");
         let whole = file(false, 1, &[&[0; 60]]);
-        assert!(read(&whole[..whole.len() - 1]).is_err());
+        for end in [whole.len() - 1, 24 + 16, 24 + 5, 20] {
+            let error = read(&whole[..end]).unwrap_err();
+            assert!(error.to_string().starts_with("it ends in the middle of a frame or a header"), "{end}: {error}");
+            assert!(std::error::Error::source(&error).is_none(), "it is said once");
+        }
     }
 
     fn block(kind: u32, body: &[u8]) -> Vec<u8> {

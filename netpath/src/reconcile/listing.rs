@@ -16,7 +16,7 @@ use crate::compile::{Row, Rows, Table};
 /// What happens to one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Group {
-    /// `+` when all of it is new, `-` when all of it goes, else `~`.
+    /// `+` when it comes, `-` when it goes, `~` when it stays and something of it changes.
     pub sign: char,
     /// The object.
     pub object: String,
@@ -69,9 +69,11 @@ pub fn group(edits: &[Edit], actual: &Rows, desired: &Rows, devices: &HashMap<u3
     for (object, rules) in rules {
         groups.entry(object).or_default().push(rules.line());
     }
+    let (before, after) = (old.objects(), new.objects());
     let group = |(object, edits): (Object, Vec<Line>)| {
         let summary = summaries.remove(&object);
-        Group { sign: sign(&edits), object: object.to_string(), summary, edits }
+        let stays = before.get(&object).is_some_and(|state| after.get(&object) == Some(state));
+        Group { sign: if stays { '~' } else { sign(&edits) }, object: object.to_string(), summary, edits }
     };
     groups.into_iter().map(group).collect()
 }
@@ -133,6 +135,7 @@ impl Rules {
     }
 }
 
+/// `+` when all of it is new, `-` when all of it goes, else `~`.
 fn sign(edits: &[Line]) -> char {
     match edits.first() {
         Some(first) if edits.iter().all(|edit| edit.sign == first.sign) => first.sign,

@@ -69,6 +69,15 @@ impl fmt::Display for Object {
     }
 }
 
+/// How an object is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// As the name of a NIC whose device is not there.
+    Waiting,
+    /// With all that it is.
+    InForce,
+}
+
 /// Reads rows in the light of the others: what an index is called, and whose a row is.
 pub(super) struct Reader<'r> {
     rows: &'r Rows,
@@ -155,6 +164,21 @@ impl<'r> Reader<'r> {
             }
             None => Object::Host(format!("slot {slot}")),
         }
+    }
+
+    /// The objects that there are, by the rows without which they would not be: limits and further addresses of a NIC come
+    /// and go without it. A NIC that waits for its device is known by its name alone.
+    pub(super) fn objects(&self) -> HashMap<Object, Presence> {
+        let Rows { names, ports, fdb, uplinks, .. } = self.rows;
+        let slots = self.slots.keys().map(|slot| (self.slot(*slot), Presence::Waiting));
+        let is_of_another = |kind: u32| [name_kind::PORT, name_kind::OWNER, name_kind::PUBLIC_ADDRESS].contains(&kind);
+        let named = names.iter().filter(|(key, _)| !is_of_another(key.kind));
+        let named = named.map(|(key, name)| self.owner(&Row::Names(*key, name.clone())));
+        let nics = ports.values().map(|port| self.slot(port.slot));
+        let stations = fdb.keys().map(|key| self.station(key.network, key.mac));
+        let uplinks = uplinks.keys().map(|key| Object::Uplink(self.device(key.ifindex)));
+        let in_force = named.chain(nics).chain(stations).chain(uplinks).map(|object| (object, Presence::InForce));
+        slots.chain(in_force).collect()
     }
 
     /// What the row belongs to.

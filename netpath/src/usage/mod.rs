@@ -5,7 +5,7 @@ mod samples;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
+    fmt, fs,
     hash::Hash,
     path::Path,
     time::SystemTime,
@@ -49,10 +49,39 @@ pub(crate) struct Usage {
     /// Since when the numbers count, where that was asked for.
     #[serde(default)]
     pub(crate) since: Option<String>,
+    /// Of what alone it is; `None` of everything, and in documents of builds that did not say.
+    #[serde(default)]
+    pub(crate) filter: Option<Filter>,
     pub(crate) nics: Vec<Nic>,
     pub(crate) networks: Vec<Network>,
     pub(crate) accounts: Vec<Account>,
     pub(crate) addresses: Vec<Address>,
+}
+
+/// What is wanted of a reading.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Filter {
+    /// This network alone.
+    pub(crate) network: Option<String>,
+    /// What belongs to this account alone.
+    pub(crate) account: Option<String>,
+}
+
+impl Filter {
+    /// `None` where everything is wanted.
+    pub(crate) fn of(network: Option<&str>, account: Option<&str>) -> Option<Self> {
+        let filter = Self { network: network.map(str::to_owned), account: account.map(str::to_owned) };
+        (network.is_some() || account.is_some()).then_some(filter)
+    }
+}
+
+impl fmt::Display for Filter {
+    /// As it is asked for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = [("--network", &self.network), ("--account", &self.account)];
+        let given = options.into_iter().filter_map(|(option, name)| Some(format!("{option} {}", name.as_ref()?)));
+        f.write_str(&given.collect::<Vec<_>>().join(" "))
+    }
 }
 
 /// Frames on the guest's side, without the frame check sequence.
@@ -184,6 +213,7 @@ impl Usage {
             host: names.host().map(str::to_owned),
             counted_since: when::text(counted_since(applied)?),
             since: None,
+            filter: None,
             nics,
             networks: totals.into_iter().map(network).collect(),
             accounts: accounts.into_iter().map(account).collect(),
@@ -204,8 +234,29 @@ impl Usage {
         self
     }
 
-    /// Leaves what is of these only.
-    pub(crate) fn only(&mut self, network: Option<&str>, account: Option<&str>) {
+    /// Why what has come since this reading cannot be told as `now` is asked for: of what `wanted` says.
+    pub(crate) fn baseline_problem(&self, now: &Self, wanted: Option<&Filter>) -> Option<String> {
+        if let Some((its, this)) = self.host.as_deref().zip(now.host.as_deref()).filter(|(its, this)| its != this) {
+            return Some(format!("it is host {its}'s, and this is {this}"));
+        }
+        if let Some(since) = &self.since {
+            return Some(format!(
+                "it is a difference itself, of what came from {since} to {}: keep whole readings, `netpath show usage -o json` \
+                 without --since, and name one of those",
+                self.at
+            ));
+        }
+        let filter = self.filter.as_ref().filter(|filter| wanted != Some(filter))?;
+        Some(format!(
+            "it has only what `{filter}` leaves, so that all else would count from its beginning: ask with {filter}, or keep \
+             whole readings, `netpath show usage -o json` without it, and name one of those"
+        ))
+    }
+
+    /// Leaves what is of these only, and says so.
+    pub(crate) fn only(&mut self, filter: Option<Filter>) {
+        let Some(Filter { network, account }) = &filter else { return };
+        let (network, account) = (network.as_deref(), account.as_deref());
         let owner: HashMap<String, Option<String>> =
             self.networks.iter().map(|row| (row.network.clone(), row.account.clone())).collect();
         let is_wanted = |name: &str| {
@@ -220,6 +271,7 @@ impl Usage {
             account.is_none_or(|only| only == row.account)
                 && owned.as_ref().is_none_or(|owner| owner.as_ref() == Some(&row.account))
         });
+        self.filter = filter;
     }
 }
 
@@ -303,10 +355,44 @@ mod tests {
             ..Usage::default()
         };
         let mut one = all.clone();
-        one.only(Some("web"), None);
+        one.only(Filter::of(Some("web"), None));
         assert_eq!((one.networks, one.accounts), (vec![network("web", "a")], vec![account("a", 1)]));
         let mut owned = all;
-        owned.only(None, Some("a"));
+        owned.only(Filter::of(None, Some("a")));
         assert_eq!((owned.networks.len(), owned.accounts), (2, vec![account("a", 1)]));
+    }
+
+    #[test]
+    fn a_difference_and_another_hosts_reading_are_nothing_to_count_from() {
+        let of = |host: &str| Usage { host: Some(host.into()), at: "noon".into(), ..Usage::default() };
+        let now = of("kvm1");
+        assert_eq!(of("kvm1").baseline_problem(&now, None), None);
+        assert_eq!(of("kvm2").baseline_problem(&now, None).unwrap(), "it is host kvm2's, and this is kvm1");
+        let difference = of("kvm1").since(Usage { at: "morning".into(), ..Usage::default() });
+        let why = difference.baseline_problem(&now, None).unwrap();
+        assert!(why.starts_with("it is a difference itself, of what came from morning to noon"), "{why}");
+        assert!(why.contains("`netpath show usage -o json` without --since"), "{why}");
+    }
+
+    #[test]
+    fn a_reading_of_a_part_is_counted_from_for_the_same_part_only() {
+        let mut part = Usage { accounts: vec![account("acme", 1), account("globex", 2)], ..Usage::default() };
+        part.only(Filter::of(None, Some("acme")));
+        let part: Usage = serde_json::from_value(serde_json::to_value(&part).unwrap()).unwrap();
+        let why = |network, account| part.baseline_problem(&Usage::default(), Filter::of(network, account).as_ref());
+        assert_eq!(why(None, Some("acme")), None);
+        for (network, account) in [(None, None), (None, Some("globex")), (Some("web"), Some("acme"))] {
+            let why = why(network, account).unwrap();
+            assert!(why.starts_with("it has only what `--account acme` leaves"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_says_nothing_of_a_filter_is_of_everything() {
+        let mut whole = serde_json::to_value(Usage::default()).unwrap();
+        assert_eq!(whole["filter"], serde_json::Value::Null);
+        whole.as_object_mut().unwrap().remove("filter");
+        let older: Usage = serde_json::from_value(whole).unwrap();
+        assert_eq!(older.baseline_problem(&Usage::default(), Filter::of(Some("web"), None).as_ref()), None);
     }
 }

@@ -3,6 +3,7 @@
 use netpath::{
     compile::{CompileError, FairQueues, Row, Rows, Table},
     definitions::RateLimit,
+    netlink::Device,
     reconcile::{Edit, group, reconcile, render},
 };
 use netpath_common::maps::{
@@ -131,6 +132,49 @@ fn a_limit_that_ends_frees_its_meter_after_nobody_is_under_it() {
             ('-', Table::Names)
         ]
     );
+}
+
+/// What a plan says of a change from one document to another, with these devices.
+fn says(before: &str, now: &str, devices: &[Device]) -> String {
+    let of = |text: &str, existing: &Rows| compiled(&zone(text), "kvm1", devices, existing).rows;
+    let rows = of(before, &Rows::default());
+    let desired = of(now, &rows);
+    let names = devices.iter().map(|device| (device.index, device.name.clone())).collect();
+    render(&group(&reconcile(&rows, &desired), &rows, &desired, &names), false)
+}
+
+#[test]
+fn a_nic_that_stays_is_changed_when_its_limits_come_or_go() {
+    let free = LIMITS.replacen("network_rate: 200Mbps, aggregate_rate: 300Mbps", "network_rate: 0", 1);
+    let free = free.replacen("  - {name: acme, aggregate_rate: 500Mbps} ", "  - {name: acme}", 1);
+    let limited = free.replacen("host: kvm1, device: vnet0}", "host: kvm1, device: vnet0, network_rate: 50Mbps}", 1);
+    let nic = "nic acme-web/web-1 02:00:0a:01:01:0b";
+    let mut there = devices();
+    let comes = format!("~ {nic}\n+ limit nic acme-web/web-1 50Mbps\n");
+    let goes = format!("~ {nic}\n- limit nic acme-web/web-1 50Mbps\n");
+    assert_eq!([says(&free, &limited, &there), says(&limited, &free, &there)], [comes.clone(), goes.clone()]);
+    there.retain(|device| device.name != "vnet0");
+    assert_eq!(
+        [says(&free, &limited, &there), says(&limited, &free, &there)],
+        [comes, goes],
+        "it waits for its device"
+    );
+}
+
+#[test]
+fn a_nic_whose_device_comes_or_goes_comes_or_goes() {
+    let (there, mut gone) = (devices(), devices());
+    gone.retain(|device| device.name != "vnet0");
+    let of = |devices: &[Device], existing: &Rows| compiled(&zone(LIMITS), "kvm1", devices, existing).rows;
+    let names = there.iter().map(|device| (device.index, device.name.clone())).collect();
+    let line = |before: &[Device], now: &[Device]| {
+        let rows = of(before, &Rows::default());
+        let desired = of(now, &rows);
+        let groups = group(&reconcile(&rows, &desired), &rows, &desired, &names);
+        groups.into_iter().find(|group| group.object.starts_with("nic ")).map(|group| (group.sign, group.object))
+    };
+    let nic = "nic acme-web/web-1 02:00:0a:01:01:0b".to_owned();
+    assert_eq!([line(&gone, &there), line(&there, &gone)], [Some(('+', nic.clone())), Some(('-', nic))]);
 }
 
 #[test]

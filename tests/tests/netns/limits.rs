@@ -325,9 +325,16 @@ fn usage_since_a_time_is_told_where_it_is_known() {
     assert!(count(&later) > 0);
     let elsewhere = topology.hosts[1].netpath.json(["show", "usage"]);
     let elsewhere = topology.write("elsewhere.json", &elsewhere).display().to_string();
+    let difference = topology.write("difference.json", &later).display().to_string();
+    let part = netpath.json(["show", "usage", "--network", "blue-web"]);
+    let part = topology.write("part.json", &part).display().to_string();
+    netpath.succeed(["show", "usage", "--network", "blue-web", "--since", &part]);
     for (args, words) in [
+        (["--since", &difference], "it is a difference itself"),
+        (["--since", &part], "it has only what `--network blue-web` leaves"),
+        (["--since", "2100-01-01"], "that is in the future"),
         (["--since", "yesterday"], "give a time like"),
-        (["--since", &elsewhere], "is host hv2's, and this is hv1"),
+        (["--since", &elsewhere], "it is host hv2's, and this is hv1"),
         (["--network", "blue-wbe"], "no network `blue-wbe`"),
         (["--account", "bleu"], "no account `bleu`"),
     ] {

@@ -38,6 +38,19 @@ fn the_capabilities_of_the_unit_are_enough_to_apply_look_and_detach() {
 }
 
 #[test]
+fn a_trace_without_the_capability_for_programs_says_so_instead_of_the_verifiers_log() {
+    let topology = TwoHypervisors::builder().build().unwrap();
+    let netpath = &topology.hosts[0].netpath;
+    netpath.apply(&topology.write("zone.yaml", &topology.vxlan_definitions()));
+    let trace = ["trace", "--from", "vnet11", "udp 10.1.1.11:1 -> 10.1.1.13:2"];
+    let output = least(netpath.command(trace), &OF_METRICS).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: no permission to load programs: this process lacks CAP_PERFMON; run"), "{said}");
+    assert!(said.lines().count() <= 2, "{said}");
+    succeeds(least(netpath.command(trace), &CAPABILITIES));
+}
+
+#[test]
 fn nobody_but_root_reads_pins_or_what_was_applied() {
     let topology = TwoHypervisors::builder().build().unwrap();
     let netpath = &topology.hosts[0].netpath;

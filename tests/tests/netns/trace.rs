@@ -209,6 +209,22 @@ fn a_frame_that_its_capture_has_cut_is_traced_as_what_is_forwarded() {
 }
 
 #[test]
+fn a_frame_that_is_too_short_for_the_kernel_is_said_to_be() {
+    let topology = raw_guests();
+    let netpath = &topology.hosts[0].netpath;
+    let file = topology.scratch().write("short.pcap", "").unwrap();
+    std::fs::write(&file, pcap(&[2; 13])).unwrap();
+    let refused = netpath.run(["trace", "--from", DEVICE_A, "--pcap", &file.display().to_string()]);
+    assert_eq!(refused.code, 1);
+    let says = "a frame of 13 bytes cannot be traced: the kernel wants an Ethernet header, 14 bytes";
+    assert!(refused.stderr.contains(says) && !refused.stderr.contains("Invalid argument"), "{}", refused.stderr);
+    // Newer kernels want the header of IP, too; an error is in words either way.
+    std::fs::write(&file, pcap(&guest(A).to(C).udp(1, 2).build()[..20])).unwrap();
+    let short = netpath.run(["trace", "--from", DEVICE_A, "--pcap", &file.display().to_string()]);
+    assert!(short.code == 0 || short.stderr.contains("the headers of Ethernet and IPv4, 34 bytes"), "{}", short.stderr);
+}
+
+#[test]
 fn a_tunnel_on_a_port_of_the_definitions_own_is_looked_into() {
     let topology = TwoHypervisors::builder().build().unwrap();
     let mut definitions = topology.vxlan_definitions();

@@ -6,7 +6,7 @@ use super::Only;
 use crate::{
     cli::{Global, applied::Applied, output, table::Table},
     error::Error,
-    usage::{Count, Samples, Usage},
+    usage::{Count, Filter, Samples, Usage},
     when,
 };
 
@@ -23,12 +23,16 @@ pub(super) struct Since {
 
 pub(super) fn show(applied: &Applied, only: Only<'_>, since: &Since, global: &Global) -> Result<(), Error> {
     let samples = Samples::of(&global.state_dir, &global.root);
+    let filter = Filter::of(only.0, since.account.as_deref());
     let now = Usage::read(applied)?;
     samples.add_asked(&now);
     let mut usage = match &since.since {
         None => now,
         Some(when) => {
-            let before = before(when, &now, &samples)?;
+            let before = match when::parse(when, SystemTime::now()) {
+                Some(time) => sampled(when, time, &now, &samples)?,
+                None => saved(when, &now, filter.as_ref())?,
+            };
             now.since(before)
         }
     };
@@ -42,35 +46,42 @@ pub(super) fn show(applied: &Applied, only: Only<'_>, since: &Since, global: &Gl
     if let Some(name) = since.account.as_deref().filter(|name| usage.accounts.iter().all(|row| row.account != *name)) {
         return Err(not_found("account", name));
     }
-    usage.only(only.0, since.account.as_deref());
+    usage.only(filter);
     output::print(global.output, &usage, || render(&usage))
 }
 
 /// Part of the time asked for that a reading may be older than its beginning without a warning: a tenth.
 const TOLERANCE: u64 = 10;
 
-/// The reading to compare with: a saved one, or the newest that is as old as that.
-fn before(when: &str, now: &Usage, samples: &Samples) -> Result<Usage, Error> {
-    let missing = |next: String| Error::NotFound { what: "reading of the counters", name: when.to_owned(), next };
-    let Some(time) = when::parse(when, SystemTime::now()) else {
-        if !Path::new(when).is_file() {
-            return Err(missing(
-                "give a time like 2026-11-29T06:45:00Z, an age like 15m, 1h or 7d, or a file with `show usage -o json`"
-                    .into(),
-            ));
-        }
-        let path = Path::new(when).to_owned();
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::State { path, source })?;
-        let before: Usage = serde_json::from_str(&text)
-            .map_err(|error| missing(format!("the file is no `show usage -o json`: {error}")))?;
-        let hosts = before.host.as_deref().zip(now.host.as_deref());
-        return match hosts.filter(|(its, this)| its != this) {
-            Some((its, this)) => Err(missing(format!("the file is host {its}'s, and this is {this}"))),
-            None => Ok(before),
-        };
-    };
+fn missing(when: &str, next: String) -> Error {
+    Error::NotFound { what: "reading of the counters", name: when.to_owned(), next }
+}
+
+/// The reading that a file has.
+fn saved(file: &str, now: &Usage, filter: Option<&Filter>) -> Result<Usage, Error> {
+    let path = Path::new(file);
+    if !path.is_file() {
+        let next =
+            "give a time like 2026-11-29T06:45:00Z, an age like 15m, 1h or 7d, or a file with `show usage -o json`";
+        return Err(missing(file, next.to_owned()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|source| Error::State { path: path.to_owned(), source })?;
+    let unusable = |why| Error::Baseline { path: path.to_owned(), why };
+    let before: Usage = serde_json::from_str(&text)
+        .map_err(|error| unusable(format!("it is no document of `netpath show usage -o json`: {error}")))?;
+    match before.baseline_problem(now, filter) {
+        Some(why) => Err(unusable(why)),
+        None => Ok(before),
+    }
+}
+
+/// The newest reading of those kept that is as old as that.
+fn sampled(when: &str, time: SystemTime, now: &Usage, samples: &Samples) -> Result<Usage, Error> {
     let wanted = when::seconds(time);
     let of = |text: &str| when::parse(text, SystemTime::UNIX_EPOCH).map_or(u64::MAX, when::seconds);
+    if wanted > of(&now.at) {
+        return Err(missing(when, format!("that is in the future, it is {} now: name a time that has been", now.at)));
+    }
     if wanted <= of(&now.counted_since) {
         // Nothing was counted before.
         return Ok(Usage { at: now.counted_since.clone(), ..Usage::default() });
@@ -79,15 +90,20 @@ fn before(when: &str, now: &Usage, samples: &Samples) -> Result<Usage, Error> {
     if let Some(sample) = &found.sample {
         let (before, after) = (wanted.saturating_sub(of(&sample.at)), of(&now.at).saturating_sub(wanted));
         if before * TOLERANCE > after {
-            tracing::warn!("counted from {}, {before} s before {when}: there is no later reading", sample.at);
+            tracing::warn!("{}", early(&sample.at, before, when));
         }
     }
     found.sample.ok_or_else(|| {
         let oldest = found.oldest.unwrap_or_else(|| now.at.clone());
         let (path, began) = (samples.path(), &now.counted_since);
         let known = format!("the oldest in {} is of {oldest}, and all was counted since {began}", path.display());
-        missing(format!("{known}; every `show usage` keeps one, an apply and the agent one a minute at most"))
+        missing(when, format!("{known}; every `show usage` keeps one, an apply and the agent one a minute at most"))
     })
+}
+
+/// What is said where the reading is much older than was asked for.
+fn early(at: &str, seconds: u64, when: &str) -> String {
+    format!("counted from {at}, {seconds} s before {when}: no reading was kept between the two")
 }
 
 fn render(usage: &Usage) -> String {
@@ -115,4 +131,43 @@ fn render(usage: &Usage) -> String {
     let since = usage.since.as_ref().unwrap_or(&usage.counted_since);
     let tables = [nics, networks, accounts, addresses].map(|table| table.render()).join("\n");
     format!("from {since} to {}\n\n{tables}", usage.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: &str) -> Usage {
+        Usage { at: time.into(), counted_since: "2026-11-01T00:00:00Z".into(), ..Usage::default() }
+    }
+
+    #[test]
+    fn a_time_that_has_not_come_is_refused_and_this_moment_is_not() {
+        let folder = std::env::temp_dir().join(format!("netpath-future-{}", std::process::id()));
+        let samples = Samples::of(&folder, Path::new("/sys/fs/bpf/netpath"));
+        let now = at("2026-11-29T06:45:00Z");
+        samples.add_asked(&now);
+        let ask = |when: &str| sampled(when, when::parse(when, SystemTime::UNIX_EPOCH).unwrap(), &now, &samples);
+        assert_eq!(ask("2026-11-29T06:45:00Z").unwrap(), now);
+        let error = ask("2026-11-29T06:45:01Z").unwrap_err().to_string();
+        assert!(error.contains("that is in the future, it is 2026-11-29T06:45:00Z now"), "{error}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_reading_that_is_too_old_is_said_to_be_the_last_before_the_time_and_not_the_last_of_all() {
+        assert_eq!(
+            early("2026-11-29T06:00:00Z", 900, "2026-11-29T06:15:00Z"),
+            "counted from 2026-11-29T06:00:00Z, 900 s before 2026-11-29T06:15:00Z: no reading was kept between the two"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_reading_is_named_with_why() {
+        let file = std::env::temp_dir().join(format!("netpath-no-reading-{}", std::process::id()));
+        std::fs::write(&file, "[]").unwrap();
+        let error = saved(file.to_str().unwrap(), &at("2026-11-29T06:45:00Z"), None).unwrap_err().to_string();
+        std::fs::remove_file(&file).unwrap();
+        assert!(error.starts_with(&format!("{} cannot be counted from: it is no document", file.display())), "{error}");
+    }
 }

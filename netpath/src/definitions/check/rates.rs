@@ -48,19 +48,29 @@ fn burst(field: &str, rate: &Option<At<Rate>>, burst: &Option<At<Burst>>, findin
     match rate {
         None => {
             let expected = format_args!("add `{field}` beside it, or leave the burst out");
-            findings.add(burst.at, burst.value, "a burst without a rate", expected);
+            findings.add(burst.at, findings.written(burst.at), "a burst without a rate", expected);
         }
         Some(rate) if !rate.is_written() => {}
         Some(rate) => match rate.value {
             Rate::Unlimited => {
-                findings.add(burst.at, burst.value, "the burst of an unlimited rate", "leave the burst out");
+                findings.add(
+                    burst.at,
+                    findings.written(burst.at),
+                    "the burst of an unlimited rate",
+                    "leave the burst out",
+                );
             }
             Rate::BitsPerSecond(bits) => {
                 let most = (bits / 8).saturating_mul(LONGEST_BURST_SECONDS).max(meter::LEAST_BURST);
                 if burst.bytes() > most {
                     let problem =
                         format_args!("a burst of more than {LONGEST_BURST_SECONDS} s at its rate of {}", rate.value);
-                    findings.add(burst.at, burst.value, problem, format_args!("use at most {most} bytes"));
+                    findings.add(
+                        burst.at,
+                        findings.written(burst.at),
+                        problem,
+                        format_args!("use at most {most} bytes"),
+                    );
                 }
             }
         },
