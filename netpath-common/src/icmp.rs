@@ -174,7 +174,7 @@ pub fn may_answer_ipv6(ip: &Ipv6Hdr, protocol: Protocol, message: u8) -> bool {
 pub struct Quoted {
     /// Where the quoted IP header begins.
     pub l3: usize,
-    /// Where the quoted transport header begins; eight bytes of it are there.
+    /// Where the quoted transport header begins; where it is read, eight bytes of it are there.
     pub l4: usize,
     /// Where its checksum is; 0 where the protocol has none that is known, or the quote ends before it.
     pub check: usize,

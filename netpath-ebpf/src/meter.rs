@@ -84,9 +84,17 @@ pub trait Charged {
 #[inline(always)]
 fn saver_of<P: Packet>(pkt: &P) -> u32 {
     let Ok(frame) = Inner::read(pkt, 0) else { return saver::OTHER };
-    let ip_len = if frame.ether_type == EtherType::IPV6 { Ipv6Hdr::LEN } else { Ipv4Hdr::LEN };
     if frame.protocol != Protocol::TCP {
         return saver::OTHER;
+    }
+    let mut ip_len = Ipv6Hdr::LEN;
+    if frame.ether_type == EtherType::IPV4 {
+        ip_len = Ipv4Hdr::LEN;
+        // Where there are options, or the packet is a later fragment, no flags stand there.
+        let is_plain = |ip: &Ipv4Hdr| ip.vihl == 0x45 && u16::from_be_bytes(ip.frags) & 0x1fff == 0;
+        if !pkt.header::<Ipv4Hdr>(frame.l3).is_some_and(is_plain) {
+            return saver::OTHER;
+        }
     }
     pkt.header::<[u8; 2]>(frame.l3 + ip_len + 12).map_or(saver::OTHER, |[_, flags]| of_segment(*flags))
 }

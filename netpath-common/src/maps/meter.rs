@@ -49,7 +49,7 @@ pub struct Meter {
     pub window_start: u64,
     /// [`Self::passed`] at that time.
     pub window_passed: u64,
-    /// Bytes that passed in the second before that; 0 where it ended earlier.
+    /// Bytes that passed in the second before that; a second of the time since then, where it ended earlier.
     pub rate: u64,
     /// The most bytes that passed in a measured second.
     pub peak: u64,

@@ -132,6 +132,15 @@ pub const fn cost(limit: &Limit, len: u64) -> u64 {
     (len * limit.byte_time) >> FRACTION
 }
 
+/// Bytes per second, where all of `bytes` passed in the first of the `elapsed` ticks' seconds: of that second, or if another one went by
+/// without a packet, of all the time.
+#[inline(always)]
+#[must_use]
+pub const fn rate(bytes: u64, elapsed: u64) -> u64 {
+    const MILLISECOND: u64 = SECOND / 1000;
+    if elapsed < 2 * SECOND { bytes } else { bytes * 1000 / (elapsed / MILLISECOND) }
+}
+
 /// What is known of a limit's traffic.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Past {

@@ -325,10 +325,10 @@ fn measure(meter: *mut Meter, begun: u64, now: u64) {
         }
         let passed = Word::at(&raw mut (*meter).passed).load();
         if begun != 0 {
-            let rate = passed - (*meter).window_passed;
-            (*meter).rate = if now - begun < 2 * stage::SECOND { rate } else { 0 };
-            if rate > (*meter).peak {
-                (*meter).peak = rate;
+            let bytes = passed.saturating_sub((*meter).window_passed);
+            (*meter).rate = stage::rate(bytes, now - begun);
+            if bytes > (*meter).peak {
+                (*meter).peak = bytes;
             }
         }
         (*meter).window_passed = passed;

@@ -244,14 +244,15 @@ fn what_passed_in_a_second_is_its_rate_however_late_the_next_packet_comes() {
     rig.limited(BLUE, A, NIC);
     let frame = guest(A).to(C).udp(1, 2).payload(vec![0; 1000]).build();
     let (len, row) = (frame.len() as u64, meter_row(1, FROM_GUEST));
-    for (ago, rate) in [(1.1, 4 * len), (5.0, 0)] {
+    for (ago, rate) in [(1.1, 4 * len..=4 * len), (5.0, 4 * len / 7..=4 * len / 4)] {
         rig.array("METERS", row, Meter::default());
         (0..4).for_each(|_| drop(rig.from_a(BLUE, &frame)));
         let began = ticks() - (ago * SECOND as f64) as u64;
         rig.change("METERS", row, |row: &mut Meter| row.window_start = began);
         rig.from_a(BLUE, &frame).assert_sent(REDIRECT);
         let meter = rig.read::<Meter>("METERS", row);
-        assert_eq!((meter.rate, meter.peak), (rate, 4 * len), "{ago} s later");
+        assert!(rate.contains(&meter.rate), "{} of {rate:?}, {ago} s later", meter.rate);
+        assert_eq!(meter.peak, 4 * len, "{ago} s later");
         assert_eq!((meter.passed, meter.window_passed), (5 * len, 4 * len), "{ago} s later");
     }
 }
