@@ -34,6 +34,9 @@ pub struct Outcome {
     pub is_put_away: bool,
 }
 
+/// How often names of devices are followed that change while an apply looks at them.
+const RENAMES: usize = 3;
+
 /// Told, while steps are made, how many are done of how many.
 pub type Progress<'p> = &'p dyn Fn(usize, usize);
 
@@ -75,7 +78,10 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
     let is_first = !Root::holds_maps(root.path())?;
     let mut first = plan(zone, host, root.path(), look)?;
     refuse(&first.findings)?;
-    if first.has_renamed {
+    for _ in 0..RENAMES {
+        if !first.has_renamed {
+            break;
+        }
         datapath::follow_names(&root, &first.devices)?;
         first = plan(zone, host, root.path(), look)?;
         refuse(&first.findings)?;
@@ -169,6 +175,10 @@ impl Work<'_> {
             // Now the rows can have the new devices' indices.
             (plan(zone, host, self.root.path(), self.look).map_err(unnamed)?, first.make)
         };
+        if plan.has_renamed {
+            // Pins go by names: those of the plan's steps would be other devices'.
+            return Err(unnamed(renamed()));
+        }
         if let Some(step) = plan.make.first() {
             // Rows must not be written with an index that stands for a device that is not there.
             return Err((format!("{} {step}", step.sign()), missing(step)));
@@ -255,6 +265,11 @@ impl Work<'_> {
 
 fn epoch_failed(error: DatapathError) -> Failure {
     ("count the epochs of gateways up".to_owned(), error.into())
+}
+
+fn renamed() -> Error {
+    let operation = "keep up with devices that change their names while they are looked at".to_owned();
+    netlink::NetlinkError::Refused { operation, source: rustix::io::Errno::AGAIN.into() }.into()
 }
 
 fn missing(step: &Step) -> Error {

@@ -75,7 +75,7 @@ pub fn attachments(
     devices: &[Device],
 ) -> Result<Vec<Attachment>, DatapathError> {
     let by_name: HashMap<_, _> = devices.iter().map(|d| (d.name.as_str(), d)).collect();
-    let by_index: HashMap<_, _> = devices.iter().map(|d| (d.index, d.name.as_str())).collect();
+    let by_index: HashMap<_, _> = devices.iter().map(|d| (d.index, d)).collect();
     let state = |pin: &LinkPin, program: u32| match programs.map(|programs| programs.id(pin.hook)) {
         Some(current) if current == program => AttachState::Current,
         _ => AttachState::Outdated,
@@ -90,8 +90,8 @@ pub fn attachments(
                 None => continue,
             },
             // A link says where it is, whatever the device is called by now.
-            false => match unless_removed(&pin.path, syscall::link(&pin.path))? {
-                Some((program, index)) => (program, index.and_then(|index| Some((*by_index.get(&index)?, program)))),
+            false => match linked(&pin, &by_index)? {
+                Some((program, device)) => (program, device.map(|device| (device.name.as_str(), program))),
                 None => continue,
             },
         };
@@ -106,6 +106,20 @@ pub fn attachments(
         });
     }
     Ok(found)
+}
+
+/// A link's program, and the device that it is on. An index alone may be that of a device in another namespace, to which the link's
+/// was moved. `None` where another command has removed the pin meanwhile.
+fn linked<'d>(
+    pin: &LinkPin,
+    devices: &HashMap<u32, &'d Device>,
+) -> Result<Option<(u32, Option<&'d Device>)>, DatapathError> {
+    let Some((program, index)) = unless_removed(&pin.path, syscall::link(&pin.path))? else { return Ok(None) };
+    let device = match index.and_then(|index| devices.get(&index)) {
+        Some(device) if running(device, pin)?.contains(&program) => Some(*device),
+        _ => None,
+    };
+    Ok(Some((program, device)))
 }
 
 /// The device of a filter's pin and the program that it runs, if that is this build's or the pinned one.
@@ -127,10 +141,9 @@ fn filtered<'d>(
 /// # Errors
 /// When pins cannot be read or moved.
 pub fn follow_names(root: &Root, devices: &[Device]) -> Result<(), DatapathError> {
-    let names: HashMap<_, _> = devices.iter().map(|d| (d.index, d.name.as_str())).collect();
+    let by_index: HashMap<_, _> = devices.iter().map(|d| (d.index, d)).collect();
     let is_there = |pin: &LinkPin| -> Result<Option<String>, DatapathError> {
-        let link = unless_removed(&pin.path, syscall::link(&pin.path))?;
-        Ok(link.and_then(|(_, index)| names.get(&index?).map(|name| (*name).to_owned())))
+        Ok(linked(pin, &by_index)?.and_then(|(_, device)| Some(device?.name.clone())))
     };
     // Each move puts one pin where it belongs for good.
     loop {
@@ -158,7 +171,13 @@ fn move_link(
         make_dir(folder)?;
     }
     let other = LinkPin { device: name.to_owned(), path: path.clone(), ..pin.clone() };
-    let flags = if is_there(&other)?.is_some() { RenameFlags::EXCHANGE } else { RenameFlags::empty() };
+    let there = is_there(&other)?;
+    if there.as_deref() == Some(name) {
+        // Two of one device's: the one that has its name stays.
+        remove_pin(&pin.path)?;
+        return pin.path.parent().map_or(Ok(()), remove_dir);
+    }
+    let flags = if there.is_some() { RenameFlags::EXCHANGE } else { RenameFlags::empty() };
     renameat_with(CWD, &pin.path, CWD, &path, flags).map_err(|error| failed(error.into()))?;
     // The folder of the former name goes with its last pin.
     match pin.path.parent() {
