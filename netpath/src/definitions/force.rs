@@ -1,5 +1,7 @@
 //! Which parts of a document are read and checked, but not acted upon by this version.
 
+use std::{collections::HashSet, net::Ipv4Addr};
+
 use super::{
     model::{Network, Zone},
     values::GatewayMode,
@@ -30,7 +32,34 @@ pub fn not_in_force(zone: &Zone) -> Vec<String> {
         unrouted.map(|network| network.name.as_str()).collect(),
         "egress rules, ACLs, routers and static routes (netpath is not the gateway) of networks",
     );
+    say(having(has_two_policies), "egress rules of the firewall (the ACL is asked instead) of networks");
+    say(having(routes_to_itself), "static routes by way of the network's own gateway of networks");
+    let used = used_addresses(zone);
+    let is_unused = |network: &&Network| {
+        let mut rules = network.firewall.iter().flat_map(|firewall| &firewall.ingress);
+        rules.any(|rule| !used.contains(&*rule.public))
+    };
+    let unused = zone.networks.iter().filter(is_unused).map(|network| network.name.as_str()).collect();
+    say(unused, "ingress rules for public addresses that nothing is translated to (a wrong address?) of networks");
     parts
+}
+
+fn has_two_policies(network: &Network) -> bool {
+    network.acl.is_some() && network.firewall.as_ref().is_some_and(|firewall| !firewall.egress.is_empty())
+}
+
+fn routes_to_itself(network: &Network) -> bool {
+    network.static_routes.iter().any(|route| network.is_gateway_here(*route.via))
+}
+
+/// The public addresses that networks translate to or from.
+fn used_addresses(zone: &Zone) -> HashSet<Ipv4Addr> {
+    let of = |network: &Network| {
+        let pool = network.source_nat.iter().map(|public| **public);
+        let own = network.static_nat.iter().map(|nat| *nat.public);
+        pool.chain(own).chain(network.port_forwarding.iter().map(|forward| *forward.public)).collect::<Vec<_>>()
+    };
+    zone.networks.iter().flat_map(of).collect()
 }
 
 /// The first few names, and how many more there are.

@@ -394,6 +394,13 @@ impl Network {
         *self.gateway_mode == GatewayMode::Netpath && self.gateway.is_some() && self.cidr.is_some()
     }
 
+    /// Whether an address is its gateway's, and netpath is that.
+    #[must_use]
+    pub fn is_gateway_here(&self, address: IpAddr) -> bool {
+        let gateways = [self.gateway.map(|at| IpAddr::V4(*at)), self.gateway6.map(|at| IpAddr::V6(*at))];
+        *self.gateway_mode == GatewayMode::Netpath && gateways.contains(&Some(address))
+    }
+
     /// The rules of its ACL; none, too, where it has no ACL.
     #[must_use]
     pub fn acl_rules(&self) -> &[AclRule] {

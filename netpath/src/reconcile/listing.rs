@@ -72,8 +72,19 @@ pub fn group(edits: &[Edit], actual: &Rows, desired: &Rows, devices: &HashMap<u3
     let (before, after) = (old.objects(), new.objects());
     let group = |(object, edits): (Object, Vec<Line>)| {
         let summary = summaries.remove(&object);
-        let stays = before.get(&object).is_some_and(|state| after.get(&object) == Some(state));
-        Group { sign: if stays { '~' } else { sign(&edits) }, object: object.to_string(), summary, edits }
+        let sign = match (before.get(&object), after.get(&object)) {
+            (None, None) => sign(&edits),
+            (before, after) if before == after => '~',
+            // Rows may have been another object's, or its own in another place.
+            (before, after) => {
+                if before < after {
+                    '+'
+                } else {
+                    '-'
+                }
+            }
+        };
+        Group { sign, object: object.to_string(), summary, edits }
     };
     groups.into_iter().map(group).collect()
 }

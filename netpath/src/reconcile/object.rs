@@ -69,8 +69,8 @@ impl fmt::Display for Object {
     }
 }
 
-/// How an object is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How an object is there: the more, the later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Presence {
     /// As the name of a NIC whose device is not there.
     Waiting,

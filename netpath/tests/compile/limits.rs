@@ -162,6 +162,15 @@ fn a_nic_that_stays_is_changed_when_its_limits_come_or_go() {
 }
 
 #[test]
+fn a_nic_that_moves_to_another_host_goes_and_one_that_comes_from_there_comes() {
+    let away = LIMITS.replacen("host: kvm1, device: vnet0}", "host: kvm2, device: vnet7}", 1);
+    let nic = "nic acme-web/web-1 02:00:0a:01:01:0b";
+    let (goes, comes) = (says(LIMITS, &away, &devices()), says(&away, LIMITS, &devices()));
+    assert!(goes.contains(&format!("- {nic}\n")) && !goes.contains("~ station"), "{goes}");
+    assert!(comes.contains(&format!("+ {nic}\n")) && !comes.contains("~ station"), "{comes}");
+}
+
+#[test]
 fn a_nic_whose_device_comes_or_goes_comes_or_goes() {
     let (there, mut gone) = (devices(), devices());
     gone.retain(|device| device.name != "vnet0");

@@ -24,12 +24,14 @@ pub(super) struct Since {
 pub(super) fn show(applied: &Applied, only: Only<'_>, since: &Since, global: &Global) -> Result<(), Error> {
     let samples = Samples::of(&global.state_dir, &global.root);
     let filter = Filter::of(only.0, since.account.as_deref());
+    // An age is counted from before the reading, which then is not older.
+    let asked_at = SystemTime::now();
     let now = Usage::read(applied)?;
     samples.add_asked(&now);
     let mut usage = match &since.since {
         None => now,
         Some(when) => {
-            let before = match when::parse(when, SystemTime::now()) {
+            let before = match when::parse(when, asked_at) {
                 Some(time) => sampled(when, time, &now, &samples)?,
                 None => saved(when, &now, filter.as_ref())?,
             };

@@ -53,10 +53,11 @@ impl Scalar for Rate {
         }
     }
 
-    /// A capital B is bytes everywhere else. Builds before this one took it for bits, and so does what they have applied.
+    /// A capital B is bytes everywhere else, but where all letters are capital. Builds before this one took it for bits, and so does
+    /// what they have applied.
     fn objection(text: &str) -> Option<Problem> {
         match Self::parse(text) {
-            Ok(bits @ Self::BitsPerSecond(number)) if text.contains('B') => {
+            Ok(bits @ Self::BitsPerSecond(number)) if text.contains("Bp") => {
                 let bytes = Self::BitsPerSecond(number.saturating_mul(8));
                 let expected = format!("write {bytes} where bytes are meant, {bits} where bits are");
                 Some(("a rate with a capital B, which is bytes, and rates are in bits".to_owned(), expected))
@@ -66,7 +67,7 @@ impl Scalar for Rate {
     }
 
     fn schema() -> Value {
-        let pattern = "^(-1|[0-9]+ *([kK]|[mM]|[gG])b[pP][sS])$|^[0-9]+$";
+        let pattern = "^(-1|[0-9]+ *([kK]|[mM]|[gG])(b[pP]|BP)[sS])$|^[0-9]+$";
         json!({"type": ["string", "integer"], "minimum": -1, "pattern": pattern})
     }
 }
@@ -155,12 +156,12 @@ mod tests {
     fn a_rate_in_bytes_is_objected_to_with_both_that_may_be_meant() {
         for (text, expected) in [
             ("100MBps", "write 800Mbps where bytes are meant, 100Mbps where bits are"),
-            ("1 GBPS", "write 8Gbps where bytes are meant, 1Gbps where bits are"),
+            ("1 GBps", "write 8Gbps where bytes are meant, 1Gbps where bits are"),
             ("125kBps", "write 1Mbps where bytes are meant, 125kbps where bits are"),
         ] {
             assert_eq!(Rate::objection(text).unwrap().1, expected, "{text}");
         }
-        for text in ["100Mbps", "100mbps", "100", "-1", "0MBps"] {
+        for text in ["100Mbps", "100mbps", "100MBPS", "100", "-1", "0MBps"] {
             assert_eq!(Rate::objection(text), None, "{text}");
         }
     }

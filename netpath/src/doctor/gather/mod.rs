@@ -230,7 +230,12 @@ fn described(orphans: &Orphans, why: &str) -> Vec<Orphan> {
 /// Guests, segments, peers and public links, as rows tell.
 fn describe(rows: &Rows, host: &mut Host, applied: Option<&Applied>) -> Result<(), Error> {
     host.guests = guests(rows, &host.devices);
-    (host.bypasses, host.rivals) = bypassed(&host.root, &host.guests, &host.attachments, &host.devices, Look::All)?;
+    // Without their maps programs are netpath's still.
+    let attachments = match host.pins {
+        Pins::Missing(_) => &datapath::attachments(&Root::at(&host.root), None, &host.devices)?,
+        _ => &host.attachments,
+    };
+    (host.bypasses, host.rivals) = bypassed(&host.root, &host.guests, attachments, &host.devices, Look::All)?;
     host.segments = rows::segments(rows);
     host.gateways = rows::gateways(rows);
     host.peers = rows::peers(rows, &host.uplinks);

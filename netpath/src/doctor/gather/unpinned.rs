@@ -16,7 +16,9 @@ use crate::{
 
 /// By device. An apply writes rows before it attaches programs, so what is missing is looked at again when nobody edits.
 pub(super) fn unpinned(applied: &Applied, rows: &Rows, host: &Host) -> Result<Vec<(String, Hook)>, Error> {
-    if missing(rows, &host.devices, &host.attachments).is_empty() {
+    // Below Linux 6.6 the pin of a renamed device does not say what it is called now.
+    let is_lost = |(device, _): &(String, Hook)| !host.renamed.values().any(|name| name == device);
+    if !missing(rows, &host.devices, &host.attachments).iter().any(is_lost) {
         return Ok(Vec::new());
     }
     // Whoever works under the root for longer than is waited for, or has removed it meanwhile, leaves it in another state.
@@ -25,7 +27,8 @@ pub(super) fn unpinned(applied: &Applied, rows: &Rows, host: &Host) -> Result<Ve
     let devices = netlink::devices()?;
     let programs = Programs::pinned(&applied.root).ok().flatten();
     let attachments = datapath::attachments(&applied.root, programs.as_ref(), &devices)?;
-    Ok(missing(&apply::rows_in_force(&tables)?, &devices, &attachments))
+    let missing = missing(&apply::rows_in_force(&tables)?, &devices, &attachments);
+    Ok(missing.into_iter().filter(is_lost).collect())
 }
 
 /// What rows ask for on devices that are there, and no pin stands for.
@@ -42,7 +45,6 @@ fn missing(rows: &Rows, devices: &[Device], attachments: &[Attachment]) -> Vec<(
 /// they are slaves and afterwards.
 fn uplinks(rows: &Rows, devices: &[Device]) -> BTreeSet<u32> {
     let own = || rows.uplinks.iter().filter(|(_, row)| row.flags & uplink_flags::TUNNEL_DEVICE == 0);
-    let has_rows = |ifindex: u32| own().any(|(key, _)| key.ifindex == ifindex);
     let is_bond =
         |ifindex| device(devices, ifindex).is_some_and(|d| matches!(d.kind.as_deref(), Some("bond" | "team")));
     let networks = rows.networks.values().map(|network| network.uplink);
@@ -50,7 +52,7 @@ fn uplinks(rows: &Rows, devices: &[Device]) -> BTreeSet<u32> {
     let led_to: BTreeSet<u32> =
         networks.chain(tunnels).chain(rows.upstreams.values().map(|link| link.ifindex)).collect();
     let may_be_slave = |ifindex: u32| {
-        let is_slave = device(devices, ifindex).and_then(|device| device.master).is_some_and(has_rows);
+        let is_slave = device(devices, ifindex).and_then(|device| device.master).is_some_and(is_bond);
         let alike =
             |ifindex| own().filter(move |(key, _)| key.ifindex == ifindex).map(|(key, row)| (key.udp_port, row.local));
         let of_bond = || own().filter(|(key, _)| key.ifindex != ifindex && is_bond(key.ifindex));
