@@ -68,9 +68,18 @@ fn an_uplink_whose_one_filter_is_another_roots_is_refused_and_goes_on() {
     delivers(topology.raw("blue", 11), topology.raw("blue", 12), &guest(A).to(B).udp(1, 2).payload(marker()));
 }
 
-/// Has two devices of a hypervisor change their names with each other; `between` is called while one has a name of neither.
+/// Gives a device of hv1 another name: below Linux 6.2 while it is down.
+fn rename(topology: &TwoHypervisors, from: &str, to: &str) {
+    topology.hosts[0].ns.run(|| {
+        Link::named(from).down().unwrap();
+        Link::named(from).rename(to).unwrap();
+        Link::named(to).up().unwrap();
+    });
+}
+
+/// Has two devices of hv1 change their names with each other; `between` is called while one has a name of neither.
 fn swap(topology: &TwoHypervisors, [one, other]: [&str; 2], between: impl FnOnce()) {
-    let rename = |from: &str, to: &str| topology.hosts[0].ns.run(|| Link::named(from).rename(to)).unwrap();
+    let rename = |from, to| rename(topology, from, to);
     rename(one, "between");
     rename(other, one);
     between();
@@ -118,10 +127,8 @@ fn a_device_with_the_name_that_another_one_had_is_served_and_the_other_is_not_an
     let topology = raw_guests();
     let (host, a) = (&topology.hosts[0], topology.raw("blue", 11));
     let file = topology.write("zone.yaml", &topology.vxlan_definitions());
-    let tap = host.ns.run(|| {
-        Link::named("vnet13").rename("former").unwrap();
-        Tap::new("vnet13", Offloads::None).unwrap()
-    });
+    rename(&topology, "vnet13", "former");
+    let tap = host.ns.run(|| Tap::new("vnet13", Offloads::None).unwrap());
     let c = RawGuest::on_tap("the new one", tap);
     host.netpath.apply(&file);
     assert!(host.netpath.is_converged(&file));
