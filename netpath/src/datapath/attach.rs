@@ -145,17 +145,19 @@ pub fn follow_names(root: &Root, devices: &[Device]) -> Result<(), DatapathError
     let is_there = |pin: &LinkPin| -> Result<Option<String>, DatapathError> {
         Ok(linked(pin, &by_index)?.and_then(|(_, device)| Some(device?.name.clone())))
     };
-    // Each move puts one pin where it belongs for good.
-    loop {
-        let mut moves = Vec::new();
+    let astray = || -> Result<Option<(LinkPin, String)>, DatapathError> {
         for pin in root.link_pins()?.into_iter().filter(|pin| !pin.is_clsact) {
             if let Some(name) = is_there(&pin)?.filter(|name| *name != pin.device) {
-                moves.push((pin, name));
+                return Ok(Some((pin, name)));
             }
         }
-        let Some((pin, name)) = moves.into_iter().next() else { return Ok(()) };
+        Ok(None)
+    };
+    // Each move puts one pin where it belongs for good.
+    while let Some((pin, name)) = astray()? {
         move_link(root, &pin, &name, is_there)?;
     }
+    Ok(())
 }
 
 /// Moves a link's pin to the name that its device has; what is pinned there changes places with it, if it is on a device.
