@@ -17,7 +17,7 @@ use std::{
 use aya::programs::{
     LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType, XdpMode,
     links::{FdLink, LinkError, PinnedLink},
-    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
+    tc::{SchedClassifierLink, TcAttachOptions},
     xdp::XdpLink,
 };
 use rustix::{
@@ -28,15 +28,11 @@ use rustix::{
 use super::{
     DatapathError, Hook, LinkPin, Programs, Root,
     error::errno,
+    filters,
     pins::{make_dir, remove_dir, remove_pin},
     syscall,
 };
-use crate::netlink::{Device, XdpSupport, tc};
-
-/// Priority of netpath's clsact filters: before whatever else is likely to be there.
-const PRIORITY: u16 = 17;
-/// Handle of netpath's clsact filters.
-const HANDLE: TcHandle = TcHandle::new(0, 0x4e50);
+use crate::netlink::{Device, XdpSupport};
 
 /// One program on one device, as it is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +126,7 @@ fn filtered<'d>(
     pinned: u32,
 ) -> Result<Option<(&'d str, u32)>, DatapathError> {
     let Some(device) = device else { return Ok(None) };
-    let running: Vec<u32> = own_filters(device)?.filter_map(|filter| filter.program_id).collect();
+    let running: Vec<u32> = filters::own(device)?.filter_map(|filter| filter.program_id).collect();
     let current = programs.map(|programs| programs.id(pin.hook));
     let program = current.into_iter().chain([pinned]).find(|program| running.contains(program));
     Ok(program.map(|program| (device.name.as_str(), program)))
@@ -221,7 +217,7 @@ pub fn renamed(root: &Root, devices: &[Device]) -> Result<BTreeMap<String, Strin
 /// The ids of the programs that a device runs where the pin's would be.
 fn running(device: &Device, pin: &LinkPin) -> Result<Vec<u32>, DatapathError> {
     match (pin.is_clsact, pin.hook.is_xdp()) {
-        (true, _) => Ok(own_filters(device)?.filter_map(|filter| filter.program_id).collect()),
+        (true, _) => Ok(filters::own(device)?.filter_map(|filter| filter.program_id).collect()),
         (false, true) => Ok(device.xdp_program.into_iter().collect()),
         (false, false) => tcx_programs(device),
     }
@@ -239,8 +235,8 @@ pub fn attach(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
     let failed = |error: ProgramError| DatapathError::failed(format!("attach {hook} to device {name}"), error);
     match (hook.is_xdp(), programs.kernel.has_tcx) {
         (true, _) => attach_xdp(root, programs, device, hook),
-        (false, true) => attach_tcx(root, programs, name, hook).map_err(failed_or(failed)),
-        (false, false) => attach_clsact(root, programs, device, hook),
+        (false, true) => attach_tcx(root, programs, device, hook).map_err(failed_or(failed)),
+        (false, false) => filters::attach(root, programs, device, hook),
     }
 }
 
@@ -251,7 +247,7 @@ pub fn attach(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
 pub fn detach(root: &Root, device: &str, hook: Hook) -> Result<(), DatapathError> {
     let filter = root.filter(device, hook);
     if filter.exists() {
-        remove_own_filter(root, device, hook, &filter)?;
+        filters::remove(root, device, hook, &filter)?;
         remove_pin(&filter)?;
     }
     // A link goes with its last reference, which is the pin.
@@ -291,10 +287,10 @@ fn failed_or(
     |error| error.map_or_else(|own| own, failed)
 }
 
-fn attach_tcx(root: &Root, programs: &Programs, device: &str, hook: Hook) -> AttachResult {
-    let path = root.link(device, hook);
+fn attach_tcx(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> AttachResult {
+    let path = root.link(&device.name, hook);
     let mut program = programs.classifier(hook).map_err(Err)?;
-    if let Some(link) = pinned_link(&path).map_err(Err)? {
+    if let Some(link) = pinned_link(root, device, hook).map_err(Err)? {
         let link = SchedClassifierLink::try_from(link).map_err(|e| Err(foreign_pin(&path, e)))?;
         match program.attach_to_link(link) {
             // The pin keeps the link; the program's own copy may close.
@@ -304,7 +300,7 @@ fn attach_tcx(root: &Root, programs: &Programs, device: &str, hook: Hook) -> Att
         }
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(device, TcAttachType::Ingress, order).map_err(Ok)?;
+    let id = program.attach_with_options(&device.name, TcAttachType::Ingress, order).map_err(Ok)?;
     let link = program.take_link(id).map_err(Ok)?;
     let link = FdLink::try_from(link).map_err(|e| Err(foreign_pin(&path, e)))?;
     link.pin(&path).map(drop).map_err(|e| Err(DatapathError::failed(format!("pin link {}", path.display()), e)))
@@ -316,7 +312,7 @@ fn attach_xdp(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
     };
     let path = root.link(&device.name, hook);
     let mut program = programs.xdp(hook)?;
-    if let Some(link) = pinned_link(&path)? {
+    if let Some(link) = pinned_link(root, device, hook)? {
         let link = XdpLink::try_from(link).map_err(|e| foreign_pin(&path, e))?;
         match program.attach_to_link(link) {
             Ok(_) => return Ok(()),
@@ -340,113 +336,6 @@ fn attach_xdp(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> 
     link.pin(&path).map(drop).map_err(|e| DatapathError::failed(format!("pin link {}", path.display()), e))
 }
 
-/// Below 6.6: the filter has no file descriptor to pin, so its program is pinned in its place, which says that the
-/// filter of this priority and handle is netpath's for as long as it runs that program.
-fn attach_clsact(root: &Root, programs: &Programs, device: &Device, hook: Hook) -> Result<(), DatapathError> {
-    let name = &*device.name;
-    let failed = |error: ProgramError| DatapathError::failed(format!("attach {hook} to device {name}"), error);
-    let io_failed = |error: io::Error| DatapathError::failed(format!("attach {hook} to device {name}"), error);
-    let path = root.filter(name, hook);
-    let mut program = programs.classifier(hook)?;
-    match qdisc_add_clsact(name) {
-        Err(error) if errno(&error) == Some(Errno::EXIST.raw_os_error()) => {}
-        added => added.map_err(|e| DatapathError::failed(format!("add clsact to device {name}"), e))?,
-    }
-    if let Some(filter) = own_filters(device)?.next() {
-        refuse_others(root, device, &filter)?;
-        let link = SchedClassifierLink::attached(name, TcAttachType::Ingress, PRIORITY, HANDLE, None);
-        match program.attach_to_link(link.map_err(io_failed)?) {
-            Ok(id) => {
-                std::mem::forget(program.take_link(id).map_err(failed)?);
-                return repin(&mut program, &path);
-            }
-            // The device was made anew, or the filter was deleted, meanwhile.
-            Err(error) if matches!(errno(&error), Some(code) if is_absent(code)) => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    // Pinned first: killed between the two, the pin without its filter is found broken and attached again.
-    repin(&mut program, &path)?;
-    let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
-    let id = match program.attach_with_options(name, TcAttachType::Ingress, options) {
-        Ok(id) => id,
-        Err(error) => {
-            // The pin would say that whatever filter is there is this root's.
-            remove_pin(&path)?;
-            return Err(failed(error));
-        }
-    };
-    // Its drop would delete the filter.
-    std::mem::forget(program.take_link(id).map_err(failed)?);
-    Ok(())
-}
-
-/// The filter where netpath's is to be must be netpath's, and no other root's. One that no root has pinned has outlived its
-/// pins: it is this root's to replace.
-fn refuse_others(root: &Root, device: &Device, filter: &tc::Filter) -> Result<(), DatapathError> {
-    let other = match is_netpaths(filter) {
-        true => filter.program_id.and_then(|program| root.filter_of_other(program)),
-        false => None,
-    };
-    match (is_netpaths(filter), other) {
-        (true, None) => Ok(()),
-        (_, other) => Err(DatapathError::FilterTaken { device: device.name.clone(), other }),
-    }
-}
-
-/// Whether another root than this one has the filter of a device that no pin of this root speaks of: from Linux 6.6, links tell.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn has_filter_of_other(root: &Root, device: &Device) -> Result<bool, DatapathError> {
-    if super::Kernel::probe()?.has_tcx {
-        return Ok(false);
-    }
-    let mut programs = own_filters(device)?.filter(is_netpaths).filter_map(|filter| filter.program_id);
-    Ok(programs.any(|program| root.filter_of_other(program).is_some()))
-}
-
-fn is_netpaths(filter: &tc::Filter) -> bool {
-    Hook::ALL.iter().any(|hook| filter.program.as_deref() == Some(hook.name()))
-}
-
-fn repin(program: &mut SchedClassifier, path: &Path) -> Result<(), DatapathError> {
-    remove_pin(path)?;
-    program.pin(path).map_err(|e| DatapathError::failed(format!("pin {}", path.display()), e))
-}
-
-fn remove_own_filter(root: &Root, device: &str, hook: Hook, pin: &Path) -> Result<(), DatapathError> {
-    let failed = |e: ProgramError| DatapathError::failed(format!("take the filter off device {device}"), e);
-    let own = ProgramInfo::from_pin(pin).map_err(failed)?.id();
-    // A device that is gone took its filters along.
-    let Ok(link) = SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, HANDLE, None) else {
-        return Ok(());
-    };
-    let devices = crate::netlink::devices().map_err(|e| DatapathError::failed("list devices", e))?;
-    // Killed between replacing the program and pinning it, the filter runs a program that the pin does not name.
-    let is_unpinned = |filter: &tc::Filter| {
-        filter.program.as_deref() == Some(hook.name())
-            && filter.program_id.is_none_or(|program| root.filter_of_other(program).is_none())
-    };
-    let is_own = match devices.iter().find(|found| found.name == device) {
-        Some(device) => own_filters(device)?.any(|filter| filter.program_id == Some(own) || is_unpinned(&filter)),
-        None => false,
-    };
-    if is_own {
-        use aya::programs::links::Link as _;
-        return link.detach().map_err(failed);
-    }
-    std::mem::forget(link);
-    Ok(())
-}
-
-/// The filter at netpath's priority and handle.
-fn own_filters(device: &Device) -> Result<impl Iterator<Item = tc::Filter>, DatapathError> {
-    let filters = tc::ingress_filters(device.index)
-        .map_err(|e| DatapathError::failed(format!("list filters of device {}", device.name), e))?;
-    Ok(filters.into_iter().filter(|filter| filter.priority == PRIORITY && filter.handle == u32::from(HANDLE)))
-}
-
 fn tcx_programs(device: &Device) -> Result<Vec<u32>, DatapathError> {
     match syscall::tcx_programs(device.index) {
         Ok(programs) => Ok(programs),
@@ -464,8 +353,15 @@ fn pinned_program(pin: &LinkPin) -> Result<Option<u32>, DatapathError> {
     Ok(unless_removed(&pin.path, syscall::link(&pin.path))?.map(|(program, _)| program))
 }
 
-fn pinned_link(path: &Path) -> Result<Option<FdLink>, DatapathError> {
-    Ok(unless_removed(path, PinnedLink::from_pin(path))?.map(FdLink::from))
+/// The link that is pinned for a device. One that is not on it is let go: its device has gone to another namespace, where it would
+/// be updated without an error.
+fn pinned_link(root: &Root, device: &Device, hook: Hook) -> Result<Option<FdLink>, DatapathError> {
+    let pin = LinkPin { device: device.name.clone(), hook, is_clsact: false, path: root.link(&device.name, hook) };
+    match linked(&pin, &HashMap::from([(device.index, device)]))? {
+        Some((_, Some(_))) => Ok(unless_removed(&pin.path, PinnedLink::from_pin(&pin.path))?.map(FdLink::from)),
+        Some((_, None)) => remove_pin(&pin.path).map(|()| None),
+        None => Ok(None),
+    }
 }
 
 /// What a pin's file gave; `None` where there is no such file.
@@ -489,7 +385,7 @@ fn is_device_gone(error: &ProgramError) -> bool {
     errno(error).is_some_and(|code| gone.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-fn is_absent(code: i32) -> bool {
+pub(super) fn is_absent(code: i32) -> bool {
     let absent = [Errno::NOENT, Errno::NODEV, Errno::INVAL, Errno::NXIO];
     absent.iter().any(|errno| errno.raw_os_error() == code)
 }

@@ -7,6 +7,7 @@ mod attach;
 mod carry;
 mod check;
 mod error;
+mod filters;
 mod hook;
 mod load;
 mod lock;
@@ -26,11 +27,10 @@ mod watch;
 pub use aya::Pod;
 
 pub use self::{
-    attach::{
-        AttachState, Attachment, attach, attachments, detach, follow_names, foreign_tcx, has_filter_of_other, renamed,
-    },
+    attach::{AttachState, Attachment, attach, attachments, detach, follow_names, foreign_tcx, renamed},
     check::{Capacities, FoundShape, capacity, check_layouts, check_maps, cpus, memory, wanted_capacity},
     error::DatapathError,
+    filters::has_filter_of_other,
     hook::Hook,
     load::{Loading, Programs, load},
     lock::{Holder, Lock, wait_for as lock_folder},

@@ -123,6 +123,11 @@ impl Link {
         self.change(0, 0, "renaming", |request| request.attr_name(libc::IFLA_IFNAME, name))
     }
 
+    /// Takes it to another namespace.
+    pub fn move_to(&self, ns: &NetNs) -> Result<()> {
+        self.change(0, 0, "moving", |request| request.attr_u32(libc::IFLA_NET_NS_FD, ns.raw_fd() as u32))
+    }
+
     /// Sets its MTU.
     pub fn mtu(&self, mtu: u32) -> Result<()> {
         self.change(0, 0, "setting the MTU", |request| request.attr_u32(libc::IFLA_MTU, mtu))

@@ -7,7 +7,7 @@ use netpath_tests::{
     guest::{RawGuest, raw::marker},
     packet::guest,
     skip_unless,
-    topology::{Link, Offloads, Tap, TwoHypervisors},
+    topology::{Link, NetNs, Offloads, Tap, TwoHypervisors},
 };
 use serde_json::Value;
 
@@ -135,4 +135,19 @@ fn a_device_with_the_name_that_another_one_had_is_served_and_the_other_is_not_an
     delivers(a, &c, &guest(A).to(C).udp(1, 2).payload(marker()));
     delivers(&c, a, &guest(C).to(A).udp(1, 2).payload(marker()));
     assert!(!host.netpath.succeed(["status"]).stdout.contains("former"));
+}
+
+#[test]
+fn a_device_with_the_name_of_one_that_went_to_another_namespace_is_served() {
+    let topology = raw_guests();
+    let (host, a) = (&topology.hosts[0], topology.raw("blue", 11));
+    let file = topology.write("zone.yaml", &topology.vxlan_definitions());
+    let elsewhere = NetNs::new("elsewhere").unwrap();
+    host.ns.run(|| Link::named("vnet13").move_to(&elsewhere).unwrap());
+    let tap = host.ns.run(|| Tap::new("vnet13", Offloads::None).unwrap());
+    let c = RawGuest::on_tap("the new one", tap);
+    host.netpath.apply(&file);
+    assert!(host.netpath.is_converged(&file));
+    delivers(a, &c, &guest(A).to(C).udp(1, 2).payload(marker()));
+    delivers(&c, a, &guest(C).to(A).udp(1, 2).payload(marker()));
 }

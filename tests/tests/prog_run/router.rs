@@ -126,9 +126,7 @@ fn u13_u13a_too_big_without_df_is_answered_too() {
     let packet = outward(A).udp(5000, 53).payload(vec![9; 1400]);
     let out = rig.from(BLUE, A, &packet);
     out.assert_refused(BLUE, R::PacketTooBig);
-    if out.action == REDIRECT {
-        assert_tells_a(&out, (3, 4), &packet);
-    }
+    assert_tells_a(&out, (3, 4), &packet);
 }
 
 #[test]
@@ -159,8 +157,12 @@ fn r9_martians_are_not_routed() {
     }
     let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
     for from in [[0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 1], [240, 0, 0, 1], [255, 255, 255, 255]] {
-        let out = rig.from_wire(&inward(from.into(), public.0).udp(53, public.1));
-        assert_eq!(out.drops.iter().map(|((_, why), _)| *why).collect::<Vec<_>>(), [R::MartianSource], "{from:?}");
+        for hops in [1, 64] {
+            // Whose source nobody can have is not told of its hops, either.
+            let out = rig.from_wire(&inward(from.into(), public.0).udp(53, public.1).ttl(hops));
+            let why: Vec<_> = out.drops.iter().map(|((_, why), _)| *why).collect();
+            assert_eq!((out.action, why), (SHOT, vec![R::MartianSource]), "{from:?}");
+        }
     }
 }
 
@@ -175,9 +177,12 @@ fn r10_r12_broadcasts_groups_and_link_local_are_not_routed() {
 #[test]
 fn r11_a_unicast_packet_in_a_broadcast_frame_is_not_routed() {
     let mut rig = Rig::routed();
-    let out = rig.from(BLUE, A, &outward(A).to_mac(BROADCAST).udp(5000, 53));
-    assert_ne!(out.action, REDIRECT, "{out:?}");
-    assert!(rig.flows().is_empty());
+    // Nor is its sender told that its hops are used up.
+    for hops in [64, 1] {
+        let out = rig.from(BLUE, A, &outward(A).to_mac(BROADCAST).udp(5000, 53).ttl(hops));
+        assert_ne!(out.action, REDIRECT, "{out:?}");
+        assert!(rig.flows().is_empty());
+    }
 }
 
 #[test]

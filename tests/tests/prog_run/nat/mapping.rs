@@ -1,7 +1,7 @@
 //! Which public end an inside end gets, and that it is the same for every destination.
 
 use netpath_common::{DropReason, maps::PoolAddress};
-use netpath_tests::packet::{Checksum, Endpoint};
+use netpath_tests::packet::Checksum;
 
 use crate::rig::{
     A, ACK, B, BLUE, BLUE_PUBLIC, C, D, DNS, GATEWAY, GREEN, NEIGHBOUR, OTHER_SERVER, PUBLIC, ROUTER, Rig, SERVER, SYN,
@@ -108,9 +108,7 @@ fn u2_c2_a_guest_has_one_public_address_for_all_its_flows() {
         gateway.pool[1] = second;
         gateway.pool_count = 2;
     });
-    let mut used = std::collections::BTreeSet::new();
-    for last in [11, 13] {
-        let station = Endpoint::numbered(last);
+    for station in [A, B] {
         let mut of_guest = std::collections::BTreeSet::new();
         for port in [1000, 2001, 3002, 4003, 5004] {
             of_guest.insert(rig.udp_out(BLUE, station, port, DNS).seen().source.0);
@@ -118,9 +116,28 @@ fn u2_c2_a_guest_has_one_public_address_for_all_its_flows() {
             of_guest.insert(rig.ping_out(BLUE, station, port, SERVER).seen().source.0);
         }
         assert_eq!(of_guest.len(), 1, "{of_guest:?}");
-        used.extend(of_guest);
+        assert!([BLUE_PUBLIC, second.address.into()].contains(of_guest.first().unwrap()), "{of_guest:?}");
     }
-    assert!(used.iter().all(|a| [BLUE_PUBLIC, second.address.into()].contains(a)), "{used:?}");
+}
+
+#[test]
+fn c3_guests_are_spread_over_the_addresses_of_their_network_and_each_is_reached_by_its_own() {
+    let mut rig = Rig::routed();
+    let address = |n: u8| PoolAddress { side: PUBLIC, address: [203, 0, 113, 70 + 3 * n], pool: 10 + u32::from(n) };
+    let pool: Vec<_> = (0..8).map(address).collect();
+    for address in &pool {
+        rig.public_address(BLUE, address.address.into(), 0, Default::default());
+    }
+    rig.change_gateway(BLUE, |gateway| {
+        gateway.pool[..8].copy_from_slice(&pool);
+        gateway.pool_count = 8;
+    });
+    let public = [A, B].map(|station| rig.udp_out(BLUE, station, 5000, DNS).seen().source);
+    assert!(public.iter().all(|end| pool.iter().any(|p| end.0.octets() == p.address)), "{public:?}");
+    assert!(public.iter().all(|end| end.0.octets() != pool[0].address), "not only the first: {public:?}");
+    assert_ne!(public[0], public[1]);
+    rig.arrives(DNS, public[0], (A.ip, 5000));
+    rig.arrives(DNS, public[1], (B.ip, 5000));
 }
 
 #[test]

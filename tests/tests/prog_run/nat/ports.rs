@@ -114,18 +114,24 @@ fn u11_behaviour_is_the_same_when_most_ports_are_taken() {
 #[test]
 fn c8_a_port_is_held_down_before_another_guest_gets_it() {
     let mut rig = Rig::routed();
+    occupy(&mut rig, |port| port != 5000);
     let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
-    rig.age(121);
-    assert_ne!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public, "just ended");
-    rig.age(HOLD_DOWN - 3);
-    assert_ne!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public, "not held for long enough");
+    assert_eq!(public, (BLUE_PUBLIC, 5000));
+    // The binding has ended; its port is nobody's, and no other is free.
+    rig.age(120 + MARGIN + 1);
+    rig.udp_out(BLUE, B, 5000, DNS).assert_refused(BLUE, DropReason::PortsExhausted);
+    rig.age(HOLD_DOWN - 4);
+    rig.udp_out(BLUE, B, 5000, DNS).assert_refused(BLUE, DropReason::PortsExhausted);
+    rig.age(8);
+    assert_eq!(rig.udp_out(BLUE, B, 5000, DNS).seen().source, public, "held for longer than it has to be");
 }
 
 #[test]
 fn c8_a_guest_gets_its_own_port_back_at_once() {
     let mut rig = Rig::routed();
+    occupy(&mut rig, |port| port != 5000);
     let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
-    rig.age(125);
+    rig.age(120 + MARGIN + 5);
     assert_eq!(rig.udp_out(BLUE, A, 5000, DNS).seen().source, public);
 }
 
