@@ -101,7 +101,7 @@ impl Frame {
 const EXTENSION_HEADERS: usize = 6;
 
 /// Where a transport header is looked for at most, in bytes: the data path reads the first 2048.
-const FURTHEST_TRANSPORT: usize = 1984;
+pub const FURTHEST_TRANSPORT: usize = 1984;
 
 /// Parses the frame of a packet.
 ///
@@ -220,9 +220,8 @@ pub fn ipv6<P: Packet + ?Sized>(pkt: &P, frame: &mut Frame) -> Result<(), DropRe
     frame.protocol = chain.protocol;
     let end = frame.l3 + frame.l3_len;
     if chain.first_fragment {
-        // A chain that ends behind its packet says nothing of what comes next (RFC 7112 §5), and one that ends where
-        // nothing is read would hide it.
-        if chain.offset > end || chain.offset > FURTHEST_TRANSPORT {
+        // A chain that ends behind its packet says nothing of what comes next (RFC 7112 §5).
+        if chain.offset > end {
             return Err(DropReason::MalformedIpv6);
         }
         frame.l4 = chain.offset;
@@ -272,6 +271,9 @@ fn extension_headers<P: Packet + ?Sized>(pkt: &P, start: usize, first: u8) -> Re
         chain.offset += header_len;
         if !chain.first_fragment {
             return Ok(chain);
+        }
+        if chain.offset > FURTHEST_TRANSPORT {
+            return Err(DropReason::MalformedIpv6);
         }
     }
     Err(DropReason::MalformedIpv6)

@@ -91,12 +91,14 @@ fn may_tell(handover: &Handover, frame: &Frame, ip: &Ipv4Hdr) -> bool {
     } else {
         maps::UPSTREAMS.get(handover.side & !PUBLIC_SIDE).map_or(([0; 4], [0; 4]), |row| (row.prefix, row.mask))
     };
-    say::may_tell(frame, ip, prefix, mask) && has_share(handover.owner)
+    // Whoever is outside can use up no more than half of what a network's own guests are to be told.
+    let most = if handover.side & PUBLIC_SIDE == 0 { ERRORS_PER_SECOND } else { ERRORS_PER_SECOND / 2 };
+    say::may_tell(frame, ip, prefix, mask) && has_share(handover.owner, most)
 }
 
-/// Counts one more error of a network; `false` where it has had as many as it may in this second.
+/// Counts one more error of a network; `false` where it has had as many as may be in this second.
 #[inline(always)]
-fn has_share(network: u32) -> bool {
+fn has_share(network: u32, most: u32) -> bool {
     const ATTEMPTS: usize = 4;
     let Some(row) = maps::GATEWAY_STATE.get_ptr_mut(network) else { return false };
     // SAFETY: a map's row.
@@ -104,7 +106,7 @@ fn has_share(network: u32) -> bool {
     let now = tuple::now();
     for _ in 0..ATTEMPTS {
         let seen = errors.load();
-        let Some(next) = say::count(seen, now, ERRORS_PER_SECOND) else { return false };
+        let Some(next) = say::count(seen, now, most) else { return false };
         if errors.replace(seen, next) == seen {
             return true;
         }

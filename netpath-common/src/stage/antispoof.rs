@@ -7,7 +7,7 @@ use network_types::{
 
 use crate::{
     Address, DropReason, Frame, Packet,
-    frame::{EtherType, Protocol},
+    frame::{EtherType, FURTHEST_TRANSPORT, Protocol},
     maps::{Port, port_flags},
     stage::arp,
 };
@@ -175,6 +175,9 @@ fn link_layer_options<P: Packet + ?Sized>(pkt: &P, frame: &Frame, port: &Port) -
     for _ in 0..MOST_OPTIONS {
         if offset + 8 > end {
             return Ok(());
+        }
+        if offset > FURTHEST_TRANSPORT {
+            return Err(DropReason::MalformedIpv6);
         }
         let option = pkt.header::<[u8; 8]>(offset).ok_or(DropReason::MalformedIpv6)?;
         let [kind, units, mac @ ..] = *option;

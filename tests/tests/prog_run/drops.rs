@@ -7,7 +7,7 @@ use std::{
 
 use netpath_common::{
     DropReason as R,
-    maps::{EndpointKey, Tunnel},
+    maps::{EndpointKey, Network, Tunnel},
 };
 use netpath_tests::packet::{Body, Checksum, Endpoint, Outer, Packet, guest};
 
@@ -93,6 +93,31 @@ fn a_claim_behind_two_kilobytes_of_options_is_not_overlooked() {
     options[1] = 255;
     let hidden = guest(A).to(B).neighbour_advertisement(A.ip6, B.ip6, STRANGER.ip6, 0x20).extension(60, &options);
     rig.from_a(BLUE, &hidden.build()).assert_dropped(BLUE, R::MalformedIpv6);
+}
+
+/// The same, where bytes that are read in their place say that it is none to look at.
+#[test]
+fn a_claim_behind_two_kilobytes_of_options_is_not_hidden_by_what_stands_in_the_first_of_them() {
+    let mut rig = Rig::new();
+    rig.change("NETWORKS", BLUE, |network: &mut Network| network.mtu = 9000);
+    let mut first = vec![0; 64];
+    first[1] = 7;
+    // At 62 and 70 of the frame, where 2110 and 2118 wrap to: a fragment header that is not the first one's.
+    first[8] = 44;
+    first[16..20].copy_from_slice(&[58, 0, 0, 8]);
+    let mut long = vec![0; 1992];
+    long[1] = 248;
+    let hidden = guest(A).router_advertisement(A.link_local()).extension(0, &first).extension(60, &long);
+    let hidden = hidden.extension(60, &[0; 8]).build();
+    rig.from_a(BLUE, &hidden).assert_dropped(BLUE, R::MalformedIpv6);
+    // An option of neighbour discovery, likewise.
+    let mut claim = guest(A).to(B).neighbour_advertisement(A.ip6, B.ip6, A.ip6, 0x20).build();
+    claim.extend([200, 251]);
+    claim.extend(vec![0; 251 * 8 - 2]);
+    claim.extend([2, 1].into_iter().chain(STRANGER.mac));
+    let len = (claim.len() - 54) as u16;
+    claim[18..20].copy_from_slice(&len.to_be_bytes());
+    rig.from_a(BLUE, &claim).assert_dropped(BLUE, R::MalformedIpv6);
 }
 
 /// A first fragment whose options reach behind its end: what they hide stands in the second.

@@ -105,6 +105,21 @@ fn r4_errors_are_limited_for_each_network() {
     assert!(is_told(&mut rig, GREEN), "green may still be told");
 }
 
+/// What is left of a network's errors to its own guests, above all which size fits, is not whoever's outside to use up.
+#[test]
+fn r4_whoever_is_outside_uses_up_no_more_than_half_of_a_networks_errors() {
+    let mut rig = Rig::routed();
+    let public = rig.udp_out(BLUE, A, 5000, DNS).seen().source;
+    let outside = inward(SERVER, public.0).udp(53, public.1).ttl(1);
+    rig.from_wire(&outside).assert_answered(11, 0);
+    let silenced = (0..20).any(|_| {
+        rig.change("GATEWAY_STATE", BLUE, |state: &mut GatewayState| state.errors = u64::from(now()) << 32 | 50);
+        let guests = rig.from(BLUE, A, &outward(A).udp(5000, 9).ttl(1)).action == REDIRECT;
+        guests && rig.from_wire(&outside).action != REDIRECT
+    });
+    assert!(silenced);
+}
+
 #[test]
 fn r6_too_big_for_the_way_out_is_answered_with_its_mtu_and_that_fits() {
     let mut rig = Rig::routed();
