@@ -30,6 +30,8 @@ macro_rules! wire {
 
 wire!([u8; 2], [u8; 4], [u8; 6], [u8; 8], [u8; 16], [u8; 24], [u8; 32], [u8; OUTER_LEN], [u8; QUOTE_LEN]);
 wire!(EthHdr, VlanHdr, ArpHdr, Ipv4Hdr, Ipv6Hdr, UdpHdr, VxlanHdr, Wrapped);
+// What the loader tells its programs.
+wire!(crate::maps::FlowKey, [crate::maps::BindingKey; 2], crate::carry::Row);
 
 #[expect(clippy::len_without_is_empty, reason = "nobody asks a packet whether it is empty")]
 /// A packet whose headers can be read: an XDP buffer, a socket buffer, or bytes in a test.

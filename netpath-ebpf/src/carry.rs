@@ -2,23 +2,24 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated as helper;
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
     Packet as _, carry,
-    maps::{Counters, DropKey, GatewayState, MeterEvents, SCRATCH_WORDS},
+    maps::{Counters, DropKey, GatewayState, MeterEvents},
 };
 
-use crate::{atomic::Word, maps, packet::TcPacket, scratch::Scratch};
+use crate::{
+    atomic::Word,
+    maps,
+    packet::{TcPacket, copied},
+};
 
 /// Adds the rows in the packet; gives how many there was a place for.
 #[inline(always)]
 pub fn process(pkt: &mut TcPacket) -> i32 {
     let Some(head) = pkt.header::<[u8; carry::HEAD_LEN]>(0) else { return 0 };
     let (map, count) = (u32::from(head[14]), usize::from(head[15]).min(carry::ROWS_MAX));
-    if Scratch::copy(pkt, carry::HEAD_LEN, count * size_of::<carry::Row>()).is_none() {
-        return 0;
-    }
-    let mut walk = Walk { map, added: 0 };
+    let mut walk = Walk { skb: pkt.skb(), map, added: 0 };
     // SAFETY: the visitor takes the loop's counter and this walk, which outlives the loop.
     unsafe {
         let visit: *const () = visit as *const ();
@@ -30,22 +31,18 @@ pub fn process(pkt: &mut TcPacket) -> i32 {
 /// The walk over the rows.
 #[repr(C)]
 struct Walk {
+    skb: *mut __sk_buff,
     map: u32,
     added: u32,
 }
 
-/// Visits a row; they lie in this processor's scratch memory.
+/// Visits a row.
 unsafe extern "C" fn visit(position: u32, walk: *mut Walk) -> i64 {
-    const {
-        assert!(carry::ROWS_MAX.is_power_of_two() && carry::ROWS_MAX * size_of::<carry::Row>() <= SCRATCH_WORDS * 8);
-    }
     // SAFETY: `bpf_loop` passes the walk that it was given.
     let walk = unsafe { &mut *walk };
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 1 };
-    let offset = (position as usize & (carry::ROWS_MAX - 1)) * size_of::<carry::Row>();
-    // SAFETY: within the row, as asserted above; a row of words is aligned as those of the scratch memory are.
-    let row = unsafe { &*scratch.cast::<u8>().add(offset).cast::<carry::Row>() };
-    if add_to(walk.map as u8, row).is_some() {
+    let offset = carry::HEAD_LEN as u32 + position * size_of::<carry::Row>() as u32;
+    let Some(row) = copied::<carry::Row>(walk.skb, offset) else { return 1 };
+    if add_to(walk.map as u8, &row).is_some() {
         walk.added += 1;
     }
     0

@@ -3,7 +3,7 @@
 //! A header borrowed from a packet ends where the packet is moved: everything that moves it takes `&mut self`, and
 //! the verifier wants the bounds compared again afterwards.
 
-use core::hint::assert_unchecked;
+use core::{hint::assert_unchecked, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext,
@@ -193,6 +193,18 @@ pub extern "C" fn netpath_parse_ipv6(skb: *mut __sk_buff, frame: *mut Frame) -> 
 /// A socket buffer: a frame from a guest, possibly of 64 KiB, or one that the stack has received.
 pub struct TcPacket {
     skb: *mut __sk_buff,
+}
+
+/// A copy of what stands in a packet from `offset` on; `None` for what it has not got. It is read where memory of the processor may
+/// not be: before Linux 6.3 packets that arrive interrupt a program that the loader runs.
+#[inline(always)]
+pub fn copied<T: Wire>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the context is the kernel's, and the value has as many bytes as are asked for.
+    let failed =
+        unsafe { helper::bpf_skb_load_bytes(skb.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) };
+    // SAFETY: all of it was written, and any bytes are one.
+    (failed == 0).then(|| unsafe { value.assume_init() })
 }
 
 /// Bytes of headers that every program wants readable: Ethernet, IPv6 with a few extension headers, transport.

@@ -3,19 +3,24 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated as helper;
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as helper};
 use netpath_common::{
     Packet as _,
-    maps::{Binding, BindingKey, FlowKey, PUBLIC_SIDE, SCRATCH_WORDS},
+    maps::{Binding, BindingKey, FlowKey, PUBLIC_SIDE},
     reap,
     stage::idle,
 };
 
-use crate::{bind, maps, packet::TcPacket, scratch::Scratch, sweep, tuple};
+use crate::{
+    bind, maps,
+    packet::{TcPacket, copied},
+    sweep, tuple,
+};
 
 /// The walk over the keys.
 #[repr(C)]
 struct Walk {
+    skb: *mut __sk_buff,
     kind: u32,
     now: u32,
     done: u32,
@@ -26,10 +31,7 @@ struct Walk {
 pub fn process(pkt: &mut TcPacket) -> i32 {
     let Some(head) = pkt.header::<[u8; reap::HEAD_LEN]>(0) else { return 0 };
     let (kind, count) = (u32::from(head[14]), usize::from(head[15]).min(reap::KEYS_MAX));
-    if Scratch::copy(pkt, reap::HEAD_LEN, count * reap::KEY_LEN).is_none() {
-        return 0;
-    }
-    let mut walk = Walk { kind, now: tuple::now(), done: 0 };
+    let mut walk = Walk { skb: pkt.skb(), kind, now: tuple::now(), done: 0 };
     // SAFETY: the visitor takes the loop's counter and this walk, which outlives the loop.
     unsafe {
         let visit: *const () = visit as *const ();
@@ -38,21 +40,16 @@ pub fn process(pkt: &mut TcPacket) -> i32 {
     walk.done as i32
 }
 
-/// Visits a key; they lie in this processor's scratch memory.
+/// Visits a key.
 unsafe extern "C" fn visit(position: u32, walk: *mut Walk) -> i64 {
-    const { assert!(reap::KEYS_MAX.is_power_of_two() && reap::KEYS_MAX * reap::KEY_LEN <= SCRATCH_WORDS * 8) };
     // SAFETY: `bpf_loop` passes the walk that it was given.
     let walk = unsafe { &mut *walk };
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 1 };
-    let offset = (position as usize & (reap::KEYS_MAX - 1)) * reap::KEY_LEN;
-    // SAFETY: within the row, as asserted above.
-    let place = unsafe { scratch.cast::<u8>().add(offset) };
+    let offset = reap::HEAD_LEN as u32 + position * reap::KEY_LEN as u32;
     let is_done = if walk.kind == u32::from(reap::FLOWS) {
-        // SAFETY: a key has no more bytes than its place, and any bytes are one.
-        flow(&unsafe { place.cast::<FlowKey>().read_unaligned() }, walk.now)
+        let Some(key) = copied::<FlowKey>(walk.skb, offset) else { return 1 };
+        flow(&key, walk.now)
     } else {
-        // SAFETY: as above.
-        let [key, outside] = unsafe { place.cast::<[BindingKey; 2]>().read_unaligned() };
+        let Some([key, outside]) = copied::<[BindingKey; 2]>(walk.skb, offset) else { return 1 };
         match walk.kind as u8 {
             // What is known of a binding is known by its inside end.
             _ if key.side & PUBLIC_SIDE != 0 => false,
