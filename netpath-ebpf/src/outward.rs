@@ -3,13 +3,17 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use netpath_common::{
     DropReason, Mac,
-    maps::{FlowKey, Gateway, Route, RouteKey, StaticKey, StaticNat, flow_flags, gateway_flags, hop, nat_place},
+    maps::{
+        FlowKey, Forward, Gateway, Route, RouteKey, StaticKey, StaticNat, flow_flags, forward_flags, gateway_flags,
+        hop, nat_place,
+    },
     stage::martian,
 };
 
 use crate::{
     bind,
     connection::{self, Connection, Place, is_within},
+    inward,
     judge::{self, Judgement},
     maps,
 };
@@ -195,6 +199,9 @@ fn to_outside(connection: &mut Connection, gateway: &Gateway, exit: &Exit) -> Re
         // It has come from a host that takes this one for the NAT host: one of them has older definitions.
         _ => return Err(DropReason::NotOnThisHost),
     }
+    if gateway.flags & gateway_flags::TUNNEL_ADDRESS != 0 && is_tunnel(&key) {
+        return Err(DropReason::MartianDestination);
+    }
     if gateway.flags & gateway_flags::ACL == 0 {
         let verdict = judge::list(gateway.egress, connection, key.destination, key.destination_port);
         let passes = match verdict {
@@ -216,6 +223,14 @@ fn to_outside(connection: &mut Connection, gateway: &Gateway, exit: &Exit) -> Re
     connection::public(side, &destination, &mut way)?;
     way.put(&mut connection.flow);
     back_to_guest(connection)
+}
+
+/// Whether a connection leads into a host's tunnel.
+#[inline(never)]
+fn is_tunnel(key: &FlowKey) -> bool {
+    let mut row = Forward::default();
+    inward::forwarded(&FlowKey { side: 0, ..*key }, &mut row);
+    row.flags & forward_flags::RESERVED != 0
 }
 
 /// The public address that is a guest's own.

@@ -9,7 +9,7 @@ use std::{
 use netpath_common::maps::{Destination, NameKey, Network, Port, destination_kind, name_kind, segment_kind};
 
 use crate::{
-    datapath::{Hook, Root, Tables, name_text},
+    datapath::{self, AttachState, Hook, Root, Tables, name_text},
     error::Error,
     headers::VXLAN_PORTS,
     netlink::{self, Device},
@@ -47,8 +47,9 @@ impl Applied {
         let tables = Tables::open(&root)?;
         let devices = netlink::devices()?;
         let names = Names { rows: name_rows(&tables)?, devices: device_names(&devices) };
-        let pins = root.link_pins()?.into_iter();
-        let guarded = pins.filter(|pin| pin.hook == Hook::FromGuest).map(|pin| pin.device).collect();
+        let attachments = datapath::attachments(&root, None, &devices)?.into_iter();
+        let at_work = attachments.filter(|a| a.hook == Hook::FromGuest && a.state != AttachState::Broken);
+        let guarded = at_work.map(|attachment| attachment.device).collect();
         let own = tables.uplinks.rows()?.into_iter().filter_map(|(key, _)| u16::try_from(key.udp_port).ok());
         let mut tunnel_ports: Vec<u16> = own.filter(|port| *port != 0).chain(VXLAN_PORTS).collect();
         tunnel_ports.sort_unstable();

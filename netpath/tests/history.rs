@@ -131,6 +131,30 @@ fn an_interrupted_one_is_called_so_and_rolled_back_from() {
 }
 
 #[test]
+fn what_was_begun_last_and_did_not_come_into_force_is_told_anew_each_time_it_is_tried() {
+    let state = State::new("unfinished");
+    let history = state.history();
+    let unfinished = || history.write().unwrap().unfinished().unwrap();
+    assert_eq!(unfinished(), None);
+    applied(&history, "a");
+    assert_eq!(unfinished(), None);
+    let fail = || history.record(&draft("b"), Keep::Must, |_| Err::<(), _>(a_failed_step())).unwrap_err();
+    fail();
+    let first = unfinished();
+    assert_eq!((first.as_ref().map(|left| left.number), &first), (Some(2), &unfinished()));
+    fail();
+    let second = unfinished();
+    assert_eq!(second.as_ref().map(|left| left.number), Some(2));
+    assert_ne!(second, first);
+    // As a kill leaves it.
+    fs::rename(state.file("0000000002.failed"), state.file("0000000002.pending")).unwrap();
+    assert_eq!(unfinished(), second, "another name is no other attempt");
+    assert!(state.file("0000000002.interrupted").exists());
+    applied(&history, "b");
+    assert_eq!(unfinished(), None);
+}
+
+#[test]
 fn one_that_is_tried_again_and_refused_is_what_it_was() {
     let state = State::new("refused-again");
     let history = state.history();

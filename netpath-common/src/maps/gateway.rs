@@ -74,6 +74,9 @@ pub mod gateway_flags {
     pub const NO_ROUTES: u32 = 64;
     /// STATIC_NAT has no row of the network: none is looked for.
     pub const NO_STATIC_NAT: u32 = 128;
+    /// One of the network's public addresses is a host's tunnel address: what its guests send to a tunnel would be believed, and
+    /// is refused where FORWARDS says that a host uses the port.
+    pub const TUNNEL_ADDRESS: u32 = 256;
     /// The loader is changing what belongs to the gateway, and counts the epoch up when it has. A killed apply leaves it set,
     /// and the next one counts. The data path does not look at it.
     pub const CHANGING: u32 = 1 << 31;
@@ -303,7 +306,8 @@ pub struct Forward {
 
 /// Bits of [`Forward::flags`].
 pub mod forward_flags {
-    /// The host itself uses the port: it leads nowhere, and is never given out.
+    /// The host itself uses the port: it leads nowhere, and is never given out. On side 0 the address is any host's, and the port
+    /// that of its tunnels.
     pub const RESERVED: u16 = 1;
 }
 

@@ -46,6 +46,9 @@ pub(super) fn missing(root: &Path, attached: usize) -> Result<Option<String>, Er
         Err(DatapathError::OtherAbi { .. } | DatapathError::Unfinished { .. }) => return Ok(None),
         root => root?,
     };
+    if let Some(map) = root.missing_maps().first() {
+        return Ok(Some(format!("the pin of map {map} is gone")));
+    }
     let devices = netlink::devices()?;
     let found = attachments(&root, Programs::pinned(&root)?.as_ref(), &devices)?;
     // A device that is gone is heard of.

@@ -4,7 +4,10 @@
 //! devices that the definitions name, taps with the MAC address of a NIC that names none, tunnel devices, and what is
 //! enslaved to one of these or stands above it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 use netpath_common::Mac;
@@ -31,6 +34,7 @@ pub(super) struct Interest {
     taps: HashSet<Mac>,
     uplinks: HashSet<String>,
     public: Vec<Ipv4Net>,
+    groups: HashSet<Ipv4Addr>,
     known: HashMap<u32, Facts>,
 }
 
@@ -42,6 +46,8 @@ struct Facts {
     mtu: u32,
     master: Option<u32>,
     vxlan: Option<VxlanSettings>,
+    /// Of a tunnel device like netpath's own: it is up.
+    is_up: bool,
     /// Of an uplink: it can send.
     is_running: bool,
     /// Of an uplink: it was told to take frames for everybody, and it does.
@@ -59,6 +65,7 @@ impl Interest {
                     None => drop(interest.taps.insert(compile::tap_mac(*nic.mac))),
                 }
             }
+            interest.groups.extend(zone.networks.iter().filter_map(|network| zone.group(network)));
             interest.public.extend(zone.public_ranges.iter().map(|range| *range.cidr));
             if let Some(host) = zone.host(host) {
                 interest.uplinks.extend(host.uplinks.iter().map(|(_, device)| device.to_string()));
@@ -84,9 +91,9 @@ impl Interest {
     pub(super) fn note(&mut self, event: &Event) -> (Call, Option<u32>) {
         let apply = Call { apply: true, look: false };
         match event {
-            // Of the host's addresses those matter that are a network's as well.
+            // Of the host's addresses those matter that are a network's as well, and those that keep a group joined.
             Event::Address(address) => {
-                let apply = self.public.iter().any(|range| range.contains(address));
+                let apply = self.groups.contains(address) || self.public.iter().any(|range| range.contains(address));
                 (Call { apply, look: false }, None)
             }
             Event::Overflow => (Call { apply: true, look: true }, None),
@@ -137,6 +144,7 @@ impl Interest {
             mtu: device.mtu,
             master: device.master,
             vxlan: device.vxlan,
+            is_up: device.is_up && device.vxlan.is_some_and(|vxlan| vxlan.external),
             is_running: is_uplink && device.is_running,
             takes_all: (is_uplink && device.is_promiscuous, is_uplink && device.promiscuity > 0),
         }
@@ -205,6 +213,32 @@ networks:
         let of_the_host = Event::Address(std::net::Ipv4Addr::new(192, 0, 2, 1));
         assert_eq!(interest.note(&of_the_host), (NOTHING, None), "no network has it");
         assert_eq!(interest.note(&Event::Overflow), (Call { apply: true, look: true }, None));
+    }
+
+    #[test]
+    fn an_address_that_keeps_a_networks_group_joined_calls_for_an_apply_when_it_goes() {
+        let group = Event::Address(std::net::Ipv4Addr::new(239, 0, 19, 137));
+        for (replication, call) in [("multicast", APPLY), ("head_end", NOTHING)] {
+            let physical = format!("guest, isolation: vxlan, vnis: 5000-5999, replication: {replication}");
+            let text = ZONE
+                .replace("guest, isolation: vlan, vlans: 100-199", &physical)
+                .replace("{name: kvm1,", "{name: kvm1, tunnel_address: 192.0.2.11,")
+                .replace("segment: 100", "segment: 5001");
+            let mut interest = Interest::of([&definitions::parse("zone", &text).unwrap()], "kvm1");
+            assert_eq!(interest.note(&group), (call, None), "{replication}");
+        }
+    }
+
+    #[test]
+    fn a_tunnel_device_that_is_taken_down_calls_for_an_apply_and_one_of_the_kernels_does_not() {
+        let vxlan = |external| VxlanSettings { port: 4789, vni: 0, external };
+        for (external, call) in [(true, APPLY), (false, NOTHING)] {
+            let tunnel = Device { vxlan: Some(vxlan(external)), ..Device::hardware(9, "np4789") };
+            let mut interest = interest(std::slice::from_ref(&tunnel));
+            assert_eq!(interest.note(&Event::Device(tunnel.clone())), (NOTHING, None));
+            let down = Device { is_up: false, is_running: false, ..tunnel };
+            assert_eq!(interest.note(&Event::Device(down)), (call, None));
+        }
     }
 
     #[test]

@@ -109,7 +109,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 const LOST: ReadFlags =
     ReadFlags::IGNORED.union(ReadFlags::DELETE_SELF).union(ReadFlags::MOVE_SELF).union(ReadFlags::UNMOUNT);
 
-/// Hears of revisions that come into force or are taken back, and of those that are confirmed.
+/// Hears of revisions that are begun, come into force or are taken back, and of those that are confirmed. One that is begun and whose
+/// process is killed then gives nothing else to hear.
 pub(super) struct Revisions {
     history: History,
     listening: Listening,

@@ -5,7 +5,7 @@
 //!            read                 applied               others applied, rolled back, or did not confirm
 //! files ──────────► [candidate] ──────────► [in force] ◄──────────────────── history
 //!   │ broken            │ refused               ▲
-//!   └──► error          ├──► error, tried again └── applied again whenever the host changes
+//!   └──► error          ├──► error, tried again └── applied again whenever the host changes, or others have replaced half of it
 //!                       └──► taken back, or as it was taken up before what is in force: dropped
 //! ```
 
@@ -26,7 +26,7 @@ use crate::{
     apply::{self, Instance, Outcome},
     definitions::{self, DefinitionsError, Zone},
     error::Error,
-    history::{Cause, Draft, History, HistoryError, Keep, Revision, Standing, sha256},
+    history::{Cause, Draft, History, HistoryError, Keep, Revision, Standing, Unfinished, sha256},
     netlink::{self, Device},
     preflight::Look,
 };
@@ -113,6 +113,8 @@ pub(super) struct Work {
     root: PathBuf,
     state_dir: PathBuf,
     kept: Kept,
+    /// What had been begun after that, and had not come into force, when that was applied last.
+    unfinished: Option<Unfinished>,
     candidate: Option<Candidate>,
     /// The checksum of the definitions that were taken up last: what is read again is not a change.
     taken: Option<String>,
@@ -137,6 +139,7 @@ impl Work {
             root,
             state_dir,
             kept: Kept::default(),
+            unfinished: None,
             candidate: None,
             taken: None,
             refused: None,
@@ -309,18 +312,29 @@ impl Work {
             && !told(history.is_last_unconfirmed()).unwrap_or_default()
     }
 
-    /// Applies what is in force again, if that `is_due`, or others have brought something else.
+    /// Applies what is in force again, if that `is_due`, others have brought something else, or have begun to and left it half
+    /// done.
     fn keep(&mut self, history: &History, is_due: bool) -> Result<Option<Applied>, Error> {
         // Nobody brings another one while this one is applied.
-        let _writer = history.write_if_possible()?;
+        let writer = history.write_if_possible()?;
+        let unfinished = writer.as_ref().and_then(|writer| told(writer.unfinished()).flatten());
+        let is_left = unfinished.is_some() && unfinished != self.unfinished;
         let followed = self.kept.follow(history, &self.host, &self.root);
         let is_other = followed.unwrap_or_else(|error| {
             tracing::warn!("whether others have applied anything is not known: {}", described(&error));
             false
         });
         self.is_stale |= is_other;
-        let zone = self.kept.zone.as_ref().filter(|_| is_due || is_other);
-        zone.map(|zone| self.apply(zone)).transpose()
+        let zone = self.kept.zone.as_ref().filter(|_| is_due || is_other || is_left);
+        if let Some(left) = unfinished.as_ref().filter(|_| zone.is_some() && is_left) {
+            tracing::warn!(
+                "revision {} was begun and did not come into force: what is kept is applied again",
+                left.number
+            );
+        }
+        let applied = zone.map(|zone| self.apply(zone)).transpose()?;
+        self.unfinished = unfinished;
+        Ok(applied)
     }
 
     fn apply(&self, zone: &Zone) -> Result<Applied, Error> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io, net::Ipv4Addr, path::Path};
 
-use crate::error::Error;
+use crate::{definitions::Ports, error::Error};
 
 /// The kernel's lists of sockets of the calling thread's namespace, and their protocol numbers.
 const LISTS: [(&str, u8); 4] = [
@@ -15,6 +15,20 @@ const LISTS: [(&str, u8); 4] = [
 const LISTEN: &str = "0A";
 /// `TCP_CLOSE`: a UDP socket that is not connected.
 const UNCONNECTED: &str = "07";
+
+/// The ports that the namespace's own connections begin from.
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// The ports that connections of the host begin from, unless they ask for one.
+pub(super) fn ephemeral() -> Result<Ports, Error> {
+    let failed = |source| Error::Listeners { path: Path::new(EPHEMERAL).to_owned(), source };
+    let text = fs::read_to_string(EPHEMERAL).map_err(failed)?;
+    let mut ports = text.split_whitespace().map(str::parse);
+    match (ports.next(), ports.next()) {
+        (Some(Ok(first)), Some(Ok(last))) if first <= last => Ok(Ports { first, last }),
+        _ => Err(failed(io::Error::new(io::ErrorKind::InvalidData, format!("`{}` is no range of ports", text.trim())))),
+    }
+}
 
 /// Protocol numbers and ports that sockets of the host wait for strangers on, on any address or one of `addresses`.
 pub(super) fn listeners(addresses: &[Ipv4Addr]) -> Result<Vec<(u8, u16)>, Error> {

@@ -26,6 +26,7 @@ mod plan;
 mod promiscuity;
 mod retire;
 mod rows;
+mod shared;
 mod steps;
 
 use std::path::Path;
@@ -33,6 +34,7 @@ use std::path::Path;
 pub use self::announce::announce_again;
 pub(crate) use self::{
     announce::question as router_question, attachments::Fallback, pacing::Unpaced, rows::read as rows_in_force,
+    shared::is_shared,
 };
 pub use self::{
     orphans::{Orphans, release},

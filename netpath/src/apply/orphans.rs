@@ -7,7 +7,7 @@ use std::{
 
 use netpath_common::{
     Mac,
-    maps::{Destination, destination_kind},
+    maps::{Destination, UplinkKey, destination_kind, uplink_flags},
 };
 
 use super::{Plan, epochs, plan, rows, steps::Step};
@@ -26,6 +26,8 @@ use crate::{
 pub struct Orphans {
     edits: Vec<Edit>,
     steps: Vec<Step>,
+    /// What apply has changed on uplinks, and only the rows that go remember.
+    restored: Vec<Step>,
     /// Names of ifindices.
     devices: HashMap<u32, String>,
     existing: Rows,
@@ -51,12 +53,15 @@ impl Orphans {
         let whole = reconcile::whole_removals(&plan.edits, &plan.existing, plan.desired(), &devices);
         let guests = InUse::of_plan(plan, &devices);
         let is_needless = |row: &Row| leads(row, uplinks) && !guests.has(row);
-        let edits = whole.into_iter().filter(|edit| edit.before.as_ref().is_some_and(is_needless));
+        let edits: Vec<Edit> =
+            whole.into_iter().filter(|edit| edit.before.as_ref().is_some_and(is_needless)).cloned().collect();
+        let is_forgotten = |step: &&Step| is_forgotten(step, &plan.existing, &edits);
         let is_orphan = |step: &&Step| is_orphan(step, uplinks) && !guests.is_on(step, &devices);
         let steps = plan.off.iter().chain(&plan.delete).filter(is_orphan);
         Ok(Self {
-            edits: edits.cloned().collect(),
             steps: steps.cloned().collect(),
+            restored: plan.off.iter().filter(is_forgotten).cloned().collect(),
+            edits,
             devices,
             existing: plan.existing.clone(),
         })
@@ -84,6 +89,7 @@ impl Orphans {
         Ok(Self {
             edits: reconcile::reconcile(existing, &kept),
             steps: pins.map(|pin| Step::Detach { device: pin.device, hook: pin.hook }).collect(),
+            restored: Vec::new(),
             devices: names(devices),
             existing: existing.clone(),
         })
@@ -106,7 +112,7 @@ impl Orphans {
     /// Each as a line of a plan.
     fn lines(&self) -> Vec<String> {
         let rows = self.objects().map(|(object, rows)| format!("{object}: {rows} rows"));
-        self.steps.iter().map(Step::to_string).chain(rows).collect()
+        self.steps.iter().chain(&self.restored).map(Step::to_string).chain(rows).collect()
     }
 }
 
@@ -179,6 +185,21 @@ fn is_orphan(step: &Step, uplinks: Uplinks) -> bool {
     }
 }
 
+/// Does the step give back what no row would remember when these edits are made? On an uplink that stays it is the next apply's.
+fn is_forgotten(step: &Step, existing: &Rows, edits: &[Edit]) -> bool {
+    let (index, flag) = match step {
+        Step::Rxvlan { ifindex, on: true, .. } => (*ifindex, uplink_flags::RESTORE_RXVLAN),
+        Step::Promiscuity { ifindex, on: false, .. } => (*ifindex, uplink_flags::RESTORE_PROMISCUITY),
+        Step::DefaultQueue { ifindex, .. } => (*ifindex, uplink_flags::RESTORE_QDISC),
+        _ => return false,
+    };
+    let goes =
+        |key: &UplinkKey| edits.iter().any(|edit| matches!(&edit.before, Some(Row::Uplinks(going, _)) if going == key));
+    let remember = existing.uplinks.iter().filter(|(key, row)| key.ifindex == index && row.flags & flag != 0);
+    let keys: Vec<&UplinkKey> = remember.map(|(key, _)| key).collect();
+    !keys.is_empty() && keys.into_iter().all(goes)
+}
+
 /// Does the row take frames, or send them somewhere? Names, rules, limits and tunnels are only pointed at, possibly by what
 /// stays: the next apply removes them. Without its uplink a document has no rows for public addresses and for what is beyond it.
 fn leads(row: &Row, uplinks: Uplinks) -> bool {
@@ -211,11 +232,11 @@ pub fn release(root: &Path, document: Option<(&Zone, &str)>) -> Result<Vec<Strin
     Ok(orphans.lines())
 }
 
-/// In the order of an apply: programs, rows, epochs, tunnel devices.
+/// In the order of an apply: programs, what was changed on uplinks, rows, epochs, tunnel devices.
 fn take_away(root: &Root, tables: &mut Tables, orphans: &Orphans) -> Result<(), Error> {
     let (tunnels, others): (Vec<&Step>, Vec<&Step>) = orphans.steps.iter().partition(|step| step.is_of_tunnel());
     let gateways = epochs::begin(tables, &orphans.edits)?;
-    others.into_iter().try_for_each(|step| step.take_off(root))?;
+    others.into_iter().chain(&orphans.restored).try_for_each(|step| step.take_off(root))?;
     orphans.edits.iter().try_for_each(|edit| rows::make(tables, edit))?;
     epochs::finish(tables, &gateways)?;
     tunnels.into_iter().try_for_each(|step| step.take_off(root))
@@ -227,7 +248,7 @@ fn names(devices: &[Device]) -> HashMap<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use netpath_common::maps::{FdbKey, PublicAddress, PublicKey, Segment, SegmentKey};
+    use netpath_common::maps::{FdbKey, PublicAddress, PublicKey, Segment, SegmentKey, Uplink};
 
     use super::*;
 
@@ -245,6 +266,26 @@ mod tests {
         assert_eq!([STEADY, MOVING, MISSING].map(|uplinks| is_orphan(&uplink, uplinks)), [true, false, false]);
         let guest = off("vnet0", Hook::FromGuest);
         assert!([STEADY, MOVING, MISSING].into_iter().all(|uplinks| is_orphan(&guest, uplinks)));
+    }
+
+    #[test]
+    fn what_was_changed_on_an_uplink_is_given_back_with_the_last_row_that_remembers_it() {
+        let uplink = |ifindex, udp_port, flags| (UplinkKey { ifindex, udp_port }, Uplink { local: [0; 4], flags });
+        let (both, promiscuous) = (uplink_flags::RESTORE_RXVLAN, uplink_flags::RESTORE_PROMISCUITY);
+        let rows = [uplink(2, 0, both | promiscuous), uplink(2, 4789, both), uplink(3, 0, 0)];
+        let existing = Rows { uplinks: rows.into(), ..Rows::default() };
+        let rxvlan = Step::Rxvlan { device: "eth2".into(), ifindex: 2, on: true };
+        let promiscuity = |ifindex| Step::Promiscuity { device: "eth".into(), ifindex, on: false };
+        let queue = Step::DefaultQueue { device: "eth2".into(), ifindex: 2, queues: 1 };
+        let steps = [rxvlan, promiscuity(2), promiscuity(3), queue, off("eth2", Hook::FromUplink)];
+        let forgotten = |going: &[usize]| {
+            let edit = |place: &usize| Edit { before: Some(Row::Uplinks(rows[*place].0, rows[*place].1)), after: None };
+            let edits: Vec<Edit> = going.iter().map(edit).collect();
+            steps.clone().map(|step| is_forgotten(&step, &existing, &edits))
+        };
+        assert_eq!(forgotten(&[]), [false; 5]);
+        assert_eq!(forgotten(&[0, 2]), [false, true, false, false, false], "it is an uplink still");
+        assert_eq!(forgotten(&[0, 1, 2]), [true, true, false, false, false]);
     }
 
     #[test]

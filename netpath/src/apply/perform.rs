@@ -88,6 +88,11 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
     }
     let capacities = |field: &str| zone.host(host).and_then(|host| host.capacities.get(field));
     let takeover = first.takeover.take();
+    let has_lost_maps = takeover.is_none() && root.has_lost_maps()?;
+    if has_lost_maps {
+        // What the others hold is numbered otherwise than the new ones' rows will be: nothing of it may be taken for theirs.
+        root.remove_version()?;
+    }
     let prepared = prepare(&root, &capacities, takeover.as_ref());
     let (programs, loading, tables) = match (prepared, &takeover) {
         (Err(error), Some(takeover)) => {
@@ -117,7 +122,11 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
             Ok(Outcome { plan, made, loading, is_put_away })
         }
         Err((failed, source)) => {
-            let mut left = work.undo();
+            // There is nothing to go back to where programs had lost their maps: what is on the new ones by now goes on with them.
+            let mut left = match has_lost_maps {
+                true => vec![format!("what was done: maps had been lost, and the next apply completes this one")],
+                false => work.undo(),
+            };
             if let Some(takeover) = work.takeover.filter(|_| left.is_empty())
                 && let Err(error) = takeover.give_back()
             {

@@ -11,7 +11,7 @@ use super::{
     attachments::{self, Fallback, UplinkFacts},
     is_own_tunnel, listeners,
     pacing::{self, Unpaced},
-    promiscuity, rows,
+    promiscuity, rows, shared,
     steps::Step,
 };
 use crate::{
@@ -150,6 +150,7 @@ pub fn plan(zone: &Zone, host: &str, root: &Path, look: Look) -> Result<Plan, Er
     let existing = tables.as_ref().map(rows::read).transpose()?.unwrap_or_default();
     let devices = netlink::devices()?;
     let own = Root::at(root);
+    let has_tables = tables.is_some();
     let programs = match tables {
         Some(_) => Programs::pinned(&own)?,
         // Programs and links outlive maps that somebody has removed: they are replaced, with the maps.
@@ -161,25 +162,32 @@ pub fn plan(zone: &Zone, host: &str, root: &Path, look: Look) -> Result<Plan, Er
     let host_addresses = address::addresses()?;
     // Walking the host's sockets takes long, and matters only where an address is the host's and a network's.
     let is_public = |address| zone.public_ranges.iter().any(|range| range.cidr.contains(address));
-    let reserved = match host_addresses.iter().any(is_public) {
-        true => listeners::listeners(&host_addresses)?,
-        false => Vec::new(),
+    let (reserved, ephemeral) = match host_addresses.iter().any(is_public) {
+        true => (listeners::listeners(&host_addresses)?, Some(listeners::ephemeral()?)),
+        false => (Vec::new(), None),
     };
-    let uplinks = pacing::Uplinks::observe(zone, host, &devices, &existing)?;
+    // What was changed on uplinks is known also where other maps are lost.
+    let changed = match has_tables {
+        true => existing.uplinks.clone(),
+        false => datapath::pinned_uplinks(&own)?.into_iter().collect(),
+    };
+    let changed = Rows { uplinks: changed, ..Rows::default() };
+    let uplinks = pacing::Uplinks::observe(zone, host, &devices, &changed)?;
     let surroundings = Surroundings {
         devices: &devices,
         tunnel_devices: &tunnels,
         existing: &existing,
         host_addresses: &host_addresses,
         reserved: &reserved,
+        ephemeral,
         fair_queues: &uplinks.fair_queues,
     };
     let mut compiled = compile::compile(zone, host, surroundings)?;
     let planner = Planner { root, opened: opened.as_ref(), devices: &devices, tunnels: &tunnels, actual: &actual };
     let taken = planner.uplinks(&compiled)?;
-    remember_rxvlan(&existing, &mut compiled.rows);
+    remember_rxvlan(&changed, &mut compiled.rows);
     let mut on = planner.offloads_off(&mut compiled, &taken.xdp)?;
-    let (promiscuity_on, promiscuity_off) = promiscuity::steps(&existing, &mut compiled, &devices);
+    let (promiscuity_on, promiscuity_off) = promiscuity::steps(&changed, &mut compiled, &devices);
     on.extend(promiscuity_on);
     on.extend(planner.joins(&compiled)?);
     let wanted = attachments::wanted(&compiled.attachments, &taken.xdp);
@@ -197,8 +205,9 @@ pub fn plan(zone: &Zone, host: &str, root: &Path, look: Look) -> Result<Plan, Er
     let (queues, queues_off) = uplinks.steps(&compiled, &devices);
     off.extend(queues_off);
     off.extend(promiscuity_off);
-    off.extend(planner.offloads_on(&existing, &compiled.rows));
+    off.extend(planner.offloads_on(&changed, &compiled.rows));
     off.extend(planner.leaves(&existing, &compiled)?);
+    let off = shared::unshared(off, &devices, &actual)?;
     let unpaced = uplinks.unpaced(&compiled);
     let observed = Observed {
         root,

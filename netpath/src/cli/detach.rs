@@ -79,11 +79,12 @@ pub(super) fn take_down(purge: bool, global: &Global) -> Result<Report, Error> {
     let mut report = Report { was_applied: true, ..Report::default() };
     let mut pins = root.link_pins()?;
     pins.sort_by(|a, b| (b.hook, &a.device).cmp(&(a.hook, &b.device)));
+    let own = own_programs(&root);
     // A tunnel device keeps its program until it is deleted: without one, tenants' frames would enter the host's stack.
     let (on_tunnels, others): (Vec<_>, Vec<_>) = pins.into_iter().partition(|pin| pin.hook == Hook::FromTunnel);
     take_off(&root, &others, &mut report)?;
     match Tables::open(&root) {
-        Ok(mut tables) => give_back(root.path(), &mut tables, &mut report)?,
+        Ok(mut tables) => give_back(root.path(), &mut tables, &own, &mut report)?,
         // Maps of another ABI, or removed by hand: there is nothing to learn from them.
         Err(DatapathError::NothingApplied { .. }) => {}
         Err(error) => return Err(error.into()),
@@ -94,6 +95,18 @@ pub(super) fn take_down(purge: bool, global: &Global) -> Result<Report, Error> {
         report.purged = true;
     }
     Ok(report)
+}
+
+/// The ids of what is attached: the kernel lists a program for a moment after it was taken off.
+fn own_programs(root: &Root) -> Vec<u32> {
+    let attached = netlink::devices().map_err(Error::from).and_then(|devices| {
+        let attached = datapath::attachments(root, None, &devices)?;
+        Ok(attached.into_iter().map(|attachment| attachment.program).collect())
+    });
+    attached.unwrap_or_else(|error| {
+        tracing::warn!("which programs are this root's is not known: {error}");
+        Vec::new()
+    })
 }
 
 fn take_off(root: &Root, pins: &[LinkPin], report: &mut Report) -> Result<(), Error> {
@@ -107,13 +120,19 @@ fn take_off(root: &Root, pins: &[LinkPin], report: &mut Report) -> Result<(), Er
 fn existing(global: &Global) -> Result<Option<Root>, Error> {
     match Root::open(&global.root) {
         Ok(root) => Ok(Some(root)),
-        Err(DatapathError::NothingApplied { .. }) => Ok(None),
+        Err(DatapathError::NothingApplied { .. }) => {
+            // Maps may be gone while programs are attached.
+            let root = Root::at(&global.root);
+            Ok(if root.link_pins()?.is_empty() { None } else { Some(root) })
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Restores offloads and queueing disciplines, leaves multicast groups and deletes own devices, as UPLINKS and TUNNELS tell.
-fn give_back(root: &Path, tables: &mut Tables, report: &mut Report) -> Result<(), Error> {
+/// Restores offloads and queueing disciplines, leaves multicast groups and deletes own devices, as UPLINKS and TUNNELS tell. What
+/// another root's guests rely on stays, and UPLINKS goes on telling.
+fn give_back(root: &Path, tables: &mut Tables, own: &[u32], report: &mut Report) -> Result<(), Error> {
+    const SHARED: u32 = uplink_flags::RESTORE_QDISC | uplink_flags::RESTORE_PROMISCUITY;
     let devices = netlink::devices()?;
     for (key, mut uplink) in tables.uplinks.rows()? {
         let Some(device) = devices.iter().find(|device| device.index == key.ifindex) else { continue };
@@ -122,6 +141,14 @@ fn give_back(root: &Path, tables: &mut Tables, report: &mut Report) -> Result<()
             uplink.flags &= !uplink_flags::RESTORE_RXVLAN;
             tables.uplinks.put(&key, &uplink)?;
             report.restored.push(device.name.clone());
+        }
+        if uplink.flags & SHARED != 0 && apply::is_shared(device, own)? {
+            tracing::warn!(
+                "device {0}: its queueing discipline and promiscuous mode stay, for another root has it as well; detach this one again \
+                 after that",
+                device.name
+            );
+            continue;
         }
         if uplink.flags & uplink_flags::RESTORE_QDISC != 0 {
             fq::uninstall(device.index, &device.name)?;

@@ -3,12 +3,13 @@
 use std::{fs, path::Path};
 
 use super::Global;
-use crate::{apply, error::Error};
+use crate::{apply, definitions, error::Error, history::History};
 
 /// Where the kernel says the host's name, of the caller's UTS namespace.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
-/// The host that `--host` names, else the one applied before under this root, else this one.
+/// The host that `--host` names, else the one applied before under this root, else this one. After a boot nothing is under the root,
+/// and the history tells who was applied before, unless its definitions know this one's name.
 pub(super) fn chosen(option: Option<&str>, global: &Global) -> Result<String, Error> {
     if let Some(host) = option {
         return Ok(host.to_owned());
@@ -16,7 +17,20 @@ pub(super) fn chosen(option: Option<&str>, global: &Global) -> Result<String, Er
     if let Some(host) = apply::recorded_host(&global.root)? {
         return Ok(host);
     }
-    own_name()
+    let own = own_name()?;
+    match History::open(&global.state_dir, &global.root).in_force() {
+        Ok(Some(before)) if before.meta.host != own => {
+            let object = format!("revision {}", before.meta.number);
+            let zone = definitions::parse_applied(&object, &before.document).ok();
+            let knows = |name: &str| zone.as_ref().is_some_and(|zone| zone.host(name).is_some());
+            Ok(if knows(&before.meta.host) && !knows(&own) { before.meta.host } else { own })
+        }
+        Ok(_) => Ok(own),
+        Err(error) => {
+            tracing::warn!("which host was applied before is not known: {error}");
+            Ok(own)
+        }
+    }
 }
 
 /// This host's name, as the kernel has it.

@@ -86,6 +86,7 @@ impl<'z> Compiler<'z, '_> {
             (has_acl, gateway_flags::ACL),
             (*network.inbound_refresh, gateway_flags::INBOUND_REFRESH),
             (has_acls(self.zone, network), gateway_flags::TIER),
+            (self.has_tunnel_address(network), gateway_flags::TUNNEL_ADDRESS),
         ];
         let egress = network.firewall.as_ref().filter(|_| !has_acl).map_or(&[][..], |firewall| &firewall.egress);
         let mut list = |rules: Vec<_>| -> RuleList { self.lists.list(&rules, &mut self.compiled.rows) };

@@ -131,13 +131,17 @@ impl<'d> Inventory<'d> {
         std::iter::once(uplink).chain(slaves)
     }
 
-    /// The device that a multicast group is joined on: the uplink, or the bridge above it, which has its address.
+    /// The device that a multicast group is joined on, by its uplink.
     pub(super) fn member_device(&self, uplink: &Device) -> u32 {
-        let is_bridge = |index: &u32| {
-            self.devices.iter().any(|device| device.index == *index && device.kind.as_deref() == Some("bridge"))
-        };
-        uplink.master.filter(is_bridge).unwrap_or(uplink.index)
+        member_device(uplink, self.devices)
     }
+}
+
+/// The device that a multicast group is joined on: the uplink, or the bridge above it, which has its address.
+pub(crate) fn member_device(uplink: &Device, devices: &[Device]) -> u32 {
+    let is_bridge =
+        |index: &u32| devices.iter().any(|device| device.index == *index && device.kind.as_deref() == Some("bridge"));
+    uplink.master.filter(is_bridge).unwrap_or(uplink.index)
 }
 
 /// Whether an uplink sends frames that XDP hands it. What has XDP in its driver does; a veth, where its peer takes them.

@@ -35,6 +35,7 @@ use netpath_common::{
     maps::{BLOCKS, MapShape, NameKey, POOL_PROTOCOLS, name_kind, shape},
 };
 
+pub(crate) use self::inventory::member_device;
 pub use self::{
     error::CompileError,
     inventory::{PLANNED_DEVICE, TunnelDevice, tap_mac, tunnel_device_name, tunnel_devices},
@@ -45,7 +46,7 @@ use self::{
     rule_lists::RuleLists, underlay::Underlay,
 };
 use crate::{
-    definitions::{Host, Isolation, Network, Nic, UplinkMode, Zone},
+    definitions::{Host, Isolation, Network, Nic, Ports, UplinkMode, Zone},
     netlink::{Device, address::Membership},
 };
 
@@ -62,6 +63,8 @@ pub struct Surroundings<'s> {
     pub host_addresses: &'s [Ipv4Addr],
     /// Protocol numbers and ports that the host itself listens on.
     pub reserved: &'s [(u8, u16)],
+    /// The ports that its own connections begin from, where one of its addresses is a network's.
+    pub ephemeral: Option<Ports>,
     /// Which uplinks can keep packets until their time of departure.
     pub fair_queues: &'s FairQueues,
 }

@@ -20,8 +20,19 @@ use crate::definitions::{Isolation, Network, PortForward, Protocol, PublicRange,
 const PUBLIC_MTU: u32 = 1500;
 /// Bits of a [`ForwardKey`] before its port.
 const FORWARD_BITS: u32 = 80;
+/// TCP's protocol number.
+const TCP: u8 = 6;
 /// UDP's protocol number.
 const UDP: u8 = 17;
+/// A port that the host itself uses.
+const RESERVED: Forward = Forward {
+    sources_start: 0,
+    sources_count: 0,
+    network: 0,
+    address: [0; 4],
+    port: 0,
+    flags: forward_flags::RESERVED,
+};
 
 /// The public links of the host: index by physical network and VLAN.
 #[derive(Default)]
@@ -91,6 +102,7 @@ impl<'z> Compiler<'z, '_> {
             }
             if local.inside.is_none() {
                 self.forwards(side, &local, routed);
+                self.keep_ephemeral(side, local.address);
             }
         }
     }
@@ -136,7 +148,7 @@ impl<'z> Compiler<'z, '_> {
     fn forward(&mut self, side: u32, network: u32, tier: &Network, forward: &PortForward) {
         let nic = tier.nics.iter().find(|nic| nic.instance.value == forward.to.value);
         let protocol = match *forward.protocol {
-            Protocol::Tcp => 6,
+            Protocol::Tcp => TCP,
             _ => UDP,
         };
         let Some(ip) = nic.and_then(|nic| nic.ip) else { return };
@@ -163,10 +175,40 @@ impl<'z> Compiler<'z, '_> {
         let vxlan = self.zone.physical_networks.iter().filter(|physical| *physical.isolation == Isolation::Vxlan);
         let tunnels = vxlan.map(|physical| (UDP, self.zone.udp_port(physical)));
         for (protocol, port) in tunnels.chain(self.surroundings.reserved.iter().copied()) {
-            let row = Forward { flags: forward_flags::RESERVED, ..Forward::default() };
             let key = forward_key(side, address, protocol, port);
-            self.compiled.rows.forwards.insert((FORWARD_BITS + 16, key), row);
+            self.compiled.rows.forwards.insert((FORWARD_BITS + 16, key), RESERVED);
         }
+    }
+
+    /// The ports that the host's own connections begin from, on a public address of its own: given to a guest, he would get their
+    /// answers. Where a definition has some of them lead to a guest, it holds.
+    fn keep_ephemeral(&mut self, side: u32, address: Ipv4Addr) {
+        let own = self.surroundings.host_addresses.contains(&address);
+        let Some(ports) = self.surroundings.ephemeral.filter(|_| own) else { return };
+        for (port, bits) in port_prefixes(ports.first, ports.last) {
+            for protocol in [TCP, UDP] {
+                let key = forward_key(side, address, protocol, port);
+                self.compiled.rows.forwards.entry((FORWARD_BITS + bits, key)).or_insert(RESERVED);
+            }
+        }
+    }
+
+    /// Whether what comes from one of a network's public addresses would pass for a host's tunnel packets. Where it does, FORWARDS
+    /// says which ports of the hosts are tunnels': those are nobody's to send to.
+    pub(super) fn has_tunnel_address(&mut self, network: &Network) -> bool {
+        let zone = self.zone;
+        let own = network.source_nat.iter().map(|address| address.value);
+        let mut own = own.chain(network.static_nat.iter().map(|nat| *nat.public));
+        let tunnels = || zone.hosts.iter().flat_map(|host| host.tunnel_address.values().map(|address| address.value));
+        if !own.any(|address| tunnels().any(|tunnel| tunnel == address)) {
+            return false;
+        }
+        let vxlan = zone.physical_networks.iter().filter(|physical| *physical.isolation == Isolation::Vxlan);
+        for port in vxlan.map(|physical| zone.udp_port(physical)) {
+            let keys = tunnels().map(|address| (FORWARD_BITS + 16, forward_key(0, address, UDP, port)));
+            self.compiled.rows.forwards.extend(keys.map(|key| (key, RESERVED)));
+        }
+        true
     }
 }
 

@@ -1,9 +1,6 @@
 //! Physical networks on the host: uplinks, tunnels to other hosts, and the tunnel device.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use netpath_common::{
     Mac,
@@ -14,7 +11,7 @@ use super::{
     Attachment, Compiler, Membership, PLANNED_DEVICE, Role, TunnelDevice, UplinkUse, inventory::sends_for_xdp,
 };
 use crate::{
-    definitions::{Isolation, Network, PhysicalNetwork, Replication, Segment, UplinkMode},
+    definitions::{Isolation, Network, PhysicalNetwork, UplinkMode},
     netlink::Device,
 };
 
@@ -194,13 +191,8 @@ impl<'z> Compiler<'z, '_> {
 
     /// The tunnel index of a network's multicast group; `None` when it is not replicated by multicast.
     pub(super) fn group(&mut self, network: &Network, underlay: &Underlay<'z>) -> Option<u32> {
-        let vxlan = underlay.vxlan.as_ref()?;
-        if *underlay.physical.replication != Replication::Multicast || underlay.uplink == 0 {
-            return None;
-        }
-        let Segment::Id(vni) = *network.segment else { return None };
-        let [_, a, b, c] = vni.to_be_bytes();
-        let group = Ipv4Addr::new(239, a, b, c);
+        let vxlan = underlay.vxlan.as_ref().filter(|_| underlay.uplink != 0)?;
+        let group = self.zone.group(network)?;
         let title = format!("{}/group", network.name.value);
         let tunnel = self.indices.tunnels.index(&title, &mut self.compiled.rows);
         let row = Tunnel {

@@ -40,7 +40,7 @@ pub use self::{
     stages::program_at,
     tables::{
         ArrayTable, HashTable, PerCpuArrayTable, PerCpuHashTable, Place, Tables, TrieTable, add, applied_host,
-        name_row, name_text,
+        name_row, name_text, pinned_uplinks,
     },
     takeover::{Takeover, in_force},
     trace::{Ran, Trace},

@@ -23,7 +23,7 @@ use std::{
 };
 
 use aya::programs::ProgramInfo;
-use netpath_common::maps::ABI_VERSION;
+use netpath_common::maps::{self, ABI_VERSION};
 use rustix::fs::statfs;
 
 use super::{
@@ -199,6 +199,19 @@ impl Root {
         Ok(!names_in(&self.maps())?.is_empty())
     }
 
+    /// The maps of this ABI that are not pinned.
+    pub fn missing_maps(&self) -> Vec<&'static str> {
+        maps::ALL.iter().map(|shape| shape.name).filter(|name| !self.map(name).exists()).collect()
+    }
+
+    /// Whether programs are attached of whose maps some pin is lost. They go on with those maps; no command finds them.
+    ///
+    /// # Errors
+    /// When the folders cannot be read.
+    pub fn has_lost_maps(&self) -> Result<bool, DatapathError> {
+        Ok(!self.missing_maps().is_empty() && !self.link_pins()?.is_empty())
+    }
+
     /// The path given.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -333,7 +346,10 @@ impl Root {
     }
 
     /// Removes everything of this ABI but links.
-    pub(super) fn remove_version(&self) -> Result<(), DatapathError> {
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn remove_version(&self) -> Result<(), DatapathError> {
         if !self.version().exists() {
             return Ok(());
         }

@@ -403,6 +403,19 @@ pub fn applied_host(tables: &Tables) -> Result<Option<String>, DatapathError> {
     Ok(tables.names.get(&key)?.as_ref().map(name_text))
 }
 
+/// The rows of UPLINKS where its pin is there, whatever else is lost; its layout was compared with this build's.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn pinned_uplinks(root: &Root) -> Result<Vec<(UplinkKey, Uplink)>, DatapathError> {
+    let path = root.map(shape::UPLINKS.name);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let open = |shape: &'static MapShape| MapData::from_pin(&path).map_err(|e| failed("open", shape, e));
+    HashTable::<UplinkKey, Uplink>::open(&open, &shape::UPLINKS)?.rows()
+}
+
 fn found_map(maps: Maps<'_>, shape: &'static MapShape) -> Result<Map, DatapathError> {
     Map::from_map_data(maps(shape)?).map_err(|e| failed("open", shape, e))
 }

@@ -1,13 +1,13 @@
 //! What follows from the definitions without being written in them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netpath_common::Mac;
 
 use super::{
     decode::At,
     model::{Host, Network, Nic, PhysicalNetwork, Zone},
-    values::{GatewayMode, Segment},
+    values::{GatewayMode, Isolation, Replication, Segment},
 };
 
 impl Zone {
@@ -24,6 +24,20 @@ impl Zone {
     /// The UDP port of VXLAN on a physical network.
     pub fn udp_port(&self, network: &PhysicalNetwork) -> u16 {
         network.vxlan_port.as_ref().unwrap_or(&self.vxlan_port).get_u16()
+    }
+
+    /// The multicast group that reaches every host of a network, where its physical network replicates so: CloudStack's, which
+    /// is 239 and the VNI.
+    pub fn group(&self, network: &Network) -> Option<Ipv4Addr> {
+        let physical = self.physical_network(network.physical_network.as_str())?;
+        let is_multicast = *physical.isolation == Isolation::Vxlan && *physical.replication == Replication::Multicast;
+        match *network.segment {
+            Segment::Id(vni) if is_multicast => {
+                let [_, a, b, c] = vni.to_be_bytes();
+                Some(Ipv4Addr::new(239, a, b, c))
+            }
+            Segment::Id(_) | Segment::Untagged => None,
+        }
     }
 }
 

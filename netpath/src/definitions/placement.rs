@@ -75,8 +75,12 @@ impl Zone {
         network.source_nat.iter().map(|address| address.value).chain(forwards)
     }
 
-    /// The guest's own host, where that has an uplink to the guest's public address.
+    /// The guest's own host, where that has an uplink to the guest's public address. A guest that ports of another address lead to
+    /// has its own address where those are: its answers pass there, and only there is known whose they are.
     fn own_host(&self, network: &Network, nat: &StaticNat) -> Option<&Host> {
+        if network.port_forwarding.iter().any(|forward| forward.to.value == nat.nic.value) {
+            return None;
+        }
         let nic = network.nics.iter().find(|nic| nic.instance.value == nat.nic.value)?;
         let host = self.host(nic.host.as_ref()?)?;
         let physical = self.public_range(*nat.public)?.physical_network.as_str();

@@ -42,6 +42,8 @@ pub(crate) struct Host {
     pub(crate) renamed: BTreeMap<String, String>,
     /// What listens on the UDP ports in use.
     pub(crate) tunnels: BTreeMap<u16, TunnelDevice>,
+    /// Multicast groups of networks in force that no device is a member of: network, group, and the device that was.
+    pub(crate) unjoined: Vec<(String, Ipv4Addr, String)>,
     /// Uplinks that do not take XDP though they could be asked to.
     pub(crate) fallbacks: Vec<(String, Fallback)>,
     /// Uplinks on which packets above a rate are dropped though the document asks for fq.

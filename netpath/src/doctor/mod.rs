@@ -94,6 +94,7 @@ const CHECKS: &[Check] = &[
     check("path_mtu", underlay::path_mtu),
     check("rp_filter", underlay::rp_filter),
     check("tunnel_device", tunnels::tunnel_device),
+    check("group_not_joined", tunnels::group_not_joined),
     check("vxlan_port_shared", tunnels::vxlan_port_shared).before_apply(),
     check("vni_conflict", segments::vni_conflict),
     check("vlan_conflict", segments::vlan_conflict),

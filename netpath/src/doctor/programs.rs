@@ -1,6 +1,6 @@
 //! What is pinned and attached.
 
-use netpath_common::maps;
+use netpath_common::maps::{self, shape};
 
 use super::{
     Fault, Host,
@@ -40,13 +40,20 @@ pub(super) fn pins_unusable(host: &Host) -> Vec<Fault> {
 /// Programs keep their maps alive, but nobody finds those any more.
 pub(super) fn pins_missing(host: &Host) -> Vec<Fault> {
     let Pins::Missing(maps) = &host.pins else { return Vec::new() };
+    // The kernel empties a table of programs that nobody has pinned.
+    let why = match [shape::STAGES, shape::STAGES_XDP].iter().any(|table| maps.contains(&table.name)) {
+        true => {
+            "nothing is routed, flooded or translated, and no command sees or changes what is in force, nor the host's name in it"
+        }
+        false => "programs go on with them, but no command sees or changes what is in force, nor the host's name in it",
+    };
     let maps = match &maps[..] {
         all if all.len() == maps::ALL.len() => "no map is pinned".to_owned(),
         [map] => format!("map {map} is not pinned any more"),
         some => format!("maps {} are not pinned any more", listed(some)),
     };
     let fault = Fault::error(root(host), format!("{maps}, while programs are attached that use them"))
-        .because("programs go on with them, but no command sees or changes what is in force, nor the host's name in it")
+        .because(why)
         .mend(format!(
             "`{}` makes what is missing anew and puts programs that use it in place of those; what only the lost maps held of \
              connections, counters and usage is gone",

@@ -34,6 +34,16 @@ pub(super) fn tunnel_device(host: &Host) -> Vec<Fault> {
     if is_applied { host.tunnels.iter().filter_map(fault).collect() } else { Vec::new() }
 }
 
+/// As flushing a device's addresses leaves it, for a group is joined by an address.
+pub(super) fn group_not_joined(host: &Host) -> Vec<Fault> {
+    let fault = |(network, group, device): &(String, std::net::Ipv4Addr, String)| {
+        Fault::error(format!("network {network}"), format!("multicast group {group} is not joined on {device}"))
+            .because("frames that other hosts send to all of the network do not arrive, ARP requests first of all")
+            .mend(format!("`{}`", host.apply))
+    };
+    host.unjoined.iter().map(fault).collect()
+}
+
 pub(super) fn vxlan_port_shared(host: &Host) -> Vec<Fault> {
     let shared = host.tunnels.iter().filter_map(|(port, device)| match device {
         TunnelDevice::Foreign(name) => Some((port, name)),

@@ -7,7 +7,7 @@
 //! record ─► lock ─► NNN.pending written ─► the work ─┬─► NNN.applied
 //!                                                    ├─► NNN.failed        its steps were taken back
 //!                                                    ├─► removed           refused before anything was touched
-//!                                                    └─► NNN.interrupted   killed; the next one to write says so
+//!                                                    └─► NNN.interrupted   killed; the next one to write says so, or the agent
 //! NNN.applied ─► NNN.unconfirmed   was to be confirmed and was not; what was before it is restored
 //! ```
 
@@ -33,7 +33,7 @@ pub use self::{
     confirmation::{Awaited, Restores, Watch},
     diff::unified,
     error::HistoryError,
-    record::{Draft, Keep, Recorded, Writer},
+    record::{Draft, Keep, Recorded, Unfinished, Writer},
     revision::{Cause, Damage, Meta, Outcome, Revision},
     taken::Taken,
     time::{now, rfc3339},
@@ -212,11 +212,12 @@ impl History {
         Ok(self.slots()?.iter().rev().find(came).is_some_and(|slot| slot.outcome == Outcome::Unconfirmed))
     }
 
-    /// Does a file of this name, in the history's folder, tell what is in force or whether that is confirmed?
+    /// Does a file of this name, in the history's folder, tell what is in force, whether that is confirmed, or that it may be in
+    /// force no more?
     #[must_use]
     pub fn tells_of_force(name: &OsStr) -> bool {
         let outcome = Slot::of(&name.to_string_lossy()).map(|slot| slot.outcome);
-        matches!(outcome, Some(Outcome::Applied | Outcome::Unconfirmed)) || name == MARKER
+        outcome.is_some_and(|outcome| outcome != Outcome::Interrupted) || name == MARKER
     }
 
     /// The newest revision that came into force before what is there now, and differs from it.

@@ -1,6 +1,6 @@
 //! Keeping a document while it is brought into force.
 
-use std::io;
+use std::{io, time::SystemTime};
 
 use super::{
     Author, Cause, History, HistoryError, Meta, Outcome, Revision,
@@ -59,6 +59,15 @@ pub struct Recorded<T> {
     pub revision: Option<u64>,
     /// The revision was made for it, and is not an earlier one with the same document.
     pub is_new: bool,
+}
+
+/// A revision that was begun and did not come into force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Its number.
+    pub number: u64,
+    /// When it was tried: it keeps its number when it is tried again.
+    pub tried: SystemTime,
 }
 
 /// The history while no other process writes to it. Ends with the process, however that ends.
@@ -239,16 +248,37 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes the revision, or finds that the newest one is it.
-    fn begin(&self, draft: &Draft<'_>) -> io::Result<Begun> {
+    /// The newest revision, where it is none that came into force: a step of it failed, or its process was killed.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or does not let be said what became of one.
+    pub fn unfinished(&self) -> Result<Option<Unfinished>, HistoryError> {
+        let find = || {
+            let slots = self.settled()?;
+            let newest = slots.last().filter(|slot| matches!(slot.outcome, Outcome::Failed | Outcome::Interrupted));
+            let tried = |slot: &Slot| self.history.folder.written(&slot.name());
+            newest.map(|slot| Ok(Unfinished { number: slot.number, tried: tried(slot)? })).transpose()
+        };
+        find().map_err(|source| self.history.unreadable(source))
+    }
+
+    /// The revisions, oldest first: those that were being brought into force are interrupted, for whoever did it does not live.
+    fn settled(&self) -> io::Result<Vec<Slot>> {
         let folder = &self.history.folder;
-        folder.sweep()?;
         let mut slots = folder.slots()?;
         for slot in slots.iter_mut().filter(|slot| slot.outcome == Outcome::Pending) {
             let pending = slot.name();
             slot.outcome = Outcome::Interrupted;
             folder.rename(&pending, &slot.name())?;
         }
+        Ok(slots)
+    }
+
+    /// Writes the revision, or finds that the newest one is it.
+    fn begin(&self, draft: &Draft<'_>) -> io::Result<Begun> {
+        let folder = &self.history.folder;
+        folder.sweep()?;
+        let slots = self.settled()?;
         let newest = slots.last();
         let same = newest.and_then(|slot| match self.history.read(slot) {
             Ok(revision) => revision.is(draft.document, draft.host).then_some((slot, revision)),

@@ -16,6 +16,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
@@ -113,6 +114,11 @@ impl Folder {
     /// The file's size.
     pub(super) fn size(&self, name: &str) -> io::Result<u64> {
         fs::metadata(self.file(name)).map(|metadata| metadata.len())
+    }
+
+    /// When the file was written; another name changes nothing about that.
+    pub(super) fn written(&self, name: &str) -> io::Result<SystemTime> {
+        fs::metadata(self.file(name))?.modified()
     }
 
     /// Writes a file that is there whole or not at all.

@@ -4,8 +4,8 @@ use netpath::compile::Rows;
 use netpath_common::{
     Address, Mac,
     maps::{
-        FdbKey, Gateway, NeighbourKey, PUBLIC_SIDE, Route, RouteKey, SegmentKey, StaticKey, Timeouts, destination_kind,
-        gateway_flags, name_kind, nat_place,
+        FdbKey, ForwardKey, Gateway, NeighbourKey, PUBLIC_SIDE, Route, RouteKey, SegmentKey, StaticKey, Timeouts,
+        destination_kind, forward_flags, gateway_flags, name_kind, nat_place,
     },
 };
 
@@ -125,6 +125,34 @@ fn static_nat_is_done_where_the_guest_is_or_where_the_uplink_is() {
     assert_eq!(row(&kvm3, "globex-web", [10, 1, 1, 11]), Some(there), "kvm3 has no public uplink");
     let here = (nat_place::HERE, 0, side(&kvm1, "public/untagged"), [198, 51, 100, 21]);
     assert_eq!(row(&kvm1, "globex-web", [10, 1, 1, 11]), Some(here));
+}
+
+/// Its answers to what ports of the other address lead to would leave from its own.
+#[test]
+fn static_nat_of_a_guest_that_ports_lead_to_is_done_where_those_are() {
+    let to_web_2 = "      - {public: 203.0.113.10, protocol: tcp, ports: 2223, to: web-2, to_ports: 22}";
+    let text = GATEWAY.replacen("    firewall:", &format!("{to_web_2}\n    firewall:"), 1);
+    let (kvm1, kvm2) = (rows(&text, "kvm1"), rows(&text, "kvm2"));
+    let row = |rows: &Rows| {
+        let row = rows.static_nat[&StaticKey { network: network(rows, "acme-web"), address: [10, 1, 1, 12] }];
+        (row.place, row.target, row.address)
+    };
+    assert_eq!(row(&kvm1), (nat_place::HERE, 0, [203, 0, 113, 11]));
+    assert_eq!(row(&kvm2), (nat_place::TUNNEL, tunnel(&kvm2, "guest/kvm1"), [203, 0, 113, 11]));
+}
+
+#[test]
+fn guests_whose_public_address_is_a_tunnels_may_not_send_to_tunnels() {
+    let text = GATEWAY.replacen("tunnel_address: 192.0.2.11", "tunnel_address: 198.51.100.20", 1);
+    let rows = rows(&text, "kvm1");
+    let flag = |name| gateway(&rows, name).flags & gateway_flags::TUNNEL_ADDRESS;
+    assert_eq!((flag("globex-web"), flag("acme-web")), (gateway_flags::TUNNEL_ADDRESS, 0));
+    for address in [[198, 51, 100, 20], [192, 0, 2, 12], [192, 0, 2, 13]] {
+        let key = ForwardKey { side: [0; 4], address, protocol: [17, 0], port: 4789u16.to_be_bytes() };
+        assert_eq!(rows.forwards[&(96, key)].flags, forward_flags::RESERVED);
+    }
+    let none = self::rows(GATEWAY, "kvm1");
+    assert!(none.forwards.keys().all(|(_, key)| key.side != [0; 4]));
 }
 
 #[test]

@@ -69,7 +69,11 @@ pub fn compile_with(
 ) -> Result<Compiled, CompileError> {
     let tunnel_devices = &tunnel_devices(zone, host, devices, |_| true);
     let (host_addresses, reserved) = (&[], &[]);
-    compile(zone, host, Surroundings { devices, tunnel_devices, existing, host_addresses, reserved, fair_queues })
+    compile(
+        zone,
+        host,
+        Surroundings { devices, tunnel_devices, existing, host_addresses, reserved, ephemeral: None, fair_queues },
+    )
 }
 
 pub fn compiled(zone: &Zone, host: &str, devices: &[Device], existing: &Rows) -> Compiled {

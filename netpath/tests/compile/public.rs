@@ -2,6 +2,7 @@
 
 use netpath::{
     compile::{Compiled, FairQueues, Rows, Surroundings, compile, tunnel_devices},
+    definitions::Ports,
     netlink::Device,
 };
 use netpath_common::{
@@ -131,6 +132,7 @@ fn with_host(text: &str, addresses: &[std::net::Ipv4Addr], reserved: &[(u8, u16)
         existing: &existing,
         host_addresses: addresses,
         reserved,
+        ephemeral: Some(Ports { first: 32768, last: 60999 }),
         fair_queues: &FairQueues::default(),
     };
     compile(&zone, "kvm1", surroundings).unwrap()
@@ -146,8 +148,14 @@ fn what_the_host_itself_uses_of_a_public_address_is_reserved() {
     for (protocol, port) in [(6, 22), (17, 8001), (17, 4789)] {
         assert_eq!(rows.forwards[&forward_key(public, protocol, port, 16)], reserved);
     }
+    // Neither are those that its own connections begin from any guest's, but for what a definition has lead to one.
+    for (port, bits) in [(32768, 2), (49152, 3), (60992, 13)] {
+        assert_eq!(rows.forwards[&forward_key(public, 17, port, bits)], reserved);
+        assert_eq!(rows.forwards[&forward_key(public, 6, port, bits)], reserved);
+    }
     let other = key(&rows, "public/900", [203, 0, 113, 77]);
     assert!(!rows.forwards.contains_key(&forward_key(other, 6, 22, 16)));
+    assert!(!rows.forwards.contains_key(&forward_key(other, 17, 32768, 2)));
     assert_eq!(rows.public_address[&other].flags, 0);
 }
 

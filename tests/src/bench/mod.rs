@@ -29,7 +29,7 @@ pub mod watched;
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use self::{
     appear::Appear,
@@ -121,6 +121,10 @@ pub fn run(options: &Options) -> Result<bool> {
     if options.names(accuracy::NAME) {
         bench.accuracy = accuracy::run(|name| options.wants(name))?;
     }
+    ensure!(
+        !bench.results.is_empty() || !bench.accuracy.is_empty(),
+        "no experiment has such a name: docs/performance.md lists them"
+    );
     fs::create_dir_all(&options.out)?;
     let json = serde_json::to_string(&report::json(&machine, options.rounds, &bench.results, &bench.accuracy))?;
     for (name, text) in [("bench.json", json), ("bench.svg", picture::svg(&machine, &bench.results))] {
@@ -185,7 +189,12 @@ impl Bench<'_> {
         let missed: Vec<_> = self.accuracy.iter().filter(|row| row.is_missed()).collect();
         missed.iter().for_each(|row| println!("{}: {}", row.outcome(), row.name()));
         let strict = self.options.strict;
+        let is_judged = self.accuracy.is_empty() || self.accuracy.iter().any(accuracy::Row::is_judged);
+        if !is_judged {
+            println!("this machine reaches the rate of no case: nothing is known");
+        }
         missed.is_empty()
+            && is_judged
             && findings().all(|(_, f)| f.outcome() != Outcome::Missed && !(strict && f.outcome() == Outcome::Unproven))
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use netpath::netlink::{self, address};
 use netpath_tests::{
     agent::{Agent, until},
     guest::{
@@ -18,7 +19,7 @@ use netpath_tests::{
     },
     pace::paced,
     packet::{Endpoint, guest},
-    topology::{Offloads, Tap, TwoHypervisors},
+    topology::{Link, Offloads, Tap, TwoHypervisors},
 };
 use rustix::{
     fs::{FlockOperation, flock},
@@ -46,7 +47,7 @@ fn whole_and_fewer(topology: &TwoHypervisors) -> (Value, Value) {
 }
 
 /// Whether a frame from one guest reaches another within a moment.
-fn reaches(from: &RawGuest, to: &RawGuest, source: Endpoint, destination: Endpoint) -> bool {
+pub(crate) fn reaches(from: &RawGuest, to: &RawGuest, source: Endpoint, destination: Endpoint) -> bool {
     let payload = marker();
     from.send(guest(source).to(destination).payload(&payload).build());
     to.until(Instant::now() + Duration::from_millis(20), |frame| contains(frame, &payload)).is_some()
@@ -136,7 +137,7 @@ fn a_definition_that_the_host_cannot_carry_is_reported_and_taken_once_it_can() {
     let status = agent.until("the error is shown", |agent| !last_error(agent).is_empty());
     assert!(last_error(&status).contains("MTU"), "{status}");
     assert!(netpath.is_converged(&good));
-    topology.hosts[0].ns.run(|| netpath_tests::topology::Link::named("eth1").mtu(2000)).unwrap();
+    topology.hosts[0].ns.run(|| Link::named("eth1").mtu(2000)).unwrap();
     agent.until("all is well again", |agent| last_error(agent).is_empty());
     assert!(netpath.is_converged(&file));
 }
@@ -254,6 +255,30 @@ fn what_is_lost_behind_an_agents_back_it_puts_there_again_and_its_root_is_its_ow
     let second = netpath.run(["agent", "-f", &file.display().to_string(), "--host", "hv1"]);
     assert!(second.stderr.contains(&format!("process {}", agent.pid())), "{}", second.stderr);
     assert!(agent.end().success());
+}
+
+#[test]
+fn groups_that_are_left_and_a_tunnel_device_that_is_taken_down_behind_an_agents_back_are_put_right() {
+    let topology = raw_guests();
+    let mut definitions = topology.vxlan_definitions();
+    definitions["physical_networks"][0]["replication"] = "multicast".into();
+    let host = &topology.hosts[0];
+    let _agent = Agent::in_force(&host.netpath, &topology.write("followed.yaml", &definitions));
+    let joined = || host.ns.run(|| address::memberships().unwrap());
+    let groups = joined();
+    assert_eq!(groups.len(), 2, "{groups:?}");
+    // The first time, what new definitions are about may not be known yet, and all that happens calls for an apply.
+    for _ in 0..2 {
+        host.ns.run(|| groups.iter().try_for_each(|group| address::leave(*group)).unwrap());
+        until("they are joined again", || joined() == groups);
+    }
+    let is_up = || {
+        let devices = host.ns.run(|| netlink::devices().unwrap());
+        devices.iter().any(|device| device.name == "np4789" && device.is_up)
+    };
+    assert!(is_up());
+    host.ns.run(|| Link::named("np4789").down()).unwrap();
+    until("it is up again", is_up);
 }
 
 #[test]

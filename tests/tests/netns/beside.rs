@@ -1,17 +1,24 @@
 //! What is applied, confirmed and rolled back beside a running agent: it follows, until its definitions change.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
+use netpath::{
+    datapath::{Root, Tables},
+    history::{Outcome, Standing},
+};
 use netpath_tests::{
     agent::{Agent, until},
     runner::Netpath,
     topology::{Link, Offloads, Tap, TwoHypervisors, two_hypervisors::UPLINK},
 };
-use rustix::process::Signal;
-use serde_json::Value;
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::Signal,
+};
+use serde_json::{Value, json};
 
 use crate::agent::{last_error, replace, with_late};
 
@@ -52,6 +59,29 @@ impl Scene {
 
     fn is_in_force(&self, document: usize) -> bool {
         self.netpath().is_converged(&self.documents[document])
+    }
+
+    /// What became of the newest revision.
+    fn newest(&self) -> Option<(u64, Outcome)> {
+        self.netpath().history().list().unwrap().last().map(|entry| (entry.number, entry.outcome))
+    }
+
+    /// Holds the root's lock: an apply has written its revision when it waits for it, and done nothing else.
+    fn hold(&self) -> File {
+        let root = File::open(self.netpath().root()).unwrap();
+        flock(&root, FlockOperation::LockExclusive).unwrap();
+        root
+    }
+
+    fn tables(&self) -> Tables {
+        Tables::open(&Root::open(self.netpath().root()).unwrap()).unwrap()
+    }
+
+    /// Takes a row away, as an apply does of which only half is done.
+    fn lose_a_row(&self) {
+        let mut tables = self.tables();
+        let (key, _) = tables.fdb.rows().unwrap()[0];
+        tables.fdb.delete(&key).unwrap();
     }
 
     fn is_awaited(&self) -> bool {
@@ -305,4 +335,76 @@ fn definitions_that_an_agent_was_killed_with_before_it_noted_them_are_followed_b
     let mut next = Agent::in_force(scene.netpath(), &scene.file);
     next.until("it is the definitions", |agent| keeps(agent) == (None, ""));
     assert!(scene.is_in_force(0));
+}
+
+#[test]
+fn what_a_killed_apply_leaves_half_done_the_agent_brings_back_at_once() {
+    let scene = Scene::new();
+    let mut agent = Agent::in_force(scene.netpath(), &scene.file);
+    for _ in 0..2 {
+        let root = scene.hold();
+        let args = scene.netpath().apply_args(&scene.documents[1]);
+        let ended = scene.netpath().killed_when(args, || scene.newest() == Some((2, Outcome::Pending)));
+        assert!(ended.is_none(), "{ended:?}");
+        scene.lose_a_row();
+        assert!(!scene.is_in_force(0));
+        drop(root);
+        until("what the agent keeps is in force again", || scene.is_in_force(0));
+        assert_eq!(scene.newest(), Some((2, Outcome::Interrupted)));
+    }
+    agent.until("it says nothing against it", |agent| keeps(agent) == (None, ""));
+    // One that is not killed stays.
+    scene.netpath().apply(&scene.documents[1]);
+    agent.until("the agent keeps it", |agent| keeps(agent) == (Some(2), ""));
+    assert!(scene.is_in_force(1));
+}
+
+#[test]
+fn what_an_apply_that_failed_leaves_undone_the_agent_brings_back_at_once() {
+    let scene = Scene::new();
+    let _agent = Agent::in_force(scene.netpath(), &scene.file);
+    // Its tunnel device's name is another's.
+    scene.topology.hosts[0].ns.run(|| Link::bridge("np8472")).unwrap();
+    let mut definitions: Value = serde_json::from_str(&fs::read_to_string(&scene.documents[1]).unwrap()).unwrap();
+    definitions["vxlan_port"] = 8472.into();
+    let file = scene.topology.write("failing.yaml", &definitions);
+    let root = scene.hold();
+    let mut apply = scene.netpath().command(scene.netpath().apply_args(&file)).spawn().unwrap();
+    until("it has begun", || scene.newest() == Some((2, Outcome::Pending)));
+    scene.lose_a_row();
+    drop(root);
+    assert!(!apply.wait().unwrap().success());
+    assert_eq!(scene.newest(), Some((2, Outcome::Failed)));
+    until("what the agent keeps is in force again", || scene.is_in_force(0));
+}
+
+#[test]
+fn an_apply_that_is_killed_between_its_rows_beside_an_agent_is_in_force_as_a_whole_or_not_at_all() {
+    let scene = Scene::new();
+    let _agent = Agent::in_force(scene.netpath(), &scene.file);
+    let tables = scene.tables();
+    let stands = || match scene.netpath().history().standing().unwrap() {
+        Standing::Revision(standing) => scene.topology.scratch().write("standing.yaml", &standing.document).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    // Its rows take a while.
+    let large = [(1, 6001), (2, 7001)].map(|(place, vni)| {
+        let mut document: Value = serde_json::from_str(&fs::read_to_string(&scene.documents[place]).unwrap()).unwrap();
+        let nics = document["networks"][0]["nics"].as_array_mut().unwrap();
+        nics.extend((0..2000).map(|number| {
+            let [_, _, high, low] = u32::to_be_bytes(number);
+            json!({"instance": format!("far-{number}"), "mac": format!("02:00:00:00:{high:02x}:{low:02x}"), "host": "hv2"})
+        }));
+        (scene.topology.write(&format!("large-{vni}.yaml"), &document), vni)
+    });
+    let mut interrupted = 0;
+    for round in 0..8 {
+        let (document, vni) = &large[round % 2];
+        // What is added comes first, and what goes last.
+        let is_begun = || tables.segments.rows().unwrap().iter().any(|(key, _)| key.id == *vni);
+        scene.netpath().killed_when(scene.netpath().apply_args(document), is_begun);
+        until("what stands is in force as a whole", || scene.netpath().is_converged(&stands()));
+        interrupted += u32::from(matches!(scene.newest(), Some((_, Outcome::Interrupted))));
+    }
+    assert_ne!(interrupted, 0, "no apply was killed before its end");
 }

@@ -13,6 +13,7 @@ use netpath::history::{Awaited, Cause, Draft, Keep, Outcome};
 use netpath_tests::{
     guest::raw::{contains, marker},
     packet::{dissect, guest},
+    process::has_ended,
     runner::Netpath,
     topology::{Link, TwoHypervisors},
 };
@@ -101,12 +102,6 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         thread::park_timeout(Duration::from_millis(5));
     }
-}
-
-/// Gone, or only waiting to be reaped.
-fn has_ended(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! VXLAN on the wire: what is sent, what is accepted, what is dropped (RFC 7348).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use netpath_tests::{
+    agent::until,
     guest::raw::{contains, marker},
     packet::{BROADCAST, Checksum, Outer, Packet, dissect, guest},
-    topology::TwoHypervisors,
+    topology::{Link, TwoHypervisors, two_hypervisors::UPLINK},
 };
 
 use crate::scene::{A, B, UPLINK_MODES, delivers, moves_drops, raw_guests_in};
@@ -215,6 +216,28 @@ fn v15a_congestion_is_carried_into_the_tunnel_and_dropped_where_nobody_would_see
             wire.send(outer(0).wrap(&guest(B).to(A).payload(&end).build()));
             a.expect_none_before(|f| contains(f, &secret), |f| contains(f, &end));
         });
+    }
+}
+
+/// Nobody tells the data path of the underlay: it asks the kernel again, every second.
+#[test]
+fn the_way_to_another_host_is_followed_where_that_gets_another_mac_or_another_road_leads_there() {
+    for mode in UPLINK_MODES {
+        let topology = raw_guests_in(mode);
+        let (here, there) = (&topology.hosts[0], &topology.hosts[1]);
+        let (a, b) = (topology.raw("blue", 11), topology.raw("blue", 12));
+        let goes_to = |mac| dissect(&on_the_wire(&topology, &guest(A).to(B))).unwrap().dst_mac == mac;
+        assert!(goes_to(topology.uplink_mac(1)));
+        let (mac, other, router) = ([2, 0, 0xc0, 0, 2, 0x99], [2, 0, 0xc0, 0, 2, 0x98], Ipv4Addr::new(192, 0, 2, 250));
+        there.ns.run(|| Link::named(UPLINK).mac(mac)).unwrap();
+        here.ns.run(|| Link::named(UPLINK).neighbour(there.address, mac)).unwrap();
+        until("frames go to the new MAC address", || goes_to(mac));
+        delivers(a, b, &guest(A).to(B));
+        here.ns.run(|| {
+            Link::named(UPLINK).neighbour(router, other).unwrap();
+            Link::named(UPLINK).route(there.address, 32, Some(router.into())).unwrap();
+        });
+        until("frames go to the router", || goes_to(other));
     }
 }
 

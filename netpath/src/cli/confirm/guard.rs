@@ -111,7 +111,11 @@ fn spawn(history: &History, revision: u64, restores: Restores, within: Duration,
 /// What is in force now, and so would be restored; `None` when it is the draft itself.
 fn restores(history: &History, draft: &Draft<'_>, root: &Path) -> Result<Option<Restores>, Error> {
     match Root::open(root) {
-        Err(DatapathError::NothingApplied { .. }) => return Ok(Some(Restores::Nothing)),
+        // Where its maps are gone, what is attached goes on all the same.
+        Err(DatapathError::NothingApplied { .. }) if Root::at(root).link_pins()?.is_empty() => {
+            return Ok(Some(Restores::Nothing));
+        }
+        Err(DatapathError::NothingApplied { .. }) => {}
         // What another build has applied is in the history all the same.
         Err(DatapathError::OtherAbi { .. } | DatapathError::Unfinished { .. }) => {}
         Err(error) => return Err(error.into()),

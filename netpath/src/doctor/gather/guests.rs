@@ -10,7 +10,7 @@ use netpath_common::maps::network_flags;
 use super::rules;
 use crate::{
     compile::Rows,
-    datapath::{self, Attachment, Hook, Root},
+    datapath::{self, AttachState, Attachment, Hook, Root},
     doctor::Guest,
     error::Error,
     netlink::{Device, tc},
@@ -52,7 +52,9 @@ pub(crate) fn bypassed(
         return Ok(Default::default());
     }
     let own: Vec<u32> = actual.iter().map(|attachment| attachment.program).collect();
-    let attached: HashSet<&str> = actual.iter().map(|attachment| attachment.device.as_str()).collect();
+    // Of a pin that is left of a device the new one of its name has nothing.
+    let attached = actual.iter().filter(|attachment| attachment.state != AttachState::Broken);
+    let attached: HashSet<&str> = attached.map(|attachment| attachment.device.as_str()).collect();
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     if look == Look::All {
         traffic_control(&guests, &own, &mut found)?;

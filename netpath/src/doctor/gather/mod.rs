@@ -17,8 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netpath_common::maps;
-
 use super::host::{Document, Host, Orphan, Pins};
 use crate::{
     apply::{self, Fallback, Orphans},
@@ -75,6 +73,7 @@ pub(crate) fn gather(root: &Path, definitions: Option<&Definitions>) -> Result<H
     if let (Some(applied), Some(existing)) = (&applied, &existing) {
         attached(applied, &mut host)?;
         host.unpinned = unpinned::unpinned(applied, existing, &host)?;
+        host.unjoined = rows::unjoined(existing, &host.devices, &address::memberships()?);
         filled(applied, existing, &mut host)?;
     }
     let (begun, portless) = (Instant::now(), applied.as_ref().map(|applied| tables::portless(&applied.tables)));
@@ -153,7 +152,7 @@ fn without_maps(root: &Path) -> Result<Pins, Error> {
     if root.link_pins()?.is_empty() {
         return Ok(Pins::Nothing);
     }
-    let missing: Vec<_> = maps::ALL.iter().map(|shape| shape.name).filter(|name| !root.map(name).exists()).collect();
+    let missing = root.missing_maps();
     // An apply may have made them since.
     Ok(if missing.is_empty() { Pins::Unknown } else { Pins::Missing(missing) })
 }

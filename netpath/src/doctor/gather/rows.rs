@@ -1,6 +1,9 @@
 //! What rows tell of a host, whether they are in force or a document wants them. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use netpath_common::maps::{
     Gateway, NameKey, Network, PUBLIC_SIDE, Port, StaticKey, Uplink, UplinkKey, gateway_flags, name_kind, nat_place,
@@ -8,13 +11,13 @@ use netpath_common::maps::{
 };
 
 use crate::{
-    compile::{Rows, TunnelDevice, UplinkUse},
+    compile::{self, Rows, TunnelDevice, UplinkUse},
     definitions::{Isolation, UplinkMode},
     doctor::{
         VXLAN_OVERHEAD,
         host::{Echo, Egress, OwnSegment, Peer, PublicLink},
     },
-    netlink::Device,
+    netlink::{Device, address::Membership},
 };
 
 /// The uplinks in use whose device is there.
@@ -100,6 +103,20 @@ pub(super) fn peers(rows: &Rows, uplinks: &[UplinkUse]) -> Vec<Peer> {
     peers
 }
 
+/// Multicast groups that are to be joined and are not: network, group, and the device. One that is gone is another check's.
+pub(super) fn unjoined(rows: &Rows, devices: &[Device], joined: &[Membership]) -> Vec<(String, Ipv4Addr, String)> {
+    let groups = rows.tunnels.iter().filter(|(_, tunnel)| tunnel.flags & tunnel_flags::GROUP != 0);
+    let missing = groups.filter_map(|(index, tunnel)| {
+        let find = |index| devices.iter().find(|device| device.index == index);
+        let device = find(compile::member_device(find(tunnel.egress)?, devices))?;
+        let wanted = Membership { device: device.index, group: tunnel.remote.into() };
+        let title = name(rows, name_kind::TUNNEL, *index);
+        let network = title.strip_suffix("/group").unwrap_or(&title).to_owned();
+        (!joined.contains(&wanted)).then(|| (network, wanted.group, device.name.clone()))
+    });
+    missing.collect()
+}
+
 /// Public links, in the order of UPSTREAMS.
 pub(super) fn public_links(rows: &Rows, devices: &[Device]) -> Vec<PublicLink> {
     let device = |index| devices.iter().find(|device| device.index == index).map(|device| device.name.clone());
@@ -144,7 +161,7 @@ fn largest(rows: &Rows, physical_network: u32) -> (String, u32) {
         .map_or_else(Default::default, |(index, network)| (name(rows, name_kind::NETWORK, *index), network.mtu.into()))
 }
 
-fn local(rows: &Rows, key: UplinkKey) -> Option<std::net::Ipv4Addr> {
+fn local(rows: &Rows, key: UplinkKey) -> Option<Ipv4Addr> {
     rows.uplinks.get(&key).map(|row| row.local).filter(|local| *local != [0; 4]).map(Into::into)
 }
 

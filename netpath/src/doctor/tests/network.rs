@@ -52,6 +52,13 @@ fn a_foreign_holder_of_the_port_is_a_warning_that_names_it() {
 }
 
 #[test]
+fn a_multicast_group_that_was_left_is_an_error_that_names_the_network_and_the_device() {
+    let unjoined = vec![("web".to_owned(), [239, 0, 19, 137].into(), "eth1".to_owned())];
+    let words = ["network web", "239.0.19.137", "on eth1", "netpath apply"];
+    assert_found(&Host { unjoined, ..healthy() }, "group_not_joined", Severity::Error, &words);
+}
+
+#[test]
 fn a_fallback_from_xdp_is_a_note_unless_it_was_asked_for() {
     let mut host = Host { fallbacks: vec![("eth1".into(), Fallback::NoDriver)], ..healthy() };
     assert_found(&host, "xdp_fallback", Severity::Note, &["its driver has no XDP"]);
@@ -246,6 +253,7 @@ fn a_program_whose_pin_is_gone_is_an_error_of_its_device_and_many_are_told_in_a_
 fn maps_whose_pins_are_gone_are_an_error_that_names_them() {
     let with = |missing| Host { pins: Pins::Missing(missing), ..healthy() };
     let mend = "netpath apply -f zone.yaml --host kvm1";
+    assert_found(&with(vec!["STAGES"]), "pins_missing", Severity::Error, &["nothing is routed, flooded or translated"]);
     assert_found(&with(vec!["RULES"]), "pins_missing", Severity::Error, &["map RULES is not pinned", mend]);
     assert_found(&with(vec!["RULES", "FLOWS"]), "pins_missing", Severity::Error, &["maps RULES and FLOWS are not"]);
     let all = maps::ALL.iter().map(|shape| shape.name).collect();

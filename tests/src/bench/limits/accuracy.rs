@@ -148,6 +148,11 @@ impl Row {
         }
     }
 
+    /// Whether the machine reaches its rate, so that something is known.
+    pub fn is_judged(&self) -> bool {
+        self.ratio().is_some()
+    }
+
     /// Whether it is further off than it may be.
     pub fn is_missed(&self) -> bool {
         self.outcome() == "MISSED"

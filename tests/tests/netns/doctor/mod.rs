@@ -3,6 +3,7 @@
 mod applied;
 mod guests;
 mod orphans;
+mod tunnels;
 mod public;
 mod underlay;
 mod uplinks;

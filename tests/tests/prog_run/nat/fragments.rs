@@ -184,7 +184,8 @@ fn u14a_lone_fragments_take_no_memory_and_first_ones_a_bounded_one_and_neither_h
         rig.ns.run(|| (0..count).for_each(|id| rig.tc_only("from_guest", port, &fragment(id as u16).build())));
         rig.rows::<FragmentKey, Fragment>("FRAGMENTS").len()
     };
-    let lone: fn(u16) -> Packet = |id| outward(B).body(Body::Ip { protocol: 17, payload: vec![0; 64] }).id(id).fragment(9, true);
+    let lone: fn(u16) -> Packet =
+        |id| outward(B).body(Body::Ip { protocol: 17, payload: vec![0; 64] }).id(id).fragment(9, true);
     assert_eq!(flood(&rig, 100_000, lone), 0);
     // Of firsts there are four for each row: older ones make room.
     let rows = flood(&rig, 4 * ROOM, |id| outward(B).udp(7000, 53).id(id).fragment(0, true));

@@ -1,6 +1,9 @@
 //! Which public end an inside end gets, and that it is the same for every destination.
 
-use netpath_common::{DropReason, maps::PoolAddress};
+use netpath_common::{
+    DropReason,
+    maps::{PoolAddress, gateway_flags},
+};
 use netpath_tests::packet::Checksum;
 
 use crate::rig::{
@@ -138,6 +141,22 @@ fn c3_guests_are_spread_over_the_addresses_of_their_network_and_each_is_reached_
     assert_ne!(public[0], public[1]);
     rig.arrives(DNS, public[0], (A.ip, 5000));
     rig.arrives(DNS, public[1], (B.ip, 5000));
+}
+
+/// From a public address that is also a host's tunnel address it would be let into any tenant's network there (V14).
+#[test]
+fn a_guest_whose_public_address_is_a_tunnels_sends_nothing_to_tunnels() {
+    let mut rig = Rig::routed();
+    rig.tunnel_port(SERVER, 4789);
+    for network in [BLUE, GREEN] {
+        rig.udp_out(network, A, 5000, (SERVER, 4789)).seen();
+    }
+    rig.change_gateway(BLUE, |gateway| gateway.flags |= gateway_flags::TUNNEL_ADDRESS);
+    for port in [5000, 5001] {
+        rig.udp_out(BLUE, A, port, (SERVER, 4789)).assert_refused(BLUE, DropReason::MartianDestination);
+        rig.udp_out(BLUE, A, port, (SERVER, 4790)).seen();
+        rig.udp_out(GREEN, A, port, (SERVER, 4789)).seen();
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use netpath_common::maps::{
     Forward, ForwardKey, Gateway, PublicAddress, PublicKey, Route, RouteKey, Rule, RuleList, StaticKey, StaticNat,
-    gateway_flags, nat_place, public_flags,
+    forward_flags, gateway_flags, nat_place, public_flags,
 };
 use netpath_tests::packet::Endpoint;
 
@@ -86,6 +86,12 @@ impl Rig {
             port: port.to_be_bytes(),
         };
         self.put_prefix("FORWARDS", 80 + port_bits, key, to);
+    }
+
+    /// Says that a host's tunnels are at an address and UDP port.
+    pub fn tunnel_port(&mut self, address: Ipv4Addr, port: u16) {
+        let key = ForwardKey { side: [0; 4], address: address.octets(), protocol: [17, 0], port: port.to_be_bytes() };
+        self.put_prefix("FORWARDS", 96, key, Forward { flags: forward_flags::RESERVED, ..Forward::default() });
     }
 
     /// Forwards one TCP port of a public address.

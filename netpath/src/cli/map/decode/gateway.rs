@@ -24,6 +24,7 @@ decode! {
             (gateway_flags::TIER, "tier"),
             (gateway_flags::NO_ROUTES, "no_routes"),
             (gateway_flags::NO_STATIC_NAT, "no_static_nat"),
+            (gateway_flags::TUNNEL_ADDRESS, "tunnel_address"),
             (gateway_flags::CHANGING, "changing"),
         ]),
         "egress": list(this.egress),
