@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Read as _,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -39,10 +39,20 @@ impl Agent {
 
     /// The same with further options.
     pub fn start_with(netpath: &Netpath, definitions: &Path, options: &[&str]) -> Self {
-        let log = netpath.state_dir().join("agent.log");
+        Self::spawn(netpath, Self::command(netpath, definitions, options))
+    }
+
+    /// The command that is one, for whoever gives it surroundings of its own.
+    pub fn command(netpath: &Netpath, definitions: &Path, options: &[&str]) -> Command {
         let mut command =
             netpath.command(["agent", "-f", &definitions.display().to_string(), "--host", netpath.host()]);
         command.args(options);
+        command
+    }
+
+    /// Starts one by its [`Agent::command`].
+    pub fn spawn(netpath: &Netpath, mut command: Command) -> Self {
+        let log = netpath.state_dir().join("agent.log");
         let stderr = File::options().create(true).append(true).open(&log).expect("the state folder is writable");
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("the binary can be started");
         Self { netpath: netpath.clone(), child, log }
@@ -52,10 +62,16 @@ impl Agent {
     #[track_caller]
     pub fn in_force(netpath: &Netpath, definitions: &Path) -> Self {
         let mut agent = Self::start(netpath, definitions);
-        agent.until("its definitions are in force", |agent| {
+        agent.comes_into_force();
+        agent
+    }
+
+    /// Waits until its definitions are in force.
+    #[track_caller]
+    pub fn comes_into_force(&mut self) {
+        self.until("its definitions are in force", |agent| {
             !agent["last_apply"].is_null() && agent["last_error"].is_null()
         });
-        agent
     }
 
     /// Its process.

@@ -29,17 +29,26 @@ const A: Endpoint = Endpoint::numbered(11);
 pub fn acquainted(topology: &TwoHypervisors, router: &RawGuest) -> Mac {
     // The test is the world behind the router: nothing else may answer.
     topology.internet().router.run(|| sysctl("net/ipv4/ip_forward", "0")).expect("the router is a namespace of ours");
-    let (a, gateway) = (topology.raw("blue", 11), gateway_of(topology, "blue"));
+    let gateway = gateway_of(topology, "blue");
+    until_found(topology.raw("blue", 11), A, gateway, router);
+    gateway
+}
+
+/// Sends a guest's datagram until it arrives at the router, which shows that its host knows the router.
+///
+/// # Panics
+/// When it does not arrive within [`PATIENCE`].
+pub fn until_found(from: &RawGuest, station: Endpoint, gateway: Mac, router: &RawGuest) {
     let payload = marker();
     let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        a.send(guest(A).to_mac(gateway).to_ip(INTERNET.ip).udp(9, 9).payload(&payload).build());
+    loop {
+        from.send(guest(station).to_mac(gateway).to_ip(INTERNET.ip).udp(9, 9).payload(&payload).build());
         let soon = Instant::now() + Duration::from_millis(200);
         if router.until(soon, |f| contains(f, &payload)).is_some() {
-            return gateway;
+            return;
         }
+        assert!(Instant::now() < deadline, "the router is not found");
     }
-    panic!("the router is not found");
 }
 
 /// The MAC address of the gateway of a tenant's network.

@@ -18,5 +18,6 @@ pub mod packet;
 pub mod process;
 pub mod pty;
 pub mod runner;
+pub mod service_manager;
 pub mod skip;
 pub mod topology;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    process::{Child, ChildStdout, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +22,12 @@ pub struct Monitor {
 impl Monitor {
     /// Begins, and waits until the data path is told so.
     pub fn begin(netpath: &Netpath, args: &[&str]) -> Self {
-        let child = netpath.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self::spawn(netpath, netpath.command(args))
+    }
+
+    /// The same by a command with surroundings of its own.
+    pub fn spawn(netpath: &Netpath, mut command: Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary can be started");
         let deadline = Instant::now() + PATIENCE;
         while watcher(netpath) != Some(child.id().into()) {

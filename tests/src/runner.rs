@@ -4,10 +4,11 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsStr,
+    fs,
     os::fd::AsFd,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -30,6 +31,8 @@ pub struct Netpath {
     state_dir: PathBuf,
     host: String,
     build: Build,
+    /// A copy of the program that is run instead.
+    copy: Option<PathBuf>,
     /// Seconds that its clocks are ahead of the machine's.
     ahead: i64,
 }
@@ -54,10 +57,20 @@ pub struct Output {
     pub stderr: String,
 }
 
+impl From<process::Output> for Output {
+    fn from(output: process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 impl Netpath {
     /// An instance with its pins at `root` (on a bpffs) and its state in `state_dir`.
     pub fn new(ns: &NetNs, root: PathBuf, state_dir: PathBuf, host: &str) -> Self {
-        Self { ns: ns.clone(), root, state_dir, host: host.to_owned(), build: Build::Current, ahead: 0 }
+        Self { ns: ns.clone(), root, state_dir, host: host.to_owned(), build: Build::Current, copy: None, ahead: 0 }
     }
 
     /// The same instance, as another build sees it.
@@ -69,6 +82,16 @@ impl Netpath {
     /// ahead of the machine's by as many seconds, or behind.
     pub fn with_clock(&self, ahead: i64) -> Self {
         Self { ahead, ..self.clone() }
+    }
+
+    /// The same instance by a copy of the program in a folder that everybody may enter, which the place where it is built need not be.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn copied_to(&self, folder: &Path) -> Self {
+        let copy = folder.join("netpath");
+        fs::copy(binary(self.build), &copy).expect("the program can be copied");
+        Self { copy: Some(copy), ..self.clone() }
     }
 
     /// The host whose part of the definitions this instance takes.
@@ -94,7 +117,7 @@ impl Netpath {
     /// The command with its global options, ready to run inside the namespace.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let ns = self.ns.fd().try_clone_to_owned().expect("a namespace's descriptor can be duplicated");
-        let mut command = Command::new(binary(self.build));
+        let mut command = Command::new(self.copy.as_deref().unwrap_or_else(|| binary(self.build)));
         command.arg("--root").arg(&self.root).arg("--state-dir").arg(&self.state_dir).args(args).stdin(Stdio::null());
         // SAFETY: setns is one system call and touches no memory of the forked child.
         unsafe {
@@ -119,13 +142,8 @@ impl Netpath {
 
     /// Runs a verb to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
-        let output =
-            self.command(args).output().unwrap_or_else(|error| panic!("running {:?}: {error}", binary(self.build)));
-        Output {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        let output = self.command(args).output();
+        output.unwrap_or_else(|error| panic!("running {:?}: {error}", binary(self.build))).into()
     }
 
     /// Runs a verb that must succeed.
@@ -171,15 +189,30 @@ impl Netpath {
 
     /// Starts an apply and kills it after `delay`, if it has not ended before.
     pub fn killed_apply(&self, definitions: &Path, delay: Duration) {
-        let mut command = self.command(self.apply_args(definitions));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut child = child.expect("the binary can be started");
+        self.killed_after(self.apply_args(definitions), delay);
+    }
+
+    /// Starts a verb and kills it after `delay`; what it gave, if it has ended before.
+    pub fn killed_after<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, delay: Duration) -> Option<Output> {
         let until = Instant::now() + delay;
-        while Instant::now() < until && child.try_wait().expect("the apply is ours").is_none() {
+        self.killed_when(args, || Instant::now() >= until)
+    }
+
+    /// Starts a verb and kills it as soon as something is so; what it gave, if it has ended before.
+    pub fn killed_when<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        is_so: impl Fn() -> bool,
+    ) -> Option<Output> {
+        let mut command = self.command(args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary can be started");
+        while !is_so() && child.try_wait().expect("the verb is ours").is_none() {
             thread::yield_now();
         }
         let _ = child.kill();
-        child.wait().expect("the apply is ours");
+        let output = child.wait_with_output().expect("the verb is ours");
+        output.status.code().map(|_| output.into())
     }
 
     /// The drop counters that are not zero: (network, reason) → packets; the network is empty where none was known.

@@ -12,7 +12,6 @@ use rustix::process::Signal;
 use super::{
     Cost,
     lab::Lab,
-    processes::part,
     traffic::{COMER, TRANSLATED},
 };
 use crate::{
@@ -40,7 +39,7 @@ pub(super) fn bpffs_unmounted(lab: &Lab, random: &mut Random) -> Cost {
     assert!(refused.code == 1 && refused.stderr.contains("mount -t bpf"), "{refused:?}");
     lab.bpffs.mount().expect("it can be mounted again");
     if random.below(2) == 0 {
-        lab.netpath.killed_apply(&lab.whole, part(random, lab.usual));
+        lab.kill_apply(&lab.whole, random);
     }
     Cost::Tables
 }

@@ -1,11 +1,12 @@
 //! What faults are made in: two hypervisors and their guests, the first one's pins and history on file systems of its own.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -13,12 +14,16 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::traffic::{Comer, Traffic};
+use super::{
+    processes::part,
+    traffic::{Comer, Traffic},
+};
 use crate::{
+    agent::Agent,
     connections::{Connections, gateway_of},
-    guest::RawGuest,
+    guest::{PATIENCE, RawGuest},
     packet::{Mac, mutate::Random},
-    runner::Netpath,
+    runner::{Netpath, Output},
     topology::{Mount, Offloads, Tap, TwoHypervisors, two_hypervisors::Attachment},
 };
 
@@ -43,6 +48,10 @@ pub(super) struct Lab {
     /// What agents follow.
     pub(super) followed: PathBuf,
     changes: AtomicU32,
+    /// Processes that were killed before their end.
+    kills: AtomicU64,
+    /// How long verbs take, by their names: the longest time so far.
+    took: Mutex<BTreeMap<String, Duration>>,
     /// How long an apply takes that has programs to load and everything to attach.
     pub(super) usual: Duration,
     /// The gateway's MAC address in green's network.
@@ -89,6 +98,8 @@ impl Lab {
             fewer,
             followed,
             changes: AtomicU32::default(),
+            kills: AtomicU64::default(),
+            took: Mutex::default(),
             usual,
             gateway,
             comer,
@@ -101,6 +112,49 @@ impl Lab {
     /// Opens connections anew, after a fault that they may be lost by.
     pub(super) fn reconnect(&mut self) {
         self.connections = Connections::open(self.topology.clone(), CONNECTIONS);
+    }
+
+    /// Starts a verb and kills it at any point of its work; what it gave, if it has ended before. How long that work takes shows
+    /// the first time, which is let go to its end.
+    #[track_caller]
+    pub(super) fn kill(&self, args: &[&str], random: &mut Random) -> Option<Output> {
+        let verb = args[0].to_owned();
+        let held = || self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = held().get(&verb).copied();
+        let started = Instant::now();
+        let ended = self.kill_after(args, most.map_or(PATIENCE, |most| part(random, most)));
+        if ended.is_some() {
+            held().insert(verb, started.elapsed().max(most.unwrap_or_default()));
+        }
+        ended
+    }
+
+    /// Starts an apply and kills it at any point of one that has everything to do, if it has not ended before.
+    #[track_caller]
+    pub(super) fn kill_apply(&self, document: &Path, random: &mut Random) {
+        let args = self.netpath.apply_args(document);
+        self.kill_after(&args.iter().map(String::as_str).collect::<Vec<_>>(), part(random, self.usual));
+    }
+
+    #[track_caller]
+    fn kill_after(&self, args: &[&str], delay: Duration) -> Option<Output> {
+        let ended = self.netpath.killed_after(args, delay);
+        match &ended {
+            None => drop(self.kills.fetch_add(1, Ordering::Relaxed)),
+            Some(output) => assert!(!output.stderr.starts_with("error: "), "{}: {}", args.join(" "), output.stderr),
+        }
+        ended
+    }
+
+    /// Kills an agent.
+    pub(super) fn kill_agent(&self, mut agent: Agent) {
+        agent.kill();
+        self.kills.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many processes were killed before their end until now.
+    pub(super) fn kills(&self) -> u64 {
+        self.kills.load(Ordering::Relaxed)
     }
 
     /// One of the two documents.

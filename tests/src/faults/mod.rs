@@ -55,6 +55,10 @@ type Kind = (&'static str, fn(&Lab, &mut Random) -> Cost);
 const KINDS: &[Kind] = &[
     ("agent killed", processes::agent_killed),
     ("apply killed", processes::apply_killed),
+    ("rollback killed", processes::rollback_killed),
+    ("detach killed", processes::detach_killed),
+    ("confirm killed", processes::confirm_killed),
+    ("doctor --release killed", processes::release_killed),
     ("two applies at once", processes::two_applies),
     ("clock jumped", processes::clock_jumped),
     ("definitions torn", disk::definitions_torn),
@@ -88,7 +92,7 @@ pub fn run(options: &Options) -> Result<Report> {
         }
         let Some((name, make)) = order.pop() else { break };
         let started = Instant::now();
-        let frames = lab.traffic.frames();
+        let (frames, kills) = (lab.traffic.frames(), lab.kills());
         let survived = catch_unwind(AssertUnwindSafe(|| survive(&mut lab, *make, &mut random)));
         let (lost, failure) = match &survived {
             Ok(lost) => (lost.as_slice(), None),
@@ -100,6 +104,7 @@ pub fn run(options: &Options) -> Result<Report> {
             recover(&mut lab, name)?;
         }
         let row = report.rows.entry(name).or_default();
+        row.kills += lab.kills() - kills;
         row.note(frames, lab.traffic.frames(), lost.len(), failure.is_some());
     }
     (report.took, report.delivered) = (began.elapsed(), lab.traffic.frames().delivered);

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Cost, kernel::open, lab::Lab};
+use super::{Cost, kernel::open, lab::Lab, traffic::COMER};
 use crate::{
     agent::{Agent, until},
     packet::mutate::Random,
+    process::has_ended,
 };
 
 /// An agent's life from a change of its definitions until that is in force, and longer.
@@ -22,14 +23,14 @@ pub(super) fn agent_killed(lab: &Lab, random: &mut Random) -> Cost {
     for _ in 0..=random.below(3) {
         lab.follow(lab.either(random));
         if random.below(2) == 0 {
-            let mut agent = Agent::start(&lab.netpath, &lab.followed);
+            let agent = Agent::start(&lab.netpath, &lab.followed);
             at_random(random, lab.usual);
-            agent.kill();
+            lab.kill_agent(agent);
         } else {
-            let mut agent = Agent::in_force(&lab.netpath, &lab.followed);
+            let agent = Agent::in_force(&lab.netpath, &lab.followed);
             lab.follow(lab.either(random));
             at_random(random, CHANGE);
-            agent.kill();
+            lab.kill_agent(agent);
         }
     }
     Cost::Nothing
@@ -37,11 +38,92 @@ pub(super) fn agent_killed(lab: &Lab, random: &mut Random) -> Cost {
 
 /// Applies are killed.
 pub(super) fn apply_killed(lab: &Lab, random: &mut Random) -> Cost {
-    for _ in 0..=random.below(4) {
-        let file = lab.either(random).clone();
-        lab.netpath.killed_apply(&file, part(random, lab.usual));
+    for _ in 0..rounds(random) {
+        let args = lab.netpath.apply_args(lab.either(random));
+        lab.kill(&args.iter().map(String::as_str).collect::<Vec<_>>(), random);
     }
     Cost::Nothing
+}
+
+/// Rollbacks are killed.
+pub(super) fn rollback_killed(lab: &Lab, random: &mut Random) -> Cost {
+    for _ in 0..rounds(random) {
+        lab.netpath.apply(&lab.fewer);
+        if lab.kill(&["rollback"], random).is_some() {
+            assert!(lab.netpath.is_converged(&lab.whole), "what was in force before is not brought back");
+        }
+    }
+    Cost::Nothing
+}
+
+/// What takes everything off is killed, and what removes all pins beside that.
+pub(super) fn detach_killed(lab: &Lab, random: &mut Random) -> Cost {
+    lab.traffic.outage(&[]);
+    let mut cost = Cost::Nothing;
+    for _ in 0..rounds(random) {
+        if random.below(2) == 0 {
+            lab.kill(&["detach"], random);
+        } else {
+            lab.kill(&["detach", "--purge"], random);
+            cost = Cost::Tables;
+        }
+        match random.below(3) {
+            0 => drop(lab.netpath.apply(lab.either(random))),
+            1 => lab.kill_apply(lab.either(random), random),
+            _ => {}
+        }
+    }
+    cost
+}
+
+/// Confirmations are killed: each is made, or can still be made or be taken back.
+pub(super) fn confirm_killed(lab: &Lab, random: &mut Random) -> Cost {
+    let awaited = || lab.netpath.history().awaited().expect("the history can be read");
+    for _ in 0..rounds(random) {
+        lab.netpath.apply(&lab.whole);
+        let args = lab.netpath.apply_args(&lab.fewer);
+        lab.netpath.succeed(args.iter().map(String::as_str).chain(["--confirm-within", "1h"]));
+        let waiting = awaited().expect("it is to be confirmed").pid;
+        lab.kill(&["confirm"], random);
+        let in_force = match awaited() {
+            Some(awaited) => {
+                assert!(awaited.is_watched, "nobody waits for a confirmation that was not made");
+                let (verb, in_force) = *random.pick(&[("confirm", &lab.fewer), ("rollback", &lab.whole)]);
+                lab.netpath.succeed([verb]);
+                in_force
+            }
+            None => &lab.fewer,
+        };
+        until("whoever waits has ended", || has_ended(waiting));
+        assert!(awaited().is_none() && lab.netpath.is_converged(in_force), "{} is not in force", in_force.display());
+    }
+    Cost::Nothing
+}
+
+/// A doctor is killed that takes away what is in no definition, or stands for a device that is gone.
+pub(super) fn release_killed(lab: &Lab, random: &mut Random) -> Cost {
+    for _ in 0..rounds(random) {
+        lab.netpath.apply(&lab.whole);
+        let ended = if random.below(2) == 0 {
+            let file = lab.fewer.display().to_string();
+            lab.kill(&["doctor", "--release", "-f", &file, "--host", lab.netpath.host()], random)
+        } else {
+            lab.traffic.outage(&[COMER]);
+            lab.delete_device();
+            let ended = lab.kill(&["doctor", "--release"], random);
+            lab.make_device();
+            ended
+        };
+        if let Some(ended) = ended {
+            assert!(ended.stdout.contains("- program from_guest on device"), "nothing is released: {}", ended.stdout);
+        }
+    }
+    Cost::Nothing
+}
+
+/// How often something is killed for one fault.
+fn rounds(random: &mut Random) -> usize {
+    2 + random.below(3)
 }
 
 /// Two applies of two documents at once: one waits for the other, and both come into force.

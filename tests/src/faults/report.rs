@@ -17,6 +17,8 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub(super) struct Row {
     tried: usize,
+    /// Processes that were killed before their end.
+    pub(super) kills: u64,
     lost_inside: u64,
     lost_outside: u64,
     state_lost: usize,
@@ -58,16 +60,19 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.keys().map(|name| name.len()).max().unwrap_or_default();
-        writeln!(f, "{:width$}  TRIED  LOST IN IT  LOST OUTSIDE  STATE LOST  FAILED", "FAULT")?;
+        writeln!(f, "{:width$}  TRIED  KILLS  LOST IN IT  LOST OUTSIDE  STATE LOST  FAILED", "FAULT")?;
         for (name, row) in &self.rows {
-            let Row { tried, lost_inside, lost_outside, state_lost, failed } = row;
-            writeln!(f, "{name:width$}  {tried:5}  {lost_inside:10}  {lost_outside:12}  {state_lost:10}  {failed:6}")?;
+            let Row { tried, kills, lost_inside, lost_outside, state_lost, failed } = row;
+            write!(f, "{name:width$}  {tried:5}  {kills:5}  {lost_inside:10}  ")?;
+            writeln!(f, "{lost_outside:12}  {state_lost:10}  {failed:6}")?;
         }
         let sum = |of: fn(&Row) -> u64| self.rows.values().map(of).sum::<u64>();
         writeln!(
             f,
-            "{} faults in {:.0} s, seed {}: {} frames delivered, {} lost outside of faults; state lost: {}; failed: {}",
+            "{} faults, {} processes killed, in {:.0} s, seed {}: {} frames delivered, {} lost outside of faults; state lost: {}; \
+             failed: {}",
             self.tried(),
+            sum(|row| row.kills),
             self.took.as_secs_f64(),
             self.seed,
             self.delivered,

@@ -41,11 +41,26 @@ impl Link {
         request.send(&format!("putting netem on {}", self.name()))
     }
 
+    /// Keeps packets in the order in which they came, as an operator may want it.
+    pub fn fifo(&self) -> Result<()> {
+        self.qdisc("pfifo")?.send(&format!("putting pfifo on {}", self.name()))
+    }
+
+    /// What was put on it is taken off: it has what the kernel gives it.
+    pub fn default_qdisc(&self) -> Result<()> {
+        let request = Request::new(libc::RTM_DELQDISC, 0, &self.at_root()?);
+        request.send(&format!("taking the queueing discipline off {}", self.name()))
+    }
+
     fn qdisc(&self, kind: &str) -> Result<Request> {
-        // `struct tcmsg`: family, ifindex, handle, parent, info.
+        Ok(Request::new(libc::RTM_NEWQDISC, REPLACE, &self.at_root()?).attr_name(TCA_KIND, kind))
+    }
+
+    /// `struct tcmsg` of its root: family, ifindex, handle, parent, info.
+    fn at_root(&self) -> Result<[u8; 20]> {
         let mut body = [0; 20];
         body[4..8].copy_from_slice(&self.index()?.to_ne_bytes());
         body[12..16].copy_from_slice(&ROOT.to_ne_bytes());
-        Ok(Request::new(libc::RTM_NEWQDISC, REPLACE, &body).attr_name(TCA_KIND, kind))
+        Ok(body)
     }
 }

@@ -30,6 +30,7 @@ mod rates;
 mod refusals;
 mod scene;
 mod security;
+mod service;
 mod survival;
 mod too_big;
 mod top;

@@ -72,6 +72,22 @@ pub(crate) fn refuses(from: &RawGuest, to: &RawGuest, frames: &[Vec<u8>], then: 
     to.expect_none_before(|frame| frames.iter().any(|bad| bad == frame), |frame| contains(frame, &last));
 }
 
+/// What a view prints for people, which has to fit their terminals.
+#[track_caller]
+pub(crate) fn shown(netpath: &Netpath, args: &[&str]) -> String {
+    let table = netpath.succeed(args).stdout;
+    let widest = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    assert!(widest <= 100, "{args:?}: {widest} columns\n{table}");
+    table
+}
+
+/// The row of a list in which `key` is `value`.
+#[track_caller]
+pub(crate) fn row<'v>(rows: &'v Value, key: &str, value: &str) -> &'v Value {
+    let found = rows.as_array().unwrap().iter().find(|row| row[key] == value);
+    found.unwrap_or_else(|| panic!("no {key} {value} in {rows}"))
+}
+
 /// Asserts which counters `act` moves on this hypervisor, and that no others do.
 #[track_caller]
 pub(crate) fn moves_drops(netpath: &Netpath, wanted: &[(&str, &str, u64)], act: impl FnOnce()) {

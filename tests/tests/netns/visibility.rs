@@ -5,14 +5,8 @@ use netpath_tests::{
     packet::{Endpoint, guest, mac_text},
     topology::{Link, TwoHypervisors},
 };
-use serde_json::Value;
 
-use crate::scene::{A, B, C, delivers, raw_guests};
-
-fn row<'v>(rows: &'v Value, key: &str, value: &str) -> &'v Value {
-    let found = rows.as_array().unwrap().iter().find(|row| row[key] == value);
-    found.unwrap_or_else(|| panic!("no {key} {value} in {rows}"))
-}
+use crate::scene::{A, B, C, delivers, raw_guests, row, shown};
 
 #[test]
 fn counters_count_each_frame_and_its_bytes_once() {
@@ -61,9 +55,7 @@ fn every_view_names_things_and_fits_a_hundred_columns() {
     let netpath = &topology.hosts[0].netpath;
     for view in ["networks", "ports", "fdb", "counters", "drops"] {
         assert!(!netpath.json(["show", view]).is_null());
-        let table = netpath.succeed(["show", view]).stdout;
-        let widest = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
-        assert!(widest <= 100, "{view}: {widest} columns\n{table}");
+        shown(netpath, &["show", view]);
     }
     let fdb = netpath.json(["show", "fdb"]);
     let station = fdb.as_array().unwrap().iter().find(|row| row["mac"] == mac_text(B.mac)).unwrap();

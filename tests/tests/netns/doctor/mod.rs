@@ -3,8 +3,9 @@
 mod applied;
 mod guests;
 mod orphans;
-mod tunnels;
+mod pinned;
 mod public;
+mod tunnels;
 mod underlay;
 mod uplinks;
 
@@ -73,6 +74,16 @@ fn assert_finds(netpath: &Netpath, args: &[&str], wanted: &[(&str, &str)]) {
 fn assert_among(netpath: &Netpath, args: &[&str], id: &str, object: &str) {
     let found = faults(netpath, args);
     assert!(found.contains(&(id.to_owned(), object.to_owned())), "{id} of {object} is not in {found:?}");
+}
+
+/// What is found of this, in words.
+#[track_caller]
+fn words(netpath: &Netpath, args: &[&str], id: &str, object: &str) -> String {
+    let output = netpath.run(["doctor", "-o", "json"].iter().chain(args));
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let mut findings = report["findings"].as_array().unwrap().iter();
+    let found = findings.find(|finding| finding["id"] == id && finding["object"] == object);
+    found.unwrap_or_else(|| panic!("{id} of {object} is not in {report:#}"))["found"].as_str().unwrap().to_owned()
 }
 
 /// Kernel guests behind veths, with gateways and a public side; uplinks merge what they receive, as NICs do.

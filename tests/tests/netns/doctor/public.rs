@@ -1,12 +1,16 @@
 //! The public side.
 
+use std::{net::IpAddr, thread, time::Duration};
+
 use netpath_tests::{
+    agent::until,
     guest::kernel::NIC,
-    topology::{Link, internet::INTERNET},
+    topology::{Link, TwoHypervisors, internet::INTERNET},
 };
 use serde_json::json;
 
 use super::{apply, assert_finds, assert_nothing, hypervisors};
+use crate::traffic::{Traffic, beside};
 
 #[test]
 fn a_router_that_is_down_is_found_until_it_answers() {
@@ -78,4 +82,44 @@ fn a_network_at_its_limit_of_connections_is_found() {
     document["networks"][0]["connection_limit"] = 100.into();
     apply(&topology, &document);
     assert_nothing(netpath, &[]);
+}
+
+/// Lets a guest of blue's send datagrams to the Internet beside what is done.
+fn while_blue_sends(topology: &TwoHypervisors, act: impl FnOnce()) {
+    const PACE: Duration = Duration::from_millis(5);
+    let socket = topology.kernel("blue", 11).udp(5000).unwrap();
+    let send = |traffic: &Traffic| {
+        while traffic.goes_on() {
+            // That the one before was refused, the socket may say here.
+            traffic.passed(u64::from(socket.send_to(b"which port?", (INTERNET.ip, 7)).is_ok()));
+            thread::sleep(PACE);
+        }
+    };
+    assert!(beside(send, |_| act()) > 0);
+}
+
+/// All ports of its one address are forwarded, and none of them is given to anybody else.
+#[test]
+fn a_network_whose_guests_find_no_public_port_is_found_while_they_look_for_one() {
+    let topology = hypervisors();
+    let mut document = topology.gateway_definitions();
+    let all = json!({"public": "203.0.113.10", "protocol": "udp", "ports": "1-65535", "to": "blue-13"});
+    document["networks"][0]["port_forwarding"] = json!([all]);
+    apply(&topology, &document);
+    let netpath = &topology.hosts[0].netpath;
+    let of_blue = ("blue-web".to_owned(), "ports_exhausted".to_owned());
+    while_blue_sends(&topology, || {
+        until("a packet finds no port", || netpath.drops().contains_key(&of_blue));
+        assert_finds(netpath, &[], &[("ports_exhausted", "network blue-web")]);
+    });
+    // They have given up, and what was refused before is no fault of now.
+    assert_nothing(netpath, &[]);
+    document["networks"][0]["source_nat"] = json!(["203.0.113.10", "203.0.113.12"]);
+    apply(&topology, &document);
+    let there = topology.internet().host.udp(7).unwrap();
+    while_blue_sends(&topology, || {
+        let (_, from) = there.recv_from(&mut [0; 64]).unwrap();
+        assert_eq!(from.ip(), IpAddr::from([203, 0, 113, 12]));
+        assert_nothing(netpath, &[]);
+    });
 }

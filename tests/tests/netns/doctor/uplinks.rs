@@ -1,11 +1,12 @@
 //! Uplinks, and how their frames are taken.
 
+use netpath::netlink::fq;
 use netpath_tests::{
     skip_unless,
     topology::{Link, internet::PUBLIC_UPLINK, netns::sysctl, two_hypervisors::UPLINK},
 };
 
-use super::{apply, assert_among, assert_finds, assert_nothing, at_work, faults, hypervisors, with_file};
+use super::{apply, assert_among, assert_finds, assert_nothing, at_work, faults, hypervisors, with_file, words};
 use crate::scene::in_mode;
 
 #[test]
@@ -84,4 +85,43 @@ fn a_tunnel_device_without_forwarding_or_down_is_found() {
     assert_finds(&host.netpath, &[], &[("tunnel_device", "tunnel device np4789")]);
     host.netpath.apply(&topology.write("zone.yaml", &topology.gateway_definitions()));
     assert_nothing(&host.netpath, &[]);
+}
+
+/// Packets above a rate can wait in an fq alone.
+#[test]
+fn an_uplink_that_is_to_pace_and_cannot_is_found() {
+    let topology = hypervisors();
+    let host = &topology.hosts[0];
+    let has_fq = host.ns.run(fq::is_known).unwrap();
+    let mut document = topology.gateway_definitions();
+    document["offerings"][0]["network_rate"] = "100Mbps".into();
+    document["hosts"][0]["pacing"] = "fq".into();
+    let file = topology.write("zone.yaml", &document);
+    let args = with_file(&file, "hv1");
+    let unpaced = |uplink: &str| words(&host.netpath, &args, "uplink_unpaced", &format!("uplink {uplink}"));
+    let both = [("uplink_unpaced", "uplink eth1"), ("uplink_unpaced", "uplink eth3")];
+    // Where there is one, netpath puts it there; where there is none, the doctor says so.
+    let assert_paced_if_possible = || match has_fq {
+        true => assert_nothing(&host.netpath, &args),
+        false => {
+            assert_finds(&host.netpath, &args, &both);
+            [UPLINK, PUBLIC_UPLINK].map(unpaced).iter().for_each(|said| assert!(said.contains("has no fq"), "{said}"));
+        }
+    };
+    host.netpath.apply(&file);
+    assert_paced_if_possible();
+    host.ns.run(|| Link::named(UPLINK).fifo()).unwrap();
+    assert_among(&host.netpath, &args, "uplink_unpaced", "uplink eth1");
+    let said = unpaced(UPLINK);
+    assert!(said.contains("is its operator's, pfifo, and stays"), "{said}");
+    host.netpath.apply(&file);
+    assert_eq!(unpaced(UPLINK), said, "an apply leaves it there");
+    host.ns.run(|| Link::named(UPLINK).default_qdisc()).unwrap();
+    host.netpath.apply(&file);
+    assert_paced_if_possible();
+    // Whoever does not ask for it misses nothing.
+    document["hosts"][0]["pacing"] = "off".into();
+    host.ns.run(|| Link::named(UPLINK).fifo()).unwrap();
+    apply(&topology, &document);
+    assert_nothing(&host.netpath, &args);
 }

@@ -12,13 +12,18 @@ mod inbound;
 mod live;
 mod policy;
 mod remote;
+mod static_nat;
 mod tiers;
 mod upgrade;
+mod views;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+};
 
 use netpath_tests::{
-    guest::{KernelGuest, PATIENCE, bind_when_free},
+    guest::{KernelGuest, PATIENCE, bind_when_free, bulk::accept},
     topology::{
         Link, NetNs, TwoHypervisors,
         internet::{INTERNET, PUBLIC_UPLINK, own, shared},
@@ -77,6 +82,24 @@ fn exchange(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr, payload
     let got = client.recv(&mut buffer).unwrap_or_else(|e| panic!("the answer of {to}: {e}"));
     assert_eq!(&buffer[..got], payload);
     peer
+}
+
+/// Opens a connection to `to`, which leads to `at`.
+fn connect(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr) -> (TcpStream, TcpStream) {
+    let listener = there.run(|| bind_when_free(|| TcpListener::bind(at))).unwrap();
+    let client = from.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap_or_else(|e| panic!("{to}: {e}"));
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    (client, accept(&listener).unwrap().0)
+}
+
+/// One byte there and back.
+#[track_caller]
+fn echoes(one: &mut TcpStream, other: &mut TcpStream) {
+    let mut byte = [0];
+    one.write_all(b"?").unwrap();
+    other.read_exact(&mut byte).unwrap();
+    other.write_all(b"!").unwrap();
+    one.read_exact(&mut byte).unwrap();
 }
 
 /// An end of a guest.

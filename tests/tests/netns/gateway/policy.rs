@@ -7,36 +7,18 @@ use std::{
 };
 
 use netpath_tests::{
-    guest::{KernelGuest, PATIENCE, bind_when_free, bulk::accept},
+    guest::{KernelGuest, PATIENCE, bind_when_free},
     topology::{NetNs, TwoHypervisors, internet::INTERNET},
 };
 use serde_json::{Value, json};
 
-use super::{end, kernel_guests, meet_the_router, online, shared};
+use super::{connect, echoes, end, kernel_guests, meet_the_router, online, shared};
 use crate::scene::in_mode;
-
-/// Opens a connection to `to`, which leads to `at`.
-fn connect(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr) -> (TcpStream, TcpStream) {
-    let listener = there.run(|| bind_when_free(|| TcpListener::bind(at))).unwrap();
-    let client = from.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap_or_else(|e| panic!("{to}: {e}"));
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    (client, accept(&listener).unwrap().0)
-}
 
 /// Whether a connection can be opened within a second.
 fn opens(from: &NetNs, there: &NetNs, to: SocketAddr, at: SocketAddr) -> bool {
     let _listener = there.run(|| bind_when_free(|| TcpListener::bind(at))).unwrap();
     from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(1))).is_ok()
-}
-
-/// One byte there and back.
-#[track_caller]
-fn echoes(one: &mut TcpStream, other: &mut TcpStream) {
-    let mut byte = [0];
-    one.write_all(b"?").unwrap();
-    other.read_exact(&mut byte).unwrap();
-    other.write_all(b"!").unwrap();
-    one.read_exact(&mut byte).unwrap();
 }
 
 /// Waits until a reason is counted more often than `before`.

@@ -1,19 +1,22 @@
 //! A build of another ABI takes over under traffic, and gives back: no connection is reset or mapped anew, no packet is lost, and
 //! counters only grow.
 
-use std::{path::Path, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use aya::maps::{HashMap, Map, MapData};
 use netpath_tests::{
     agent::{Agent, until},
-    connections::{Connections, gateway_of},
+    connections::{Connections, acquainted, gateway_of},
     pace::is_emulated,
+    packet::{Mac, guest},
     runner::{Build, Netpath},
+    topology::{TwoHypervisors, internet::INTERNET},
 };
+use serde_json::{Value, json};
 
-use super::{live::with_the_outside, raw_online};
+use super::{live::with_the_outside, own, raw_online};
 use crate::{
-    scene::{UPLINK_MODES, in_mode},
+    scene::{A, B, C, UPLINK_MODES, in_mode},
     traffic::beside,
 };
 
@@ -105,6 +108,102 @@ fn an_upgrade_that_is_killed_is_finished_or_undone_by_the_next_apply_of_either_b
     assert!(moved > 0);
     // A kill between the addition of sixteen rows and the note of it adds them once more.
     assert!(counted.abs_diff(moved) * 1000 <= moved, "{counted} of {moved} datagrams counted");
+}
+
+/// Everything that is counted for `tenant`, by what `show usage`, `show limits` and `show drops` call it.
+fn counted(netpath: &Netpath, tenant: &str) -> BTreeMap<String, u64> {
+    let usage = netpath.json(["show", "usage"]);
+    let (limits, drops) = (netpath.json(["show", "limits"]), netpath.json(["show", "drops"]));
+    let mut views: Vec<_> = ["nics", "networks", "accounts", "addresses"].map(|list| (list, &usage[list])).to_vec();
+    views.extend([("limits", &limits), ("drops", &drops)]);
+    let mut counts = BTreeMap::new();
+    for (view, rows) in views {
+        for row in rows.as_array().unwrap_or_else(|| panic!("{view} is no list: {rows}")) {
+            let fields = row.as_object().unwrap();
+            let name: Vec<_> = fields.values().filter_map(Value::as_str).collect();
+            let is_count = |name: &str| name == "peak" || name.ends_with("packets") || name.ends_with("_bytes");
+            let numbers = fields.iter().filter(|(field, _)| is_count(field) && *field != "burst_bytes");
+            counts.extend(
+                numbers.map(|(field, number)| (format!("{view} {field} {}", name.join(" ")), number.as_u64().unwrap())),
+            );
+        }
+    }
+    counts.retain(|name, _| name.contains(tenant));
+    counts
+}
+
+/// The sum of the counts whose names have all of `words`, of which there has to be one.
+#[track_caller]
+fn count(counts: &BTreeMap<String, u64>, words: &[&str]) -> u64 {
+    let mut named = counts.iter().filter(|(name, _)| words.iter().all(|word| name.contains(word))).peekable();
+    assert!(named.peek().is_some(), "no {words:?} in {counts:#?}");
+    named.map(|(_, number)| number).sum()
+}
+
+/// Has NIC 11 of blue and the address of NIC 13 exceed their limits, and refuses a frame with an address that is not NIC 11's.
+fn overdo(topology: &TwoHypervisors, gateway: Mac) {
+    for (number, station) in [(11, A), (13, C)] {
+        for _ in 0..200 {
+            let datagram = guest(station).to_mac(gateway).to_ip(INTERNET.ip).udp(9, 9).payload([7; 1400]);
+            topology.raw("blue", number).send(datagram.build());
+        }
+    }
+    topology.raw("blue", 11).send(guest(A).from(B.ip).to(C).build());
+}
+
+#[test]
+fn usage_limits_and_refusals_count_on_through_an_upgrade_and_a_downgrade() {
+    for mode in UPLINK_MODES {
+        let limited = |definitions: Value| {
+            let mut definitions = in_mode(definitions, mode);
+            let blue = &mut definitions["networks"][0];
+            blue["public_rates"] = json!([{"public": own("blue"), "rate": "1Mbps"}]);
+            assert_eq!(blue["nics"][0]["instance"], "blue-11");
+            blue["nics"][0]["network_rate"] = "1Mbps".into();
+            definitions
+        };
+        let topology = raw_online(limited);
+        let file = topology.write("same.yaml", &limited(topology.gateway_definitions()));
+        let [gateway, green] =
+            [acquainted(&topology, &topology.internet().raw_router()), gateway_of(&topology, "green")];
+        let old = &topology.hosts[0].netpath;
+        let new = &next(old);
+        let overdone = |netpath: &Netpath, spoofed: u64| {
+            overdo(&topology, gateway);
+            until("the spoofed frame is refused", || {
+                netpath.drops().get(&("blue-web".to_owned(), "spoofed_ipv4".to_owned())) == Some(&spoofed)
+            });
+            counted(netpath, "blue")
+        };
+        let first = overdone(old, 1);
+        for limit in [["blue-11", "dropped_packets"], ["203.0.113.11", "dropped_packets"]] {
+            assert!(count(&first, &limit) > 0, "{first:#?}");
+        }
+        let green_before = counted(old, "green");
+        let there_and_back = |_: &dyn Fn() -> bool| {
+            new.apply(&file);
+            assert_eq!(counted(new, "blue"), first, "after the upgrade in {mode}");
+            let second = overdone(new, 2);
+            for (name, number) in &first {
+                assert!(second.get(name) >= Some(number), "{name} has fallen from {number}: {second:#?}");
+            }
+            for limit in [["blue-11", "dropped_packets"], ["203.0.113.11", "dropped_packets"]] {
+                assert!(count(&second, &limit) > count(&first, &limit), "{second:#?}");
+            }
+            old.apply(&file);
+            assert_eq!(counted(old, "blue"), second, "after the downgrade in {mode}");
+        };
+        let moved = beside(|traffic| with_the_outside(&topology, "green", green, traffic), there_and_back);
+        let green_after = counted(old, "green");
+        assert!(moved > 0);
+        for list in ["nics ", "networks ", "accounts ", "addresses "] {
+            for direction in ["from_guest_packets", "to_guest_packets"] {
+                let [before, after] = [&green_before, &green_after].map(|counts| count(counts, &[list, direction]));
+                assert_eq!(after - before, moved / 2, "{list}{direction} in {mode}: {green_after:#?}");
+            }
+        }
+        assert!(!green_after.keys().any(|name| name.starts_with("drops")), "{green_after:#?}");
+    }
 }
 
 /// Says of a map that its rows are of a version that nobody else knows.
