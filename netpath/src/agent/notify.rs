@@ -78,7 +78,11 @@ fn text(message: Message<'_>, now_us: u64) -> String {
         Message::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={now_us}"),
         Message::Stopping => "STOPPING=1".into(),
         // One line: a second one would be another field.
-        Message::Status(text) => format!("STATUS={}", text.lines().next().unwrap_or_default()),
+        Message::Status(text) => {
+            // An error of a file says in its second line where and what.
+            let lines: Vec<_> = text.lines().map(str::trim).take(2).collect();
+            format!("STATUS={}", lines.join(" "))
+        }
         Message::Watchdog => "WATCHDOG=1".into(),
     }
 }
@@ -97,7 +101,7 @@ mod tests {
     fn datagrams_are_what_sd_notify_says() {
         assert_eq!(text(Message::Ready, 7), "READY=1");
         assert_eq!(text(Message::Reloading, 7), "RELOADING=1\nMONOTONIC_USEC=7");
-        assert_eq!(text(Message::Status("broken\nREADY=1"), 7), "STATUS=broken");
+        assert_eq!(text(Message::Status("broken\nREADY=1"), 7), "STATUS=broken READY=1");
         assert_eq!(text(Message::Stopping, 7), "STOPPING=1");
         assert_eq!(text(Message::Watchdog, 7), "WATCHDOG=1");
     }

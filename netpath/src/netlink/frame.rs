@@ -20,7 +20,7 @@ impl Sender {
     pub fn open() -> Result<Self, NetlinkError> {
         // Protocol 0: no frames are received.
         let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)
-            .map_err(|source| NetlinkError::Socket(source.into()))?;
+            .map_err(|source| NetlinkError::raw_socket("frames", source.into()))?;
         Ok(Self { fd })
     }
 

@@ -73,6 +73,11 @@ impl NetlinkError {
         }
     }
 
+    /// A raw socket is refused, which wants a capability that whoever only asks may not have.
+    pub(crate) fn raw_socket(what_for: &str, source: io::Error) -> Self {
+        Self::Refused { operation: format!("open a socket for {what_for}, which takes CAP_NET_RAW"), source }
+    }
+
     /// Is the object that was asked about gone (`ENODEV`, `ENOENT`, `ENXIO`, `EADDRNOTAVAIL`)?
     #[must_use]
     pub fn is_gone(&self) -> bool {

@@ -94,7 +94,8 @@ impl<'t> Asker<'t> {
         let mut sockets = BTreeMap::new();
         for target in targets {
             if let Entry::Vacant(vacant) = sockets.entry(target.local) {
-                vacant.insert(socket(target.local).map_err(NetlinkError::Socket)?);
+                vacant
+                    .insert(socket(target.local).map_err(|source| NetlinkError::raw_socket("echo requests", source))?);
             }
         }
         let identifier = std::process::id() as u16;
