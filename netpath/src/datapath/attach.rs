@@ -29,7 +29,7 @@ use super::{
     DatapathError, Hook, LinkPin, Programs, Root,
     error::errno,
     filters,
-    pins::{make_dir, remove_dir, remove_pin},
+    folders::{make_dir, remove_dir, remove_pin},
     syscall,
 };
 use crate::netlink::{Device, XdpSupport};

@@ -8,7 +8,7 @@ use aya::programs::{
 };
 use rustix::io::Errno;
 
-use super::{DatapathError, Hook, Kernel, Programs, Root, attach::is_absent, error::errno, pins::remove_pin};
+use super::{DatapathError, Hook, Kernel, Programs, Root, attach::is_absent, error::errno, folders::remove_pin};
 use crate::netlink::{Device, tc};
 
 /// Priority of netpath's clsact filters: before whatever else is likely to be there.

@@ -15,9 +15,8 @@ use super::{
     carry::CARRY,
     check_maps,
     error::errno,
-    object,
-    pins::{make_dir, names_in, remove_all},
-    privilege,
+    folders::{make_dir, names_in, remove_all},
+    object, privilege,
     reap::REAP,
     schema, stages, wanted_capacity,
 };

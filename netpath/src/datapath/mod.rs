@@ -8,6 +8,7 @@ mod carry;
 mod check;
 mod error;
 mod filters;
+mod folders;
 mod hook;
 mod load;
 mod lock;

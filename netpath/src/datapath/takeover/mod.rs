@@ -38,8 +38,8 @@ use super::{
     Capacities, DatapathError, FoundShape, Programs, Root, Tables,
     carry::Carrier,
     check::{self, check_maps},
+    folders::{make_dir, remove_all, remove_dir},
     load::load_object,
-    pins::{make_dir, remove_all, remove_dir},
     schema::{self, Recorded},
     syscall,
 };
