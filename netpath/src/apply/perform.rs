@@ -124,7 +124,7 @@ fn bring(zone: &Zone, host: &str, root: &Path, look: Look, progress: Progress<'_
         Err((failed, source)) => {
             // There is nothing to go back to where programs had lost their maps: what is on the new ones by now goes on with them.
             let mut left = match has_lost_maps {
-                true => vec![format!("what was done: maps had been lost, and the next apply completes this one")],
+                true => vec!["what was done: maps had been lost, and the next apply completes this one".to_owned()],
                 false => work.undo(),
             };
             if let Some(takeover) = work.takeover.filter(|_| left.is_empty())
